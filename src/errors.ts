@@ -1,0 +1,130 @@
+/**
+ * Every failure a person can meet, on one page: its code, what it says, and the one thing to do about it.
+ *
+ * Not for what a server may legitimately do (that is returned, as an Outcome): these are final failures.
+ * The one rule: a text names what happened and to what, never a secret. Callers pass redacted URLs.
+ */
+import { RPC } from './protocol.ts'
+
+/** Stable names, for scripts and for `error.data.code` of a JSON-RPC answer. */
+export type BridgeErrorCode =
+  | 'CONFIG_INVALID'
+  | 'SERVER_UNREACHABLE'
+  | 'SERVER_BUSY'
+  | 'SERVER_REFUSED'
+  | 'SERVER_CONFUSED'
+  | 'NO_ENDPOINT'
+  | 'KEY_MISSING'
+  | 'KEY_REFUSED'
+  | 'OAUTH_UNSUPPORTED'
+  | 'REDIRECT_REFUSED'
+  | 'RESPONSE_LOST'
+  | 'SESSION_LOST'
+  | 'SUPERSEDED'
+  | 'MESSAGE_TOO_LONG'
+  | 'FEED_REFUSED'
+  | 'CLOSING'
+
+export interface BridgeErrorDetails {
+  /** One thing the user can do. */
+  readonly hint?: string | undefined
+  readonly cause?: unknown
+  /** A server's own JSON-RPC error object (JSON text), passed on instead of ours. */
+  readonly rpcError?: string | undefined
+}
+
+/** What happened, to what, and what can be done. `message` and `hint` are safe to show. */
+export class BridgeError extends Error {
+  override readonly name = 'BridgeError'
+  readonly code: BridgeErrorCode
+  readonly hint: string | undefined
+  readonly rpcError: string | undefined
+
+  constructor(code: BridgeErrorCode, message: string, details: BridgeErrorDetails = {}) {
+    super(message, details.cause === undefined ? undefined : { cause: details.cause })
+    this.code = code
+    this.hint = details.hint
+    this.rpcError = details.rpcError
+  }
+
+  /** The `error` member of the JSON-RPC answer, as JSON text. */
+  toRpcError(): string {
+    if (this.rpcError !== undefined) return this.rpcError
+    const message = this.hint === undefined ? this.message : `${this.message}. Try: ${this.hint}`
+    return JSON.stringify({ code: RPC.bridge, message, data: { code: this.code } })
+  }
+}
+
+const KEY_HINT =
+  'set CHAMADE_API_KEY in the "env" of the server\'s entry in your MCP config (or --api-key-file PATH), then restart the client'
+
+/** Builders for the errors that more than one place raises. `where` is a redacted URL or a host. */
+export const errors = {
+  unreachable: (where: string, why: string, waitedMs: number, cause?: unknown): BridgeError =>
+    new BridgeError('SERVER_UNREACHABLE', `${where} could not be reached for ${seconds(waitedMs)}: ${why}`, {
+      hint: 'check the URL and your network; nothing was run, the next request tries again',
+      cause,
+    }),
+  busy: (where: string, status: number, retryAfterMs: number): BridgeError =>
+    new BridgeError(
+      'SERVER_BUSY',
+      `${where} answered ${status} and asks to wait ${seconds(retryAfterMs)}, longer than a client waits`,
+      { hint: `try again in ${seconds(retryAfterMs)}` },
+    ),
+  refused: (where: string, status: number, text: string, rpcError?: string): BridgeError =>
+    new BridgeError('SERVER_REFUSED', `${where} answered HTTP ${status}${text === '' ? '' : `: ${text}`}`, {
+      rpcError,
+    }),
+  mayHaveRun: (method: string, where: string, why: string, cause?: unknown): BridgeError =>
+    new BridgeError('RESPONSE_LOST', `the answer to ${method} was lost (${where}: ${why}); it may have run`, {
+      hint: 'check its effect before you send it again',
+      cause,
+    }),
+  confused: (method: string, where: string, why: string): BridgeError =>
+    new BridgeError('SERVER_CONFUSED', `${where} did not answer ${method}: ${why}`),
+  noEndpoint: (url: string, status: number): BridgeError =>
+    new BridgeError('NO_ENDPOINT', `no MCP endpoint at ${url} (HTTP ${status})`, {
+      hint: 'check the path; if the server speaks only the HTTP+SSE transport of 2024-11-05, it is not supported',
+    }),
+  keyMissing: (where: string, status: number): BridgeError =>
+    new BridgeError('KEY_MISSING', `${where} wants an API key (HTTP ${status}) and none is set`, {
+      hint: KEY_HINT,
+    }),
+  keyRefused: (where: string, status: number, source: string): BridgeError =>
+    new BridgeError('KEY_REFUSED', `${where} refused the API key from ${source} (HTTP ${status})`, {
+      hint: KEY_HINT,
+    }),
+  oauthUnsupported: (where: string): BridgeError =>
+    new BridgeError('OAUTH_UNSUPPORTED', `${where} wants an OAuth login, which is not supported yet`, {
+      hint: "if the server also takes keys, pass one: --header 'Authorization: Bearer …' or CHAMADE_API_KEY",
+    }),
+  redirect: (where: string, status: number, location: string): BridgeError =>
+    new BridgeError(
+      'REDIRECT_REFUSED',
+      `${where} redirects (HTTP ${status}) to ${location}, which is not followed`,
+      { hint: 'if you trust that address, use it as --url' },
+    ),
+  sessionLost: (method: string, where: string): BridgeError =>
+    new BridgeError('SESSION_LOST', `${where} keeps forgetting the session; ${method} was not run`, {
+      hint: 'try again in a moment; if it stays so, several server processes may not share their sessions',
+    }),
+  superseded: (): BridgeError =>
+    new BridgeError('SUPERSEDED', 'the client initialized again before this request was answered'),
+  closing: (): BridgeError => new BridgeError('CLOSING', 'the bridge is shutting down'),
+} as const
+
+/** "12 s", "4 min", for texts. */
+export function seconds(ms: number): string {
+  if (ms < 1_000) return `${Math.round(ms)} ms`
+  return ms < 120_000 ? `${Math.round(ms / 100) / 10} s` : `${Math.round(ms / 60_000)} min`
+}
+
+/** The innermost reason of a failed connection, short: "ECONNREFUSED", "certificate has expired". */
+export function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error)
+  if (error instanceof AggregateError && error.errors.length > 0) return reasonOf(error.errors[0])
+  const code = (error as NodeJS.ErrnoException).code
+  const text = error.message || code || error.name
+  if (error.cause instanceof Error && text === 'fetch failed') return reasonOf(error.cause)
+  return code !== undefined && !text.includes(code) ? `${text} (${code})` : text
+}

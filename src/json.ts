@@ -1,0 +1,256 @@
+/**
+ * JSON as bytes: is it valid, and where do its parts stand?
+ *
+ * Not a parser: no value is built, so numbers keep their digits and a 10 MB answer costs no second copy.
+ * The one rule: a span is only ever handed out for text that is valid JSON from its first to its last byte.
+ *
+ * [RFC 8259] the grammar; [RFC 8259 §8.1] UTF-8 without a byte order mark.
+ */
+
+/** Half-open byte range `[start, end)` in a buffer. */
+export interface Span {
+  readonly start: number
+  readonly end: number
+}
+
+const QUOTE = 0x22
+const COMMA = 0x2c
+const MINUS = 0x2d
+const DOT = 0x2e
+const ZERO = 0x30
+const NINE = 0x39
+const COLON = 0x3a
+const OPEN_LIST = 0x5b
+const BACKSLASH = 0x5c
+const CLOSE_LIST = 0x5d
+const OPEN_OBJECT = 0x7b
+const CLOSE_OBJECT = 0x7d
+
+/** The one value that fills `text` but for white space around it, or undefined when `text` is not valid JSON. */
+export function rootSpan(text: Buffer): Span | undefined {
+  const start = skipSpace(text, 0)
+  const end = skipValue(text, start)
+  return end >= 0 && skipSpace(text, end) === text.length ? { start, end } : undefined
+}
+
+/**
+ * Members of the object at `span`, last one of a name winning as in `JSON.parse`.
+ * Undefined when the value is no object. `text` may be cut off: members that stand whole before the cut are given.
+ */
+export function members(text: Buffer, span: Span): Map<string, Span> | undefined {
+  let at = skipSpace(text, span.start)
+  if (text[at] !== OPEN_OBJECT) return undefined
+  const found = new Map<string, Span>()
+  at = skipSpace(text, at + 1)
+  while (at < span.end && text[at] === QUOTE) {
+    const keyEnd = skipString(text, at)
+    if (keyEnd < 0) break
+    const key = stringAt(text, { start: at, end: keyEnd })
+    at = skipSpace(text, keyEnd)
+    if (text[at] !== COLON) break
+    const start = skipSpace(text, at + 1)
+    const end = skipValue(text, start)
+    if (end < 0 || end > span.end) break
+    // A value that ends with the text may have been cut short (a number): it is not taken for whole.
+    if (end === text.length) break
+    found.set(key, { start, end })
+    at = skipSpace(text, end)
+    if (text[at] !== COMMA) break
+    at = skipSpace(text, at + 1)
+  }
+  return found
+}
+
+/** Elements of the array at `span`; undefined when the value is no array. `text` must be valid. */
+export function elements(text: Buffer, span: Span): Span[] | undefined {
+  if (text[span.start] !== OPEN_LIST) return undefined
+  const found: Span[] = []
+  let at = skipSpace(text, span.start + 1)
+  while (at < span.end - 1) {
+    const end = skipValue(text, at)
+    if (end < 0) break
+    found.push({ start: at, end })
+    at = skipSpace(text, end)
+    if (text[at] !== COMMA) break
+    at = skipSpace(text, at + 1)
+  }
+  return found
+}
+
+/** The string at `span` (quotes included in the span), decoded. */
+export function stringAt(text: Buffer, span: Span): string {
+  const inner = text.toString('utf8', span.start + 1, span.end - 1)
+  return inner.includes('\\') ? (JSON.parse(`"${inner}"`) as string) : inner
+}
+
+/** What stands at `span`, as text. */
+export function textAt(text: Buffer, span: Span): string {
+  return text.toString('utf8', span.start, span.end)
+}
+
+/** True when the value at `span` is a string. */
+export function isString(text: Buffer, span: Span): boolean {
+  return text[span.start] === QUOTE
+}
+
+/** True when the value at `span` is a number. */
+export function isNumber(text: Buffer, span: Span): boolean {
+  const first = text[span.start]
+  return first === MINUS || isDigit(first)
+}
+
+/** True when the value at `span` is an object. */
+export function isObject(text: Buffer, span: Span): boolean {
+  return text[span.start] === OPEN_OBJECT
+}
+
+/** Index behind the value that starts at `at`, or -1. Iterative: nesting costs memory, never the stack. */
+function skipValue(text: Buffer, at: number): number {
+  const first = text[at]
+  if (first !== OPEN_OBJECT && first !== OPEN_LIST) return skipScalar(text, at)
+  const closers: number[] = []
+  let i = at
+  for (;;) {
+    const c = text[i]
+    if (c === OPEN_OBJECT || c === OPEN_LIST) {
+      const closer = c + 2
+      i = skipSpace(text, i + 1)
+      if (text[i] !== closer) {
+        closers.push(closer)
+        if (closer === CLOSE_OBJECT) i = skipKey(text, i)
+        if (i < 0) return -1
+        continue
+      }
+      i++
+    } else {
+      i = skipScalar(text, i)
+      if (i < 0) return -1
+    }
+    // A value ended at i: close what closes, then on to the next value.
+    for (;;) {
+      const closer = closers[closers.length - 1]
+      if (closer === undefined) return i
+      i = skipSpace(text, i)
+      const next = text[i]
+      if (next === closer) {
+        closers.pop()
+        i++
+        continue
+      }
+      if (next !== COMMA) return -1
+      i = skipSpace(text, i + 1)
+      if (closer === CLOSE_OBJECT) i = skipKey(text, i)
+      if (i < 0) return -1
+      break
+    }
+  }
+}
+
+/** Index of the value behind the key that starts at `at`, or -1. */
+function skipKey(text: Buffer, at: number): number {
+  if (text[at] !== QUOTE) return -1
+  const end = skipString(text, at)
+  if (end < 0) return -1
+  const colon = skipSpace(text, end)
+  return text[colon] === COLON ? skipSpace(text, colon + 1) : -1
+}
+
+function skipScalar(text: Buffer, at: number): number {
+  switch (text[at]) {
+    case QUOTE:
+      return skipString(text, at)
+    case 0x74:
+      return skipWord(text, at, 'true')
+    case 0x66:
+      return skipWord(text, at, 'false')
+    case 0x6e:
+      return skipWord(text, at, 'null')
+    default:
+      return skipNumber(text, at)
+  }
+}
+
+function skipWord(text: Buffer, at: number, word: string): number {
+  for (let i = 0; i < word.length; i++) if (text[at + i] !== word.charCodeAt(i)) return -1
+  return at + word.length
+}
+
+function skipNumber(text: Buffer, at: number): number {
+  let i = text[at] === MINUS ? at + 1 : at
+  if (text[i] === ZERO) i++
+  else if (isDigit(text[i])) i = skipDigits(text, i)
+  else return -1
+  if (text[i] === DOT) {
+    if (!isDigit(text[i + 1])) return -1
+    i = skipDigits(text, i + 1)
+  }
+  const e = text[i]
+  if (e === 0x65 || e === 0x45) {
+    const sign = text[i + 1]
+    i += sign === 0x2b || sign === MINUS ? 2 : 1
+    if (!isDigit(text[i])) return -1
+    i = skipDigits(text, i)
+  }
+  return i
+}
+
+function skipString(text: Buffer, at: number): number {
+  const length = text.length
+  let i = at + 1
+  while (i < length) {
+    const c = text[i] as number
+    if (c === QUOTE) return i + 1
+    if (c < 0x20) return -1
+    if (c !== BACKSLASH) {
+      i++
+      continue
+    }
+    const escaped = text[i + 1]
+    if (escaped === 0x75) {
+      for (let k = 2; k < 6; k++) if (!isHex(text[i + k])) return -1
+      i += 6
+    } else if (escaped !== undefined && isEscape(escaped)) {
+      i += 2
+    } else {
+      return -1
+    }
+  }
+  return -1
+}
+
+function skipSpace(text: Buffer, at: number): number {
+  let i = at
+  for (;;) {
+    const c = text[i]
+    if (c !== 0x20 && c !== 0x0a && c !== 0x0d && c !== 0x09) return i
+    i++
+  }
+}
+
+function skipDigits(text: Buffer, at: number): number {
+  let i = at
+  while (isDigit(text[i])) i++
+  return i
+}
+
+function isDigit(c: number | undefined): boolean {
+  return c !== undefined && c >= ZERO && c <= NINE
+}
+
+function isHex(c: number | undefined): boolean {
+  return c !== undefined && ((c >= ZERO && c <= NINE) || (c >= 0x41 && c <= 0x46) || (c >= 0x61 && c <= 0x66))
+}
+
+/** One of `" \ / b f n r t`. */
+function isEscape(c: number): boolean {
+  return (
+    c === QUOTE ||
+    c === BACKSLASH ||
+    c === 0x2f ||
+    c === 0x62 ||
+    c === 0x66 ||
+    c === 0x6e ||
+    c === 0x72 ||
+    c === 0x74
+  )
+}

@@ -1,0 +1,271 @@
+/**
+ * The vocabulary: a JSON-RPC message as the bytes that were sent plus the few facts a bridge needs of it.
+ *
+ * Not a schema: what stands in `params` and `result` is nobody's business here.
+ * The one rule: the raw text travels. Unknown members, `12345678901234567890` and `1.0` arrive as they were
+ * sent; an edit replaces one span and leaves every other byte alone.
+ *
+ * [JSON-RPC 2.0 §4, §5] requests, notifications, responses; [MCP 2025-11-25 basic] ids are strings or numbers.
+ */
+import { isUtf8 } from 'node:buffer'
+import {
+  elements,
+  isNumber,
+  isObject,
+  isString,
+  members,
+  rootSpan,
+  type Span,
+  stringAt,
+  textAt,
+} from './json.ts'
+
+/** A request: wants exactly one answer. `id` is the raw JSON token: `1`, `"1"` and `1.0` are three ids. */
+export interface Request {
+  readonly kind: 'request'
+  readonly raw: Buffer
+  readonly method: string
+  readonly id: string
+  readonly idSpan: Span
+  readonly params: Span | undefined
+}
+
+/** A notification: wants none. */
+export interface Notification {
+  readonly kind: 'notification'
+  readonly raw: Buffer
+  readonly method: string
+  readonly params: Span | undefined
+}
+
+/** A response; `result` or `error` says where its body stands. `id` is undefined when it is `null`. */
+export interface Response {
+  readonly kind: 'response'
+  readonly raw: Buffer
+  readonly id: string | undefined
+  readonly idSpan: Span
+  readonly result: Span | undefined
+  readonly error: Span | undefined
+}
+
+export type Message = Request | Notification | Response
+
+/** What came instead of a message: `not-json` earns -32700, `not-rpc` -32600, `too-long` the limit's error. */
+export interface Malformed {
+  readonly kind: 'malformed'
+  readonly reason: 'not-json' | 'not-rpc' | 'empty-batch' | 'too-long'
+  /** One clause for people: what is wrong with it. Never quotes more than a few characters of it. */
+  readonly detail: string
+  /** The id it carried, when that can be told (only `too-long`). */
+  readonly id?: string
+}
+
+export const METHOD = {
+  initialize: 'initialize',
+  initialized: 'notifications/initialized',
+  cancelled: 'notifications/cancelled',
+  channel: 'notifications/claude/channel',
+  discover: 'server/discover',
+  ping: 'ping',
+  setLevel: 'logging/setLevel',
+  subscribe: 'resources/subscribe',
+  unsubscribe: 'resources/unsubscribe',
+  resourceUpdated: 'notifications/resources/updated',
+  toolsList: 'tools/list',
+  toolsCall: 'tools/call',
+} as const
+
+export const HEADER = {
+  session: 'mcp-session-id',
+  protocol: 'mcp-protocol-version',
+  cursor: 'last-event-id',
+} as const
+
+/** The protocol version we offer when we speak for ourselves; servers answer with the one they prefer. */
+export const LATEST_LEGACY_VERSION = '2025-11-25'
+
+/** JSON-RPC error codes, [JSON-RPC 2.0 §5.1]; `bridge` is the range left to implementations. */
+export const RPC = {
+  parse: -32700,
+  invalidRequest: -32600,
+  methodNotFound: -32601,
+  invalidParams: -32602,
+  internal: -32603,
+  bridge: -32000,
+} as const
+
+/**
+ * Reads one JSON text: a message, or an array of them (a batch, [MCP 2025-03-26]), each element as if it stood
+ * alone. Never throws; what cannot be understood comes back as `Malformed` in its place.
+ */
+export function parse(text: Buffer): readonly (Message | Malformed)[] {
+  if (!isUtf8(text)) return [{ kind: 'malformed', reason: 'not-json', detail: 'it is not UTF-8' }]
+  const root = rootSpan(text)
+  if (root === undefined) return [{ kind: 'malformed', reason: 'not-json', detail: 'it is not JSON' }]
+  const batch = elements(text, root)
+  if (batch === undefined) return [classify(text.subarray(root.start, root.end))]
+  if (batch.length === 0) return [{ kind: 'malformed', reason: 'empty-batch', detail: 'an empty batch' }]
+  return batch.map((span) => classify(text.subarray(span.start, span.end)))
+}
+
+/** A message written by us, from a plain value. Throws on a value that is no message: that would be our bug. */
+export function compose(value: object): Message {
+  const [message] = parse(Buffer.from(JSON.stringify(value)))
+  if (message === undefined || message.kind === 'malformed')
+    throw new TypeError('composed an invalid message')
+  return message
+}
+
+/** The error response for `id` (a raw token), or for nobody in particular with `null`. */
+export function failure(id: string | null, code: number, message: string, data?: unknown): Response {
+  const error = JSON.stringify(data === undefined ? { code, message } : { code, message, data })
+  return respond(id, 'error', error)
+}
+
+/** The result response for `id`; `result` is JSON text. */
+export function success(id: string, result: string): Response {
+  return respond(id, 'result', result)
+}
+
+/** The same message under another id token. */
+export function withId<M extends Request | Response>(message: M, id: string): M {
+  return reparse(replaceSpan(message.raw, message.idSpan, id)) as M
+}
+
+/** The same request or notification with other `params` (JSON text); it must have had some. */
+export function withParams<M extends Request | Notification>(message: M, params: string): M {
+  if (message.params === undefined) throw new TypeError('the message has no params to replace')
+  return reparse(replaceSpan(message.raw, message.params, params)) as M
+}
+
+/** `raw` with the bytes of `span` replaced, all others as they were. */
+export function replaceSpan(raw: Buffer, span: Span, text: string): Buffer {
+  return Buffer.concat([raw.subarray(0, span.start), Buffer.from(text), raw.subarray(span.end)])
+}
+
+/**
+ * Where the value at `path` stands inside the value at `span`, or undefined.
+ * `member(m.raw, m.params, 'requestId')`
+ */
+export function member(raw: Buffer, span: Span | undefined, ...path: readonly string[]): Span | undefined {
+  let at = span
+  for (const key of path) {
+    if (at === undefined) return undefined
+    at = members(raw, at)?.get(key)
+  }
+  return at
+}
+
+/** The string at `path`, or undefined when there is none or it is no string. */
+export function stringMember(
+  raw: Buffer,
+  span: Span | undefined,
+  ...path: readonly string[]
+): string | undefined {
+  const at = member(raw, span, ...path)
+  return at !== undefined && isString(raw, at) ? stringAt(raw, at) : undefined
+}
+
+/** Raw id token at `params.requestId` of a `notifications/cancelled`. */
+export function cancelledId(message: Notification): string | undefined {
+  const at = member(message.raw, message.params, 'requestId')
+  return at === undefined ? undefined : textAt(message.raw, at)
+}
+
+/** The value at `span`, parsed. For the few bodies we read (an initialize result, a tool list), never on the hot path. */
+export function valueAt(raw: Buffer, span: Span): unknown {
+  return JSON.parse(textAt(raw, span))
+}
+
+/**
+ * Do two id tokens name the same id for a peer that re-serializes? `"\u00e9"` and `"é"`, `1.0` and `1`,
+ * 12345678901234567890 and what a double makes of it. Used only within one exchange, where one id is open.
+ */
+export function sameId(a: string, b: string): boolean {
+  return a === b || JSON.parse(a) === JSON.parse(b)
+}
+
+/** The id in a piece cut from the start of a message too long to read, if it stands whole in it. */
+export function idInHead(head: Buffer): string | undefined {
+  const found = members(head, { start: 0, end: head.length })?.get('id')
+  return found === undefined ? undefined : usableId(head, found)
+}
+
+/**
+ * The id in a piece cut from the end of a message too long to read. Read backwards: outside a string every
+ * unescaped quote is a delimiter, so members of the outermost object can be told from those further in.
+ */
+export function idInTail(tail: Buffer): string | undefined {
+  const text = tail.toString('latin1').trimEnd()
+  let depth = 0
+  let inString = false
+  let end = text.length - 1
+  for (let i = text.length - 1; i >= 0; i--) {
+    const c = text[i]
+    if (c === '"' && !isEscaped(text, i)) inString = !inString
+    if (inString) continue
+    if (c === '}' || c === ']') depth++
+    else if (c === '{' || c === '[') depth--
+    if (depth === 0 || (depth === 1 && c === ',')) {
+      const found = /^\s*"id"\s*:([\s\S]*)$/.exec(text.slice(i + 1, end))?.[1]
+      const bytes = Buffer.from(`${found ?? ''} `, 'latin1')
+      const span = found === undefined ? undefined : rootSpan(bytes)
+      if (span !== undefined) return usableId(bytes, span)
+      end = i
+    }
+    if (depth === 0) return undefined
+  }
+  return undefined
+}
+
+function isEscaped(text: string, at: number): boolean {
+  let backslashes = 0
+  while (text[at - 1 - backslashes] === '\\') backslashes++
+  return backslashes % 2 === 1
+}
+
+function classify(raw: Buffer): Message | Malformed {
+  const found = members(raw, { start: 0, end: raw.length })
+  if (found === undefined) return notRpc('it is not an object')
+  const version = found.get('jsonrpc')
+  if (version === undefined || textAt(raw, version) !== '"2.0"') return notRpc('"jsonrpc" is not "2.0"')
+  const method = found.get('method')
+  const id = found.get('id')
+  if (method !== undefined) {
+    if (!isString(raw, method)) return notRpc('"method" is not a string')
+    const params = found.get('params')
+    const name = stringAt(raw, method)
+    if (id === undefined) return { kind: 'notification', raw, method: name, params }
+    const token = usableId(raw, id)
+    if (token === undefined) return notRpc('"id" is neither a string nor a number')
+    return { kind: 'request', raw, method: name, id: token, idSpan: id, params }
+  }
+  const result = found.get('result')
+  const error = found.get('error')
+  if (id === undefined || (result === undefined) === (error === undefined)) {
+    return notRpc('it has no "method", and is no response')
+  }
+  if (error !== undefined && !isObject(raw, error)) return notRpc('"error" is not an object')
+  const token = usableId(raw, id)
+  if (token === undefined && textAt(raw, id) !== 'null')
+    return notRpc('"id" is neither a string nor a number')
+  return { kind: 'response', raw, id: token, idSpan: id, result, error }
+}
+
+function notRpc(detail: string): Malformed {
+  return { kind: 'malformed', reason: 'not-rpc', detail }
+}
+
+function usableId(text: Buffer, span: Span): string | undefined {
+  return isString(text, span) || isNumber(text, span) ? textAt(text, span) : undefined
+}
+
+function respond(id: string | null, member: 'result' | 'error', body: string): Response {
+  return reparse(Buffer.from(`{"jsonrpc":"2.0","id":${id ?? 'null'},"${member}":${body}}`)) as Response
+}
+
+function reparse(raw: Buffer): Message {
+  const message = classify(raw)
+  if (message.kind === 'malformed') throw new TypeError(`edited into an invalid message: ${message.detail}`)
+  return message
+}

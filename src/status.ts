@@ -1,0 +1,226 @@
+/**
+ * What can be seen of the far side, as data: facts, their one-line rendering, and the sink that writes them.
+ *
+ * Not a logger for narration: a Status exists only where something changed or was lost. The engine emits,
+ * the log, `listen`, `doctor` and the tests are sinks.
+ * The one rule: no secret passes the sink; what is registered with `redactor` is cut out of every line.
+ */
+import { type BridgeError, reasonOf, seconds } from './errors.ts'
+
+export type Level = 'error' | 'warn' | 'info' | 'debug'
+export const LEVELS: readonly Level[] = ['error', 'warn', 'info', 'debug']
+
+/** A session of the far side changed its state. */
+export interface SessionStatus {
+  readonly kind: 'session'
+  readonly state: 'opening' | 'live' | 'reopening' | 'lost' | 'closed'
+  /** Counts sessions of this process from 1. */
+  readonly generation: number
+  /** Why it changed, one clause. Absent when all went as planned. */
+  readonly reason?: string
+  /** `live` only: what differs from what the client was told at its `initialize`, one clause. */
+  readonly changed?: string
+  /** `live` after a loss: milliseconds since the loss was noticed. */
+  readonly afterMs?: number
+}
+
+/** A push stream changed its state. */
+export interface PushStatus {
+  readonly kind: 'push'
+  /** `held-off`: the server doesn't offer one. `retrying`: an attempt failed, another comes in `delayMs`. */
+  readonly state: 'up' | 'down' | 'retrying' | 'not-offered'
+  /** Which stream, where an Upstream has several (moot: the space). */
+  readonly stream?: string
+  /** Milliseconds since 1970 at which the fact became true. */
+  readonly at: number
+  readonly generation: number
+  /** `up`: true when nothing can have been missed (same session, 200 to our cursor; or the very first stream). */
+  readonly continuous?: boolean
+  /** `up` after `down`: length of the break and attempts it took. */
+  readonly downMs?: number
+  readonly attempts?: number
+  readonly reason?: string
+  readonly delayMs?: number
+  /** True when a person should look at it: the server refuses in a way that waiting seldom mends. */
+  readonly severe?: boolean
+}
+
+/** A message that reached nobody. */
+export interface DroppedStatus {
+  readonly kind: 'dropped'
+  /** What it was: "notifications/progress to the server". */
+  readonly what: string
+  readonly why: string
+}
+
+/** A request, or the program, failed for good. */
+export interface FailedStatus {
+  readonly kind: 'failed'
+  /** What failed: "tools/call", "initialize". */
+  readonly what: string
+  readonly error: BridgeError
+}
+
+/** Continuity was lost between two moments (milliseconds since 1970); written when the client was told. */
+export interface GapStatus {
+  readonly kind: 'gap'
+  readonly from: number
+  readonly to: number
+  readonly reason: string
+  readonly breaks: number
+  readonly stream?: string
+}
+
+/** Something a person may want to know that is none of the above: a setting that has no effect, a key withheld. */
+export interface NoteStatus {
+  readonly kind: 'note'
+  readonly level: Level
+  readonly text: string
+  readonly hint?: string
+}
+
+export type Status = SessionStatus | PushStatus | DroppedStatus | FailedStatus | GapStatus | NoteStatus
+
+/** How much it matters. */
+export function levelOf(status: Status): Level {
+  switch (status.kind) {
+    case 'session':
+      if (status.changed !== undefined) return 'warn'
+      return status.state === 'lost' ? 'warn' : 'info'
+    case 'push':
+      if (status.severe === true) return 'warn'
+      return status.state === 'retrying' ? 'debug' : 'info'
+    case 'dropped':
+      return 'warn'
+    case 'failed':
+      return 'warn'
+    case 'gap':
+      return 'info'
+    case 'note':
+      return status.level
+    default:
+      return unreachable(status)
+  }
+}
+
+/** One line for people, without time or level. */
+export function render(status: Status): string {
+  switch (status.kind) {
+    case 'session':
+      return renderSession(status)
+    case 'push':
+      return renderPush(status)
+    case 'dropped':
+      return `dropped ${status.what}: ${status.why}`
+    case 'failed':
+      return `${status.what} failed: ${status.error.message}${hintOf(status.error.hint)}`
+    case 'gap':
+      return `told the client that events may have been missed for ${seconds(status.to - status.from)}: ${status.reason}`
+    case 'note':
+      return `${status.text}${hintOf(status.hint)}`
+    default:
+      return unreachable(status)
+  }
+}
+
+function renderSession(status: SessionStatus): string {
+  const why = status.reason === undefined ? '' : `: ${status.reason}`
+  const after = status.afterMs === undefined ? '' : ` after ${seconds(status.afterMs)}`
+  const changed = status.changed === undefined ? '' : `; ${status.changed}`
+  return `session ${status.generation} ${status.state}${after}${why}${changed}`
+}
+
+function renderPush(status: PushStatus): string {
+  const name = status.stream === undefined ? 'push stream' : `push stream ${status.stream}`
+  const why = status.reason === undefined ? '' : `: ${status.reason}`
+  switch (status.state) {
+    case 'up': {
+      const after =
+        status.downMs === undefined
+          ? ''
+          : ` again after ${seconds(status.downMs)}, ${status.attempts ?? 1} attempt${status.attempts === 1 ? '' : 's'}`
+      return `${name} up${after}${status.continuous === false ? '; events may have been missed' : ''}`
+    }
+    case 'down':
+      return `${name} down${why}; trying again`
+    case 'retrying':
+      return `${name} still down${why}; trying again in ${seconds(status.delayMs ?? 0)}`
+    case 'not-offered':
+      return `the server offers no push stream${why}`
+    default:
+      return unreachable(status.state)
+  }
+}
+
+function hintOf(hint: string | undefined): string {
+  return hint === undefined ? '' : ` (try: ${hint})`
+}
+
+/** Cuts secrets out of texts, by value. */
+export interface Redactor {
+  /** From now on `secret` never appears in a text. Values shorter than 4 characters are left alone. */
+  add(secret: string): void
+  (text: string): string
+}
+
+export function redactor(): Redactor {
+  const secrets = new Set<string>()
+  const redact = (text: string): string => {
+    let clean = text
+    for (const secret of secrets) clean = clean.replaceAll(secret, '[redacted]')
+    return clean
+  }
+  return Object.assign(redact, {
+    add(secret: string): void {
+      for (const form of [secret, encodeURIComponent(secret)]) if (form.length >= 4) secrets.add(form)
+    },
+  })
+}
+
+export interface SinkOptions {
+  readonly write: (line: string) => void
+  readonly level: Level
+  readonly format: 'text' | 'json'
+  readonly redact: (text: string) => string
+  readonly now?: () => number
+}
+
+/** A sink that writes one line per fact; while a stream stays down: the first failure, then at growing intervals. */
+export function statusLog(options: SinkOptions): (status: Status) => void {
+  const limit = LEVELS.indexOf(options.level)
+  const now = options.now ?? Date.now
+  let nextReminder = 0
+  let reminders = 0
+  return (status) => {
+    let level = levelOf(status)
+    if (status.kind === 'push' && status.state === 'up') reminders = 0
+    if (status.kind === 'push' && (status.state === 'retrying' || status.severe === true)) {
+      // The first failure, then after 10 s, 20 s, 40 s … 10 min.
+      if (now() >= nextReminder || reminders === 0) {
+        nextReminder = now() + Math.min(10_000 * 2 ** reminders++, 600_000)
+        if (level === 'debug') level = 'info'
+      } else {
+        level = 'debug'
+      }
+    }
+    if (LEVELS.indexOf(level) > limit) return
+    const at = new Date(now()).toISOString()
+    const text = options.redact(render(status))
+    const line =
+      options.format === 'text'
+        ? `${at} ${level} ${text.replaceAll(/\s*\n\s*/g, ' ')}\n`
+        : `${options.redact(JSON.stringify({ at, level, text, ...plain(status) }))}\n`
+    options.write(line)
+  }
+}
+
+function plain(status: Status): object {
+  if (status.kind !== 'failed') return status
+  const { error } = status
+  return { kind: 'failed', what: status.what, code: error.code, cause: error.cause && reasonOf(error.cause) }
+}
+
+/** For the `default` of a switch over a union: the compiler proves that it is never reached. */
+export function unreachable(value: never): never {
+  throw new TypeError(`unexpected ${JSON.stringify(value)}`)
+}
