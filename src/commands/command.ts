@@ -1,0 +1,47 @@
+/**
+ * What a subcommand is: a table of options and one function. `cli.ts` turns the table into flags, environment
+ * twins and help; a command reads neither `process` nor `argv`.
+ */
+
+/** One option. `flags` in commander's notation: `--port <n>`, `--stateful`, `--header <line...>` for repeatable. */
+export interface OptionSpec {
+  readonly flags: string
+  readonly description: string
+  /** Environment twin; a switch is on when it is `1`, `true` or `yes`. */
+  readonly env?: string
+  /** Shown in help; the command applies it. */
+  readonly fallback?: string
+}
+
+/** Values by camel-cased long flag: `apiKeyFile`. A switch is `true`; a repeatable option is a list. */
+export type OptionValues = Readonly<Record<string, string | boolean | readonly string[] | undefined>>
+
+/** What a command may touch of the world. */
+export interface Io {
+  readonly env: Readonly<Record<string, string | undefined>>
+  readonly stdin: NodeJS.ReadStream
+  readonly stdout: NodeJS.WriteStream
+  readonly stderr: NodeJS.WriteStream
+  readonly platform: NodeJS.Platform
+  readonly cwd: string
+  readonly homedir: string
+  /** Aborted by the first SIGINT, SIGTERM or SIGHUP; `reason` is the signal's name. */
+  readonly signal: AbortSignal
+  /** False once the process that started us is gone. */
+  readonly parentAlive: () => boolean
+}
+
+export interface CommandSpec {
+  readonly name: string
+  readonly summary: string
+  /** Operands in commander's notation: `[url]`, `<tool> [pairs...]`. */
+  readonly operands?: string
+  readonly options: readonly OptionSpec[]
+  /** Three runnable lines. */
+  readonly examples: readonly string[]
+  /**
+   * Does it; resolves with the exit code (0 fine, 1 failed). A `BridgeError` it throws is shown as
+   * `error:` and `try:`; with the code CONFIG_INVALID the exit code is 2, else 1.
+   */
+  run(values: OptionValues, operands: readonly string[], io: Io): Promise<number>
+}
