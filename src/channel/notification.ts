@@ -1,0 +1,113 @@
+/**
+ * One channel event, `notifications/claude/channel`: built, read, and shown on one line.
+ *
+ * Not the decorator, and no opinion on what an event says. The one rule: what the client would lose without a
+ * word never leaves here, so keys match `[A-Za-z_][A-Za-z0-9_]*`, each once, and values are strings.
+ * (Claude Code drops other keys silently; one value that is no string costs it the whole event. A key `source`
+ * stands there beside the client's own attribute of that name; it is kept, because servers send it.)
+ */
+import { isString, members, stringAt, textAt } from '../json.ts'
+import { compose, METHOD, member, type Notification } from '../protocol.ts'
+
+/** What the client is shown: the text, and the attributes beside it. */
+export interface ChannelEvent {
+  readonly content: string
+  readonly meta: Readonly<Record<string, string>>
+}
+
+/** An event to be built. Values that are null or undefined are left out, others that are no string become JSON. */
+export interface ChannelDraft {
+  readonly content: string
+  readonly meta?: Readonly<Record<string, unknown>>
+}
+
+const USABLE_KEY = /^[A-Za-z_][A-Za-z0-9_]*$/
+
+/** The message that carries `draft`. Without meta there is no `meta` member. */
+export function channelNotification(draft: ChannelDraft): Notification {
+  const params = draft.meta === undefined ? {} : { meta: usableMeta(draft.meta) }
+  const message = compose({
+    jsonrpc: '2.0',
+    method: METHOD.channel,
+    params: { content: draft.content, ...params },
+  })
+  if (message.kind !== 'notification') throw new TypeError('a channel event became something else')
+  return message
+}
+
+/** The event in a channel notification; undefined when `message` is none or its content is no string. */
+export function channelEvent(message: Notification): ChannelEvent | undefined {
+  if (message.method !== METHOD.channel) return undefined
+  const { raw } = message
+  const content = member(raw, message.params, 'content')
+  if (content === undefined || !isString(raw, content)) return undefined
+  const meta = member(raw, message.params, 'meta')
+  const found = meta === undefined ? undefined : members(raw, meta)
+  const entries = [...(found ?? [])].map(([key, at]): [string, string] => [
+    key,
+    isString(raw, at) ? stringAt(raw, at) : textAt(raw, at),
+  ])
+  return { content: stringAt(raw, content), meta: Object.fromEntries(entries) }
+}
+
+/**
+ * The event on one line for a terminal: `event_type=dm_chat sender="Ann B." | the text`. Line ends become `⏎`,
+ * other control characters their escapes, so that nothing a server sends can steer the terminal.
+ */
+export function channelLine(event: ChannelEvent): string {
+  const attributes = Object.entries(event.meta).map(([key, value]) => `${key}=${attribute(value)}`)
+  return [...attributes, ...(attributes.length > 0 ? ['|'] : []), oneLine(event.content)].join(' ')
+}
+
+/** Does the client keep a meta key of this name? */
+export function isUsableKey(key: string): boolean {
+  return USABLE_KEY.test(key)
+}
+
+/**
+ * A usable name for each of `keys`, in their order: usable ones keep theirs, in the others each character that
+ * may not stand becomes `_` (`space-id` -> `space_id`, `2nd` -> `_2nd`). A name that is taken gets a number
+ * (`space_id_2`), so no value is lost.
+ */
+export function usableKeys(keys: readonly string[]): readonly string[] {
+  const taken = new Set(keys.filter(isUsableKey))
+  const numbers = new Map<string, number>()
+  return keys.map((key) => {
+    if (isUsableKey(key)) return key
+    const base = key.replaceAll(/[^A-Za-z0-9_]/gu, '_').replace(/^(?=[0-9]|$)/, '_')
+    let name = base
+    let number = numbers.get(base) ?? 1
+    while (taken.has(name)) name = `${base}_${++number}`
+    numbers.set(base, number)
+    taken.add(name)
+    return name
+  })
+}
+
+function usableMeta(meta: Readonly<Record<string, unknown>>): Record<string, string> {
+  const present = Object.entries(meta).filter(([, value]) => value !== null && value !== undefined)
+  const names = usableKeys(present.map(([key]) => key))
+  const entries = present.map(([key, value], i): [string, string] => [
+    names[i] ?? key,
+    typeof value === 'string' ? value : (JSON.stringify(value) ?? String(value)),
+  ])
+  return Object.fromEntries(entries)
+}
+
+function attribute(value: string): string {
+  return /^[^\s"|=\p{C}]+$/u.test(value) ? value : `"${oneLine(value).replaceAll('"', '\\"')}"`
+}
+
+function oneLine(text: string): string {
+  return text
+    .replaceAll(/\r\n|[\n\r\u2028\u2029]/g, ' ⏎ ')
+    .replaceAll('\t', ' ')
+    .replaceAll(/[\p{Cc}\u202a-\u202e\u2066-\u2069]/gu, escaped)
+}
+
+function escaped(character: string): string {
+  const code = character.codePointAt(0) ?? 0
+  return code < 0x100
+    ? `\\x${code.toString(16).padStart(2, '0')}`
+    : `\\u${code.toString(16).padStart(4, '0')}`
+}
