@@ -1,0 +1,180 @@
+/**
+ * Imports go one way. Reads the import statements of every file in `src/` and holds them against the table.
+ *
+ * A new room means a new line here, argued in the commit that adds it.
+ */
+import { readdirSync, readFileSync } from 'node:fs'
+import { dirname, join, posix, relative, sep } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { describe, expect, test } from 'vitest'
+
+const src = join(dirname(fileURLToPath(import.meta.url)), '..', 'src')
+
+/** Room -> rooms it may import. A room is a file directly in `src/` (without `.ts`) or a folder. */
+const allowed: Readonly<Record<string, readonly string[]>> = {
+  cli: ['commands', 'errors', 'config', 'status'],
+  commands: [
+    'bridge',
+    'stdio',
+    'http',
+    'feed',
+    'simulator',
+    'channel',
+    'config',
+    'status',
+    'sides',
+    'protocol',
+    'errors',
+    'retry',
+  ],
+  config: ['errors', 'status', 'retry'],
+  bridge: ['sides', 'protocol', 'errors', 'status', 'retry'],
+  stdio: ['sides', 'protocol', 'errors', 'status', 'json'],
+  http: ['sides', 'protocol', 'errors', 'status', 'retry', 'json'],
+  feed: ['sides', 'protocol', 'errors', 'status', 'retry', 'json', 'channel'],
+  channel: ['sides', 'protocol', 'errors', 'status', 'retry', 'json'],
+  simulator: ['errors', 'protocol', 'channel', 'status', 'retry', 'json'],
+  sides: ['protocol', 'status'],
+  status: ['errors', 'protocol'],
+  protocol: ['json'],
+  errors: ['protocol'],
+  retry: [],
+  json: [],
+}
+
+interface Import {
+  readonly from: string
+  readonly to: string
+  readonly typeOnly: boolean
+}
+
+const files = readdirSync(src, { recursive: true, withFileTypes: true })
+  .filter((entry) => entry.isFile() && entry.name.endsWith('.ts'))
+  .map((entry) => relative(src, join(entry.parentPath, entry.name)).split(sep).join('/'))
+
+const imports = files.flatMap((file) => importsOf(file))
+
+function importsOf(file: string): Import[] {
+  const text = readFileSync(join(src, file), 'utf8')
+  const found: Import[] = []
+  const statement = /^(?:import|export)\s+(type\s+)?(?:([^'";]*?)\s+from\s+)?'([^']+)'/gm
+  for (const [, type, names, to] of text.matchAll(statement)) {
+    if (to !== undefined) found.push({ from: file, to, typeOnly: type !== undefined || allTypes(names) })
+  }
+  for (const [, to] of text.matchAll(/\bimport\(\s*'([^']+)'\s*\)/g)) {
+    if (to !== undefined) found.push({ from: file, to, typeOnly: false })
+  }
+  return found
+}
+
+/** `{ type A, type B }` brings no value in. */
+function allTypes(names: string | undefined): boolean {
+  const inner = /^\{([\s\S]*)\}$/.exec(names?.trim() ?? '')?.[1]
+  if (inner === undefined) return false
+  return inner
+    .split(',')
+    .filter((each) => each.trim() !== '')
+    .every((each) => each.trim().startsWith('type '))
+}
+
+function target(one: Import): string {
+  return posix.normalize(posix.join(posix.dirname(one.from), one.to))
+}
+
+function room(path: string): string {
+  const [first = '', ...rest] = path.split('/')
+  return rest.length === 0 ? first.replace(/\.ts$/, '') : first
+}
+
+const inner = imports.filter((one) => one.to.startsWith('.') && !target(one).startsWith('..'))
+
+describe('imports', () => {
+  test('the reader finds them', () => {
+    expect(inner).toContainEqual({ from: 'sides.ts', to: './protocol.ts', typeOnly: true })
+    expect(inner.length).toBeGreaterThan(8)
+  })
+
+  test('every room is in the table', () => {
+    expect([...new Set(files.map(room))].filter((each) => allowed[each] === undefined)).toEqual([])
+  })
+
+  test('no room imports one it may not', () => {
+    const wrong = inner.filter((one) => {
+      const [from, to] = [room(one.from), room(target(one))]
+      return from !== to && !(allowed[from] ?? []).includes(to)
+    })
+    expect(wrong.map((one) => `${one.from} -> ${target(one)}`)).toEqual([])
+  })
+
+  test('a folder is entered by one door: nobody outside imports its inner rooms', () => {
+    const doors = new Set(['http/upstream.ts', 'feed/upstream.ts'])
+    const wrong = inner.filter((one) => {
+      const to = target(one)
+      return ['http', 'feed'].includes(room(to)) && room(one.from) !== room(to) && !doors.has(to)
+    })
+    expect(wrong.map((one) => `${one.from} -> ${target(one)}`)).toEqual([])
+  })
+
+  test('nothing but cli imports commands, and nothing imports cli', () => {
+    const wrong = inner.filter(
+      (one) =>
+        (room(target(one)) === 'commands' && !['cli', 'commands'].includes(room(one.from))) ||
+        room(target(one)) === 'cli',
+    )
+    expect(wrong).toEqual([])
+  })
+
+  test('there are no cycles between rooms', () => {
+    const edges = new Map<string, Set<string>>()
+    for (const one of inner.filter((each) => !each.typeOnly)) {
+      const [from, to] = [room(one.from), room(target(one))]
+      if (from !== to) edges.set(from, (edges.get(from) ?? new Set()).add(to))
+    }
+    const cycles: string[] = []
+    const walk = (at: string, path: readonly string[]): void => {
+      if (path.includes(at)) {
+        cycles.push([...path.slice(path.indexOf(at)), at].join(' -> '))
+        return
+      }
+      for (const next of edges.get(at) ?? []) walk(next, [...path, at])
+    }
+    for (const from of edges.keys()) walk(from, [])
+    expect(cycles).toEqual([])
+  })
+
+  test('imports of our own files end in .ts', () => {
+    expect(imports.filter((one) => one.to.startsWith('.') && !/\.(ts|json)$/.test(one.to))).toEqual([])
+  })
+
+  test('the SDK is imported for its types only, but where a local MCP server is served', () => {
+    const wrong = imports.filter(
+      (one) =>
+        one.to.startsWith('@modelcontextprotocol/sdk') &&
+        !one.typeOnly &&
+        !['simulator', 'feed'].includes(room(one.from)),
+    )
+    expect(wrong).toEqual([])
+  })
+
+  test('undici is used in http/ alone, and for requests in exchange.ts alone', () => {
+    const users = imports.filter((one) => one.to === 'undici' && !one.typeOnly).map((one) => one.from)
+    expect(users.filter((file) => !['http', 'feed'].includes(room(file)))).toEqual([])
+  })
+})
+
+test('process and console are named in cli.ts only', () => {
+  const wrong = files.filter((file) => {
+    if (file === 'cli.ts') return false
+    const code = readFileSync(join(src, file), 'utf8')
+      .replaceAll(/\/\*[\s\S]*?\*\//g, '')
+      .replaceAll(/\/\/.*$/gm, '')
+      .replaceAll(/'(?:[^'\\\n]|\\.)*'/g, "''")
+    return /(?<![.\w])(?:process|console)\.\w/.test(code)
+  })
+  expect(wrong).toEqual([])
+})
+
+test('every file opens by saying what it is', () => {
+  const silent = files.filter((file) => !/^(?:#!.*\n)?\/\*\*/.test(readFileSync(join(src, file), 'utf8')))
+  expect(silent).toEqual([])
+})
