@@ -1,0 +1,69 @@
+/**
+ * One agent of the simulated account: its key, inbox, conversations and calls.
+ *
+ * Not a connection: sessions and streams come and go, an agent stays. The one rule: an event goes to the agent
+ * that owns the account it came in on, and to no other.
+ */
+import { Conversations } from './conversations.ts'
+import type { Draft, InboxEvent } from './events.ts'
+import { Inbox } from './inbox.ts'
+import type { Journal } from './journal.ts'
+
+/** An event on its way: what it became, and the sessions whose streams took it. */
+export interface Published {
+  readonly event: InboxEvent
+  readonly routes: readonly string[]
+}
+
+/** Which event a tool call answers, and how long after it. */
+export interface Answered {
+  readonly answers: string
+  readonly afterMs: number
+}
+
+export interface AgentOptions {
+  readonly name: string
+  readonly key: string
+  /** Goes into event ids, so that no two agents share one. */
+  readonly prefix: string
+  readonly journal: Journal
+  readonly now: () => number
+}
+
+export class Agent {
+  readonly name: string
+  readonly key: string
+  readonly inbox: Inbox
+  readonly conversations: Conversations
+  readonly #journal: Journal
+  readonly #now: () => number
+  /** Latest unanswered event by what it is about: a conversation or a call. */
+  readonly #unanswered = new Map<string, InboxEvent>()
+
+  constructor(options: AgentOptions) {
+    this.name = options.name
+    this.key = options.key
+    this.#journal = options.journal
+    this.#now = options.now
+    this.inbox = new Inbox(options.prefix, options.now)
+    this.conversations = new Conversations(options.now)
+  }
+
+  /** Into the inbox, and to every live stream of this agent. */
+  publish(draft: Draft): Published {
+    const published = this.inbox.append(draft)
+    const { event, routes } = published
+    const about = event.meta.conversation_id ?? event.meta.call_id
+    if (about !== undefined) this.#unanswered.set(about, event)
+    this.#journal.record({ kind: 'event', agent: this.name, event, routes })
+    return published
+  }
+
+  /** A tool call spoke to `about`: which event does it answer? Each is answered once. */
+  answered(about: string): Answered | undefined {
+    const event = this.#unanswered.get(about)
+    if (event === undefined) return undefined
+    this.#unanswered.delete(about)
+    return { answers: event.id, afterMs: this.#now() - event.at }
+  }
+}
