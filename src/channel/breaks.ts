@@ -1,0 +1,257 @@
+/**
+ * Breaks of the push streams: which facts amount to "events may have been missed", and when to say so.
+ *
+ * Not the words (notice.ts) and not the delivery. The one rule: each break in which continuity was not given is
+ * told exactly once, the first at once, those within `gapIntervalMs` of a notice together at its end.
+ *
+ * Each stream is told of by itself. A break the client heard of as `down` ends its deafness with a notice at
+ * once, whatever the interval: it would go on polling.
+ */
+import { type Clock, sleep } from '../retry.ts'
+import type { PushStatus, SessionStatus, Status } from '../status.ts'
+
+/** One or more breaks. Times in milliseconds since 1970. */
+export interface Gap {
+  readonly stream: string | undefined
+  readonly from: number
+  readonly to: number
+  /** How long nothing was heard, all breaks together. */
+  readonly deafMs: number
+  readonly reason: string
+  readonly breaks: number
+  /** What the renewed session has that the client was told otherwise. */
+  readonly changed: string | undefined
+}
+
+/** A stream that stays away. */
+export interface Outage {
+  readonly stream: string | undefined
+  readonly since: number
+  readonly downMs: number
+  readonly reason: string
+}
+
+/** Told as it happens, synchronously from within `observe` for a gap announced at once. */
+export interface BreakListener {
+  gap(gap: Gap): void
+  down(outage: Outage): void
+}
+
+/** All in milliseconds. */
+export interface BreaksOptions {
+  /** After a gap notice further breaks are gathered for so long. */
+  readonly gapIntervalMs: number
+  /** A stream down for so long is worth a notice of its own. */
+  readonly downAfterMs: number
+  /** A first stream that opens later than this after `notifications/initialized` counts as a break. */
+  readonly lateFirstMs: number
+  readonly clock: Clock
+}
+
+interface Down {
+  readonly kind: 'down'
+  readonly since: number
+  /** Why it broke, and why it last failed to come back. */
+  readonly reason: string | undefined
+  latest: string | undefined
+  /** It has never been up. */
+  readonly first: boolean
+  told: boolean
+  readonly ended: AbortController
+}
+
+interface Stream {
+  readonly name: string | undefined
+  state: { readonly kind: 'awaited' } | { readonly kind: 'up' } | Down
+  /** Breaks that the client has not been told of. */
+  pending: Gap | undefined
+  /** Uptime until which breaks are gathered. */
+  quietUntil: number
+  gathering: boolean
+}
+
+/** Longest single sleep: timers count in 31 bits. */
+const LONGEST_SLEEP_MS = 24 * 3_600_000
+
+/** Watches `Status` facts of all streams. */
+export class Breaks {
+  readonly #options: BreaksOptions
+  readonly #listener: BreakListener
+  readonly #streams = new Map<string | undefined, Stream>()
+  #initializedAt: number | undefined
+  /** Why the session was lost, until a stream of the next one is up. */
+  #loss: string | undefined
+  #changed: string | undefined
+  /** Ends all waits. */
+  #epoch = new AbortController()
+
+  constructor(options: BreaksOptions, listener: BreakListener) {
+    this.#options = options
+    this.#listener = listener
+  }
+
+  /** The client said `notifications/initialized`: from now on it expects to hear. */
+  initialized(): void {
+    this.#initializedAt = this.#options.clock.now()
+  }
+
+  /** The client starts anew: what was before is nothing to it. */
+  reset(): void {
+    this.#epoch.abort()
+    this.#epoch = new AbortController()
+    this.#streams.clear()
+    this.#initializedAt = undefined
+    this.#loss = undefined
+    this.#changed = undefined
+  }
+
+  /** Ends all waits; nothing is told any more. */
+  close(): void {
+    this.#epoch.abort()
+  }
+
+  observe(status: Status): void {
+    if (this.#epoch.signal.aborted) return
+    if (status.kind === 'session') this.#session(status)
+    else if (status.kind === 'push') this.#push(status)
+  }
+
+  #session(status: SessionStatus): void {
+    if (status.changed !== undefined) this.#changed = status.changed
+    if (status.state === 'lost' || status.state === 'reopening') this.#loss ??= status.reason
+  }
+
+  #push(status: PushStatus): void {
+    const stream = this.#stream(status.stream)
+    switch (status.state) {
+      case 'down':
+      case 'retrying':
+        if (stream.state.kind === 'down') stream.state.latest = status.reason ?? stream.state.latest
+        else this.#fell(stream, status)
+        return
+      case 'not-offered':
+        this.#ended(stream)
+        stream.state = { kind: 'awaited' }
+        return
+      case 'up':
+        this.#rose(stream, status)
+    }
+  }
+
+  #stream(name: string | undefined): Stream {
+    const known = this.#streams.get(name)
+    if (known !== undefined) return known
+    const stream: Stream = {
+      name,
+      state: { kind: 'awaited' },
+      pending: undefined,
+      quietUntil: Number.NEGATIVE_INFINITY,
+      gathering: false,
+    }
+    this.#streams.set(name, stream)
+    return stream
+  }
+
+  #fell(stream: Stream, status: PushStatus): void {
+    const first = stream.state.kind === 'awaited'
+    const down: Down = {
+      kind: 'down',
+      // The one stream of a server is expected from the start, others from when they are first heard of.
+      since: first && stream.name === undefined ? (this.#initializedAt ?? status.at) : status.at,
+      reason: status.reason,
+      latest: undefined,
+      first,
+      told: false,
+      ended: new AbortController(),
+    }
+    stream.state = down
+    void this.#watch(stream, down, AbortSignal.any([down.ended.signal, this.#epoch.signal]))
+  }
+
+  async #watch(stream: Stream, down: Down, signal: AbortSignal): Promise<void> {
+    await sleep(this.#options.downAfterMs, signal)
+    if (signal.aborted) return
+    down.told = true
+    this.#listener.down({
+      stream: stream.name,
+      since: down.since,
+      downMs: Math.max(0, this.#options.clock.now() - down.since),
+      reason: this.#loss ?? down.latest ?? down.reason ?? 'the connection broke',
+    })
+  }
+
+  #rose(stream: Stream, status: PushStatus): void {
+    const before = stream.state
+    this.#ended(stream)
+    stream.state = { kind: 'up' }
+    const gap = this.#gapBefore(stream.name, before, status)
+    this.#loss = undefined
+    if (gap !== undefined) stream.pending = merge(stream.pending, gap)
+    const told = before.kind === 'down' && before.told
+    if (told || this.#options.clock.uptime() >= stream.quietUntil) this.#announce(stream)
+  }
+
+  /** The break that ends with `up`, unless nothing can have been missed. */
+  #gapBefore(name: string | undefined, before: Stream['state'], up: PushStatus): Gap | undefined {
+    const startedAt = this.#initializedAt ?? up.at
+    if (before.kind === 'awaited' || (before.kind === 'down' && before.first)) {
+      // A stream with a name that opens without trouble was asked for only now.
+      const expectedAt = before.kind === 'down' ? before.since : name === undefined ? startedAt : up.at
+      const from = Math.max(expectedAt, startedAt)
+      if (up.at - from <= this.#options.lateFirstMs) return undefined
+      const why = before.kind === 'down' ? (before.latest ?? before.reason) : undefined
+      return this.#gap(name, from, up.at, `the stream opened late${why === undefined ? '' : `: ${why}`}`)
+    }
+    if (up.continuous === true) return undefined
+    const since = before.kind === 'down' ? before.since : up.at - (up.downMs ?? 0)
+    const why = before.kind === 'down' ? before.reason : up.reason
+    return this.#gap(name, Math.min(since, up.at), up.at, why ?? 'the connection broke')
+  }
+
+  #gap(stream: string | undefined, from: number, to: number, why: string): Gap {
+    const changed = this.#changed
+    this.#changed = undefined
+    return { stream, from, to, deafMs: to - from, reason: this.#loss ?? why, breaks: 1, changed }
+  }
+
+  #ended(stream: Stream): void {
+    if (stream.state.kind === 'down') stream.state.ended.abort()
+  }
+
+  #announce(stream: Stream): void {
+    const gap = stream.pending
+    if (gap === undefined) return
+    stream.pending = undefined
+    stream.quietUntil = this.#options.clock.uptime() + this.#options.gapIntervalMs
+    this.#listener.gap(gap)
+    if (!stream.gathering) void this.#gather(stream, this.#epoch.signal)
+  }
+
+  /** Waits for the end of the interval; a stream that is down then is told of when it is up again. */
+  async #gather(stream: Stream, signal: AbortSignal): Promise<void> {
+    stream.gathering = true
+    while (!signal.aborted) {
+      const leftMs = stream.quietUntil - this.#options.clock.uptime()
+      if (leftMs <= 0) break
+      await sleep(Math.min(leftMs, LONGEST_SLEEP_MS), signal)
+    }
+    stream.gathering = false
+    if (!signal.aborted && stream.state.kind === 'up') this.#announce(stream)
+  }
+}
+
+/** Several breaks as one: from the first to the last, the reasons that differ side by side. */
+function merge(earlier: Gap | undefined, later: Gap): Gap {
+  if (earlier === undefined) return later
+  const known = earlier.reason.split('; ')
+  const reasons = known.includes(later.reason) || known.length >= 3 ? known : [...known, later.reason]
+  return {
+    stream: later.stream,
+    from: earlier.from,
+    to: later.to,
+    deafMs: earlier.deafMs + later.deafMs,
+    reason: reasons.join('; '),
+    breaks: earlier.breaks + later.breaks,
+    changed: later.changed ?? earlier.changed,
+  }
+}

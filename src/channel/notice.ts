@@ -1,0 +1,79 @@
+/**
+ * The words of the two notices: `channel_gap` (events may have been missed) and `channel_down` (nothing is heard).
+ *
+ * Not the decision when to say them (breaks.ts). The one rule: an agent can act on the text alone: from when to
+ * when, why, and which tools to call now.
+ */
+import { seconds } from '../errors.ts'
+import type { Gap, Outage } from './breaks.ts'
+import type { ChannelDraft } from './notification.ts'
+
+/** What is said after a break. `tools`: those that catch up, best first. */
+export function gapNotice(gap: Gap, tools: readonly string[]): ChannelDraft {
+  const reason = clause(gap.reason)
+  const length =
+    gap.breaks === 1 ? seconds(gap.deafMs) : `${gap.breaks} breaks, ${seconds(gap.deafMs)} in all`
+  const changed =
+    gap.changed === undefined
+      ? ''
+      : ` The server's session was renewed and differs from before: ${clause(gap.changed)}.`
+  const catchUp =
+    tools.length === 0
+      ? 'This server lists no tool that looks like catching up: look at the source of these events itself for what came in that time.'
+      : `To catch up on what came in that time, call ${either(tools)} now.`
+  return {
+    content:
+      `Events on ${named(gap.stream)} may have been missed between ${iso(gap.from)} and ${iso(gap.to)} ` +
+      `(${length}): ${reason}. It is up again and new events arrive.${changed} ${catchUp}`,
+    meta: {
+      event_type: 'channel_gap',
+      from: iso(gap.from),
+      to: iso(gap.to),
+      duration_ms: String(gap.deafMs),
+      reason,
+      breaks: String(gap.breaks),
+      stream: gap.stream,
+    },
+  }
+}
+
+/** What is said while a stream stays away. */
+export function downNotice(outage: Outage, tools: readonly string[]): ChannelDraft {
+  const reason = clause(outage.reason)
+  const meanwhile =
+    tools.length === 0
+      ? 'Until then do not rely on being told of anything.'
+      : `Until then you are not told of anything: to look for new events yourself, call ${either(tools)} from time to time.`
+  return {
+    content:
+      `Nothing has arrived on ${named(outage.stream)} since ${iso(outage.since)} (${seconds(outage.downMs)}), ` +
+      `because it is down: ${reason}. It is being reconnected without your help; the next event or notice ` +
+      `here means that it is up again. ${meanwhile}`,
+    meta: {
+      event_type: 'channel_down',
+      from: iso(outage.since),
+      duration_ms: String(outage.downMs),
+      reason,
+      stream: outage.stream,
+    },
+  }
+}
+
+function named(stream: string | undefined): string {
+  return stream === undefined ? 'this channel' : `this channel's stream ${clause(stream)}`
+}
+
+function either(tools: readonly string[]): string {
+  return tools.length < 2 ? tools.join('') : `${tools.slice(0, -1).join(', ')} or ${tools.at(-1)}`
+}
+
+function iso(at: number): string {
+  return new Date(at).toISOString()
+}
+
+/** Fit for the middle of a sentence, and for an attribute: one line, no full stop, not endless. */
+function clause(text: string): string {
+  const line = text.replaceAll(/[\s\p{Cc}]+/gu, ' ').trim()
+  const short = line.length > 200 ? `${line.slice(0, 199)}…` : line
+  return short.replace(/\.+$/, '')
+}
