@@ -86,10 +86,12 @@ export const errors = {
     new BridgeError('NO_ENDPOINT', `no MCP endpoint at ${url} (HTTP ${status})`, {
       hint: 'check the path; if the server speaks only the HTTP+SSE transport of 2024-11-05, it is not supported',
     }),
-  keyMissing: (where: string, status: number): BridgeError =>
-    new BridgeError('KEY_MISSING', `${where} wants an API key (HTTP ${status}) and none is set`, {
-      hint: KEY_HINT,
-    }),
+  keyMissing: (where: string, status: number, problem?: string): BridgeError =>
+    new BridgeError(
+      'KEY_MISSING',
+      `${where} wants an API key (HTTP ${status}) and ${problem ?? 'none is set'}`,
+      { hint: KEY_HINT },
+    ),
   keyRefused: (where: string, status: number, source: string): BridgeError =>
     new BridgeError('KEY_REFUSED', `${where} refused the API key from ${source} (HTTP ${status})`, {
       hint: KEY_HINT,

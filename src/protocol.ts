@@ -118,7 +118,11 @@ export function compose(value: object): Message {
 
 /** The error response for `id` (a raw token), or for nobody in particular with `null`. */
 export function failure(id: string | null, code: number, message: string, data?: unknown): Response {
-  const error = JSON.stringify(data === undefined ? { code, message } : { code, message, data })
+  return errorResponse(id, JSON.stringify(data === undefined ? { code, message } : { code, message, data }))
+}
+
+/** The error response for `id` with a ready `error` member (JSON text): a server's own, or a BridgeError's. */
+export function errorResponse(id: string | null, error: string): Response {
   return respond(id, 'error', error)
 }
 

@@ -1,0 +1,253 @@
+/**
+ * Pump and ledger: what the client says goes up, what the server says comes down, and every request gets
+ * exactly one answer (at most one once it is cancelled).
+ *
+ * Not aware of HTTP, sessions or WebSockets. Answers by itself only what nobody else can: input that is no
+ * message, the era probe, a ping before there is anyone to ping, and requests whose fate is final.
+ * The one rule: a line leaves the ledger exactly once, and what it leaves with is the answer.
+ */
+import { BridgeError, errors, reasonOf } from './errors.ts'
+import {
+  cancelledId,
+  errorResponse,
+  failure,
+  type Malformed,
+  METHOD,
+  type Message,
+  type Request,
+  type Response,
+  RPC,
+  success,
+} from './protocol.ts'
+import { sleep } from './retry.ts'
+import type { OpenUpstream, Upstream } from './sides.ts'
+import type { Status } from './status.ts'
+import type { StdioPort } from './stdio.ts'
+
+export interface BridgeOptions {
+  readonly port: StdioPort
+  readonly open: OpenUpstream
+  readonly report: (status: Status) => void
+  /** Aborted by a signal: ends the bridge at once. */
+  readonly signal: AbortSignal
+  /** False once the process that started us is gone: nobody is left to drain for. */
+  readonly parentAlive: () => boolean
+  /** How long open requests may take after EOF, ms. */
+  readonly drainMs: number
+}
+
+/** Why the bridge ended, and whether every request had its answer by then. */
+export interface BridgeEnd {
+  readonly cause: 'eof' | 'signal' | 'stdout'
+  readonly answeredAll: boolean
+}
+
+/** Deadlines of the goodbye, ms: after EOF nobody waits, a signal is followed by SIGKILL half a second later. */
+const GOODBYE_EOF_MS = 1_000
+const GOODBYE_SIGNAL_MS = 300
+const FLUSH_MS = 80
+/** How often a drain looks whether the parent is still there. */
+const DRAIN_LOOK_MS = 200
+
+/** Runs until EOF, a signal or a broken stdout; resolves after the goodbye, with nothing left running. */
+export function runBridge(options: BridgeOptions): Promise<BridgeEnd> {
+  return new Bridge(options).run()
+}
+
+interface Line {
+  readonly method: string
+  cancelled: boolean
+}
+
+class Bridge {
+  readonly #options: BridgeOptions
+  readonly #upstream: Upstream
+  readonly #ledger = new Map<string, Line>()
+  /** Notifications and replies on their way. */
+  #underway = 0
+  #initializeSeen = false
+  #stdoutBroken = false
+  readonly #interrupted: Promise<'signal' | 'stdout'>
+  #interrupt: (cause: 'signal' | 'stdout') => void = () => undefined
+  /** Wakes the drain when something was settled. */
+  #wake: () => void = () => undefined
+
+  constructor(options: BridgeOptions) {
+    this.#options = options
+    this.#interrupted = new Promise((resolve) => {
+      this.#interrupt = resolve
+    })
+    if (options.signal.aborted) this.#interrupt('signal')
+    options.signal.addEventListener('abort', () => this.#interrupt('signal'), { once: true })
+    this.#upstream = options.open({
+      deliver: (message) => this.#deliver(message),
+      report: options.report,
+    })
+  }
+
+  async run(): Promise<BridgeEnd> {
+    let cause = await Promise.race([this.#pump(), this.#interrupted])
+    if (cause === 'eof') {
+      await Promise.race([this.#drain(), this.#interrupted])
+      if (this.#stdoutBroken) cause = 'stdout'
+      else if (this.#options.signal.aborted) cause = 'signal'
+    }
+    const answeredAll = !this.#busy()
+    await this.#upstream.close(cause === 'signal' ? GOODBYE_SIGNAL_MS : GOODBYE_EOF_MS)
+    for (const id of [...this.#ledger.keys()]) this.#fail(id, errors.closing())
+    const flushed = new AbortController()
+    await Promise.race([
+      this.#options.port.flush().then(() => flushed.abort()),
+      sleep(FLUSH_MS, flushed.signal),
+    ])
+    return { cause, answeredAll }
+  }
+
+  async #pump(): Promise<'eof'> {
+    try {
+      for await (const message of this.#options.port.incoming) this.#accept(message)
+    } catch (cause) {
+      const text = `reading stdin failed: ${reasonOf(cause)}`
+      this.#options.report({ kind: 'note', level: 'warn', text })
+    }
+    return 'eof'
+  }
+
+  /** Waits for what is open; gives up when time is out or nobody is left to wait for. */
+  async #drain(): Promise<void> {
+    const { parentAlive, drainMs } = this.#options
+    const until = performance.now() + drainMs
+    while (this.#busy() && performance.now() < until && parentAlive()) {
+      const woken = new AbortController()
+      this.#wake = () => woken.abort()
+      await sleep(Math.min(until - performance.now(), DRAIN_LOOK_MS), woken.signal)
+    }
+  }
+
+  #busy(): boolean {
+    if (this.#underway > 0) return true
+    for (const line of this.#ledger.values()) if (!line.cancelled) return true
+    return false
+  }
+
+  #accept(message: Message | Malformed): void {
+    switch (message.kind) {
+      case 'malformed':
+        return this.#answerMalformed(message)
+      case 'request':
+        return this.#acceptRequest(message)
+      case 'notification': {
+        if (message.method === METHOD.cancelled) {
+          const line = this.#ledger.get(cancelledId(message) ?? '')
+          if (line !== undefined) line.cancelled = true
+          this.#wake()
+        }
+        return this.#forward(message, message.method)
+      }
+      case 'response':
+        return this.#forward(message, `a reply to request ${message.id ?? 'null'} of the server`)
+    }
+  }
+
+  #acceptRequest(request: Request): void {
+    const { id, method } = request
+    if (this.#ledger.has(id)) {
+      const text = `request id ${id} is still open; the second request (${method}) was not sent`
+      return this.#write(failure(null, RPC.invalidRequest, text))
+    }
+    // A connection that answers the probe of the 2026-07-28 era can never be a channel.
+    if (method === METHOD.discover) return this.#write(failure(id, RPC.methodNotFound, 'Method not found'))
+    if (method === METHOD.initialize) this.#initializeSeen = true
+    if (method === METHOD.ping && !this.#initializeSeen) return this.#write(success(id, '{}'))
+    const line: Line = { method, cancelled: false }
+    this.#ledger.set(id, line)
+    this.#upstream.send(request).then(
+      () => this.#settled(id, line),
+      (error: unknown) => this.#failed(id, line, error),
+    )
+  }
+
+  /** The far side is done with the request; an answer has left the ledger already. */
+  #settled(id: string, line: Line): void {
+    if (this.#ledger.get(id) !== line) return
+    this.#fail(id, new BridgeError('SERVER_CONFUSED', `no answer came to ${line.method}`))
+  }
+
+  #failed(id: string, line: Line, cause: unknown): void {
+    if (this.#ledger.get(id) !== line) return
+    const error = toBridgeError(cause)
+    if (error.code !== 'CLOSING' && !line.cancelled) {
+      this.#options.report({ kind: 'failed', what: line.method, error })
+    }
+    this.#fail(id, error)
+  }
+
+  /** Strikes the line; answers it unless it was cancelled. */
+  #fail(id: string, error: BridgeError): void {
+    const line = this.#ledger.get(id)
+    this.#strike(id)
+    if (line !== undefined && !line.cancelled) this.#write(errorResponse(id, error.toRpcError()))
+  }
+
+  #strike(id: string): void {
+    this.#ledger.delete(id)
+    this.#wake()
+  }
+
+  /** Notifications and replies: nobody waits for them, but a loss is said. */
+  #forward(message: Message, what: string): void {
+    this.#underway++
+    this.#upstream
+      .send(message)
+      .catch((cause: unknown) => {
+        const error = toBridgeError(cause)
+        if (error.code === 'CLOSING') return
+        this.#options.report({ kind: 'dropped', what: `${what} to the server`, why: error.message })
+      })
+      .finally(() => {
+        this.#underway--
+        this.#wake()
+      })
+  }
+
+  #deliver(message: Message): Promise<void> {
+    if (message.kind === 'response') {
+      if (message.id === undefined || !this.#ledger.has(message.id)) {
+        const what = `a response with id ${message.id ?? 'null'}`
+        this.#options.report({ kind: 'dropped', what, why: 'no request with that id is open' })
+        return Promise.resolve()
+      }
+      this.#strike(message.id)
+    }
+    return this.#written(message)
+  }
+
+  #answerMalformed(input: Malformed): void {
+    switch (input.reason) {
+      case 'not-json':
+        return this.#write(failure(null, RPC.parse, `Parse error: ${input.detail}`))
+      case 'not-rpc':
+      case 'empty-batch':
+        return this.#write(failure(null, RPC.invalidRequest, `Invalid Request: ${input.detail}`))
+      case 'too-long':
+        return this.#write(failure(input.id ?? null, RPC.invalidRequest, `Invalid Request: ${input.detail}`))
+    }
+  }
+
+  #write(message: Response): void {
+    void this.#written(message)
+  }
+
+  /** Never rejects: a broken stdout ends the bridge, and nobody is left to tell. */
+  #written(message: Message): Promise<void> {
+    return this.#options.port.write(message).catch(() => {
+      this.#stdoutBroken = true
+      this.#interrupt('stdout')
+    })
+  }
+}
+
+function toBridgeError(cause: unknown): BridgeError {
+  if (cause instanceof BridgeError) return cause
+  return new BridgeError('SERVER_CONFUSED', `internal error: ${reasonOf(cause)}`, { cause })
+}

@@ -1,0 +1,87 @@
+/**
+ * What the server asked the client (sampling, elicitation, roots, ping), so that each reply finds its way back.
+ *
+ * Not a store of messages: ids and generations only.
+ * The one rule: a reply goes to the session that asked, or nowhere.
+ */
+import {
+  cancelledId,
+  compose,
+  METHOD,
+  type Message,
+  member,
+  type Notification,
+  parse,
+  type Request,
+  type Response,
+  replaceSpan,
+  sameId,
+  withId,
+} from '../protocol.ts'
+
+interface Open {
+  readonly generation: number
+  /** The id token the server used. */
+  readonly serverId: string
+}
+
+export class AskedByServer {
+  /** By the id token the client sees. */
+  readonly #open = new Map<string, Open>()
+  #privateIds = 0
+
+  /** Notes a request of the server; under a private id if the client still has one open with this id. */
+  ask(request: Request, generation: number): Request {
+    const taken = this.#open.has(request.id)
+    const asked = taken ? withId(request, `"chamade-mcp-ask-${++this.#privateIds}"`) : request
+    this.#open.set(asked.id, { generation, serverId: request.id })
+    return asked
+  }
+
+  /** The reply under the server's own id and the generation it belongs to; undefined when nobody asked. */
+  reply(response: Response): { readonly response: Response; readonly generation: number } | undefined {
+    const key = this.#keyOf(response.id)
+    const open = key === undefined ? undefined : this.#open.get(key)
+    if (key === undefined || open === undefined) return undefined
+    this.#open.delete(key)
+    const restored = response.id === open.serverId ? response : withId(response, open.serverId)
+    return { response: restored, generation: open.generation }
+  }
+
+  /** The server takes a request back: the notification with the id the client knows. The request stays open for a late reply. */
+  cancel(notification: Notification, generation: number): Notification {
+    const serverId = cancelledId(notification)
+    for (const [clientId, open] of this.#open) {
+      if (open.serverId !== serverId || open.generation !== generation) continue
+      this.#open.delete(clientId)
+      if (clientId === serverId) return notification
+      const span = member(notification.raw, notification.params, 'requestId')
+      if (span === undefined) return notification
+      const [edited] = parse(replaceSpan(notification.raw, span, clientId))
+      return edited?.kind === 'notification' ? edited : notification
+    }
+    return notification
+  }
+
+  /** The session is gone: what to tell the client of each request that nobody waits for any more. */
+  abandon(generation: number): Message[] {
+    const notices: Message[] = []
+    for (const [clientId, open] of this.#open) {
+      if (open.generation !== generation) continue
+      this.#open.delete(clientId)
+      const text = `{"jsonrpc":"2.0","method":"${METHOD.cancelled}","params":{"requestId":${clientId},"reason":"the server lost the session"}}`
+      const [notice] = parse(Buffer.from(text))
+      notices.push(
+        notice?.kind === 'notification' ? notice : compose({ jsonrpc: '2.0', method: METHOD.cancelled }),
+      )
+    }
+    return notices
+  }
+
+  /** Clients that re-serialize may write the id in other words. */
+  #keyOf(id: string | undefined): string | undefined {
+    if (id === undefined || this.#open.has(id)) return id
+    for (const key of this.#open.keys()) if (sameId(key, id)) return key
+    return undefined
+  }
+}

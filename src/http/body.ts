@@ -1,0 +1,104 @@
+/**
+ * The body of one HTTP response, pulled chunk by chunk.
+ *
+ * Not a stream of the platform: reading costs one promise per chunk, and none when chunks wait already.
+ * The one rule: nobody reads, nothing piles up. Past a small buffer the socket is paused.
+ */
+
+/** What the body needs of undici's controller. */
+export interface Valve {
+  pause(): void
+  resume(): void
+  abort(reason: Error): void
+}
+
+const HIGH_WATER_BYTES = 128 * 1024
+
+export class Body {
+  readonly #valve: Valve
+  #chunks: Buffer[] = []
+  #bytes = 0
+  #paused = false
+  #ended = false
+  #error: Error | undefined
+  #reader: { resolve: (chunk: Buffer | undefined) => void; reject: (error: Error) => void } | undefined
+
+  constructor(valve: Valve) {
+    this.#valve = valve
+  }
+
+  /** True once the last byte has been read, or the transfer failed: the socket is not in use any more. */
+  get over(): boolean {
+    return this.#ended || this.#error !== undefined
+  }
+
+  /** The next chunk; undefined after a clean end. Rejects when the connection broke or `destroy` was called. */
+  read(): Promise<Buffer | undefined> {
+    const chunk = this.#chunks.shift()
+    if (chunk !== undefined) {
+      this.#bytes -= chunk.length
+      if (this.#paused && this.#bytes < HIGH_WATER_BYTES) {
+        this.#paused = false
+        this.#valve.resume()
+      }
+      return Promise.resolve(chunk)
+    }
+    if (this.#error !== undefined) return Promise.reject(this.#error)
+    if (this.#ended) return Promise.resolve(undefined)
+    return new Promise((resolve, reject) => {
+      this.#reader = { resolve, reject }
+    })
+  }
+
+  /** All of it. Rejects when the connection breaks, and with a RangeError past `maxBytes`. */
+  async readAll(maxBytes: number): Promise<Buffer> {
+    const chunks: Buffer[] = []
+    let bytes = 0
+    for (let chunk = await this.read(); chunk !== undefined; chunk = await this.read()) {
+      bytes += chunk.length
+      if (bytes > maxBytes) {
+        this.destroy()
+        throw new RangeError(`the body is over the limit of ${maxBytes} bytes`)
+      }
+      chunks.push(chunk)
+    }
+    return chunks.length === 1 && chunks[0] !== undefined ? chunks[0] : Buffer.concat(chunks, bytes)
+  }
+
+  /** Ends the transfer; the socket goes with it unless the body was over. Idempotent. */
+  destroy(): void {
+    if (this.over) return
+    const reason = new Error('aborted')
+    this.fail(reason)
+    this.#chunks = []
+    this.#valve.abort(reason)
+  }
+
+  // What the connection tells.
+
+  push(chunk: Buffer): void {
+    const reader = this.#reader
+    if (reader !== undefined) {
+      this.#reader = undefined
+      return reader.resolve(chunk)
+    }
+    this.#chunks.push(chunk)
+    this.#bytes += chunk.length
+    if (this.#bytes >= HIGH_WATER_BYTES && !this.#paused) {
+      this.#paused = true
+      this.#valve.pause()
+    }
+  }
+
+  end(): void {
+    this.#ended = true
+    this.#reader?.resolve(undefined)
+    this.#reader = undefined
+  }
+
+  fail(error: Error): void {
+    this.#error ??= error
+    this.#reader?.reject(error)
+    this.#reader = undefined
+  }
+}

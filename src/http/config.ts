@@ -1,0 +1,75 @@
+/**
+ * What an HTTP Upstream is told. Built and checked by `src/config.ts`; every duration in milliseconds.
+ */
+import type { Dispatcher } from 'undici'
+import { type BackoffOptions, type Clock, DEFAULT_BACKOFF, systemClock } from '../retry.ts'
+
+/** What a call is allowed in with. Today a constant or a key file read again; OAuth later. */
+export interface Credentials {
+  /** Where the credential comes from, for texts ("CHAMADE_API_KEY"); undefined when there is none. */
+  readonly source: string | undefined
+  /** What is wrong with it, when that is known ("CHAMADE_API_KEY is the literal text ${CHAMADE_API_KEY}"). */
+  readonly problem?: string
+  /** Headers of every call. Names in lower case. */
+  headers(): Readonly<Record<string, string>>
+  /** After a 401: true when `headers` may differ now, so that one more try makes sense. */
+  renew(): Promise<boolean>
+}
+
+export interface HttpConfig extends HttpTiming {
+  /** The endpoint, its query as it will be sent. */
+  readonly url: string
+  /** Push was asked for: its absence is worth a warning. */
+  readonly stateful: boolean
+  readonly credentials: Credentials
+  readonly userAgent: string
+  /** Name and version we give when we shake hands for ourselves. */
+  readonly version: string
+  /** Longest answer or event, bytes. */
+  readonly maxMessageBytes: number
+  /** Options of `tls.connect`: ca, cert, key. */
+  readonly tls?: { readonly ca?: readonly string[]; readonly cert?: string; readonly key?: string }
+  /** Takes the place of our own connections: a proxy agent. */
+  readonly dispatcher?: Dispatcher
+  readonly clock: Clock
+  readonly random: () => number
+}
+
+export interface HttpTiming {
+  /** How long a client's `initialize`, or its request while the server is away, waits for the server. */
+  readonly patienceMs: number
+  readonly connectTimeoutMs: number
+  /** How long what follows a notification waits for its response headers. */
+  readonly barrierMs: number
+  /** A notification, or a message of ours, that has no answer by then has failed. */
+  readonly privateLimitMs: number
+  /** A cancelled request may still be answered for so long. */
+  readonly cancelGraceMs: number
+  /** How long a broken answer is sought again. */
+  readonly resumeMs: number
+  /** A push stream without a cadence of its own is checked by a ping after so much silence. */
+  readonly idlePingMs: number
+  /** An attempt to make a new session that fails is not repeated sooner for a client's request. */
+  readonly reopenSpacingMs: number
+  /** The shortest silence of a push stream that can be suspect. */
+  readonly minSilenceMs: number
+  /** Wall time that passes between two looks at the clock and is taken for sleep. */
+  readonly clockJumpMs: number
+  readonly backoff: BackoffOptions
+}
+
+export const DEFAULT_TIMING: HttpTiming = {
+  patienceMs: 25_000,
+  connectTimeoutMs: 10_000,
+  barrierMs: 2_000,
+  privateLimitMs: 30_000,
+  cancelGraceMs: 5_000,
+  resumeMs: 25_000,
+  idlePingMs: 30_000,
+  reopenSpacingMs: 1_000,
+  minSilenceMs: 5_000,
+  clockJumpMs: 5_000,
+  backoff: DEFAULT_BACKOFF,
+}
+
+export const SYSTEM = { clock: systemClock, random: Math.random } as const

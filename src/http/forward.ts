@@ -1,0 +1,387 @@
+/**
+ * One message of the client on its way to the server, and the answer on its way back.
+ *
+ * Not the session: asked for, and told when a reply says it is gone.
+ * The one rule: a message is sent again only when it cannot have run, or when running it twice changes nothing.
+ * Everything else fails with an error that says it may have run.
+ */
+import { BridgeError, errors, reasonOf } from '../errors.ts'
+import { textAt } from '../json.ts'
+import {
+  errorResponse,
+  type Malformed,
+  METHOD,
+  type Message,
+  type Notification,
+  parse,
+  type Request,
+  type Response,
+  sameId,
+  withId,
+} from '../protocol.ts'
+import { Backoff, sleep } from '../retry.ts'
+import type { Lane, Outlet } from '../sides.ts'
+import { unreachable } from '../status.ts'
+import type { AskedByServer } from './asked.ts'
+import type { HttpConfig } from './config.ts'
+import type { EventReader } from './events.ts'
+import type { Exchange, Outcome, Unavailable } from './exchange.ts'
+import { type Live, refusalSignature, responseSignature, type SessionLife } from './session.ts'
+
+/** A message that is under way. */
+export interface Flight {
+  /** Aborting ends it; the reason is what `send` rejects with, or WITHDRAWN. */
+  readonly abort: AbortController
+  /** True from its first byte on: from here the server may have it. */
+  sent: boolean
+}
+
+/** Abort reason of a request that was cancelled: it ends without an error. */
+export const WITHDRAWN = 'withdrawn'
+
+/** A session forgotten under a message is made anew for it this often. */
+const MAX_RENEWALS = 2
+/** How long a server may take to end a stream whose answer has been read. */
+const LINGER_MS = 250
+/** Polling for an answer is not done more often than this once it came back empty. */
+const POLL_FLOOR_MS = 100
+
+const STATE_METHODS: ReadonlySet<string> = new Set([METHOD.setLevel, METHOD.subscribe, METHOD.unsubscribe])
+
+export class Forwarder {
+  readonly #config: HttpConfig
+  readonly #exchange: Exchange
+  readonly #life: SessionLife
+  readonly #asked: AskedByServer
+  readonly #outlet: Outlet
+
+  constructor(
+    config: HttpConfig,
+    exchange: Exchange,
+    life: SessionLife,
+    asked: AskedByServer,
+    outlet: Outlet,
+  ) {
+    this.#config = config
+    this.#exchange = exchange
+    this.#life = life
+    this.#asked = asked
+    this.#outlet = outlet
+  }
+
+  /** Resolves when the request was answered or withdrawn. */
+  async request(request: Request, flight: Flight): Promise<void> {
+    await this.#send(request, flight, async (outcome, live) => {
+      switch (outcome.kind) {
+        case 'answer':
+          return await this.#takeAnswer(outcome.text, request, live)
+        case 'stream':
+          return await this.#takeStream(outcome.events, request, live, flight)
+        case 'accepted':
+          throw errors.confused(request.method, this.#exchange.where, 'it said "accepted" and sent no answer')
+      }
+    })
+  }
+
+  /** Resolves when the server has it. `onHeaders` is called when it answered at all, whatever it said. */
+  async notification(notification: Notification, flight: Flight, onHeaders: () => void): Promise<void> {
+    await this.#send(notification, flight, (outcome) => {
+      onHeaders()
+      if (outcome.kind === 'stream') outcome.events.destroy()
+      return Promise.resolve(true)
+    })
+  }
+
+  /** A reply to a request of the server: once, and only to the session that asked. */
+  async reply(response: Response, live: Live, signal: AbortSignal): Promise<void> {
+    const outcome = await this.#exchange.call({ method: 'POST', body: response.raw, session: live, signal })
+    if (outcome.kind === 'stream') outcome.events.destroy()
+    if (outcome.kind === 'no-such-session') this.#life.lose(live, '404 to a reply')
+    if (!isSuccess(outcome)) throw this.#final(outcome, 'the reply')
+  }
+
+  /** What arrives on any stream of the server, other than the answer that stream is for. */
+  async receive(message: Message | Malformed, live: Live, lane: Lane): Promise<void> {
+    switch (message.kind) {
+      case 'malformed':
+        return this.#dropped('a message of the server', message.detail)
+      case 'response':
+        return this.#dropped(
+          `a response with id ${message.id ?? 'null'}`,
+          'it came on a stream that is not its own',
+        )
+      case 'request':
+        if (this.#life.live?.generation !== live.generation) {
+          return this.#dropped(`${message.method} of the server`, 'its session is gone')
+        }
+        return await this.#outlet.deliver(this.#asked.ask(message, live.generation), lane)
+      case 'notification': {
+        const known =
+          message.method === METHOD.cancelled ? this.#asked.cancel(message, live.generation) : message
+        return await this.#outlet.deliver(known, lane)
+      }
+      default:
+        return unreachable(message)
+    }
+  }
+
+  /** POSTs until `take` is content with an outcome (false: the session was lost, again). */
+  async #send(
+    message: Request | Notification,
+    flight: Flight,
+    take: (outcome: Outcome & { kind: 'accepted' | 'answer' | 'stream' }, live: Live) => Promise<boolean>,
+  ): Promise<void> {
+    const { clock, patienceMs, backoff, random } = this.#config
+    const { signal } = flight.abort
+    const deadline = clock.uptime() + patienceMs
+    const tries = new Backoff(backoff, random)
+    for (let renewals = 0; ; ) {
+      const live = this.#life.live ?? (await this.#life.ready(deadline, signal))
+      if (renewals > 0 && message.method === METHOD.initialized) return // the renewal has said it
+      flight.sent = false
+      const outcome = await this.#exchange.call({
+        method: 'POST',
+        body: message.raw,
+        session: live,
+        signal,
+        onSent: () => {
+          flight.sent = true
+        },
+      })
+      if (signal.aborted) throw signal.reason
+      let lost = false
+      switch (outcome.kind) {
+        case 'accepted':
+        case 'answer':
+        case 'stream':
+          this.#life.prove(live)
+          if (await take(outcome, live)) return
+          lost = true
+          break
+        case 'no-such-session':
+          this.#life.lose(live, `404 to ${message.method}`)
+          lost = true
+          break
+        case 'refused':
+          lost = mayMeanSession(outcome.status) && (await this.#life.gone(live, refusalSignature(outcome)))
+          if (!lost) throw this.#final(outcome, message.method)
+          break
+        case 'unavailable':
+          await this.#waitOrFail(outcome, message.method, tries, deadline, signal)
+          break
+        case 'unauthorized':
+        case 'not-offered':
+          throw this.#final(outcome, message.method)
+        default:
+          return unreachable(outcome)
+      }
+      if (lost && ++renewals > MAX_RENEWALS) throw errors.sessionLost(message.method, this.#exchange.where)
+    }
+  }
+
+  /** Sleeps until the message may go out again, or throws why it must not. */
+  async #waitOrFail(
+    outcome: Unavailable,
+    method: string,
+    tries: Backoff,
+    deadline: number,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { where } = this.#exchange
+    const { clock, patienceMs } = this.#config
+    const toldToWait = outcome.retryAfterMs !== undefined && [429, 503].includes(outcome.status ?? 0)
+    if (outcome.sent && !toldToWait && !isRepeatable(method)) throw this.#final(outcome, method)
+    const wait = tries.next(0, outcome.retryAfterMs)
+    const left = deadline - clock.uptime()
+    if (toldToWait && wait > left) throw errors.busy(where, outcome.status ?? 503, outcome.retryAfterMs ?? 0)
+    if (left <= 0) throw errors.unreachable(where, outcome.why, patienceMs, outcome.cause)
+    await sleep(Math.min(wait, left), signal)
+    if (signal.aborted) throw signal.reason
+  }
+
+  async #takeAnswer(text: Buffer, request: Request, live: Live): Promise<boolean> {
+    let answered = false
+    for (const message of parse(text)) {
+      if (answered || !isAnswer(message, request, true)) {
+        await this.receive(message, live, 'answer')
+        continue
+      }
+      if (await this.#meansLost(message, live)) return false
+      await this.#answer(message, request)
+      answered = true
+    }
+    if (!answered)
+      throw errors.confused(request.method, this.#exchange.where, 'its answer holds no response to it')
+    return true
+  }
+
+  async #takeStream(first: EventReader, request: Request, live: Live, flight: Flight): Promise<boolean> {
+    const { clock, resumeMs, backoff, random } = this.#config
+    const { signal } = flight.abort
+    const tries = new Backoff(backoff, random)
+    let events: EventReader | undefined = first
+    let cursor: string | undefined
+    let retryMs = 0
+    let empty = 0
+    let failingSince: number | undefined
+    let why = 'the stream ended without it'
+    for (;;) {
+      if (events !== undefined) {
+        const end = await this.#readStream(events, request, live, events === first)
+        if (end.kind === 'answered') return true
+        if (end.kind === 'session-lost') return false
+        if (signal.aborted) throw signal.reason
+        why = end.why
+        cursor = events.cursor ?? cursor
+        retryMs = events.retryMs ?? retryMs
+        empty = end.messages > 0 ? 0 : empty + 1
+      }
+      if (cursor === undefined) throw errors.mayHaveRun(request.method, this.#exchange.where, why)
+      const wait =
+        events === undefined ? tries.next(0, retryMs) : Math.max(retryMs, empty >= 2 ? POLL_FLOOR_MS : 0)
+      await sleep(wait, signal)
+      if (signal.aborted) throw signal.reason
+      const outcome: Outcome =
+        this.#life.live?.generation === live.generation
+          ? await this.#exchange.call({ method: 'GET', session: live, cursor, signal })
+          : { kind: 'no-such-session' }
+      if (signal.aborted) throw signal.reason
+      events = undefined
+      if (outcome.kind === 'stream') {
+        events = outcome.events
+        failingSince = undefined
+        tries.reset()
+        continue
+      }
+      if (outcome.kind === 'no-such-session') this.#life.lose(live, '404 to a resumed stream')
+      failingSince ??= clock.uptime()
+      if (outcome.kind !== 'unavailable' || clock.uptime() - failingSince > resumeMs) {
+        throw errors.mayHaveRun(request.method, this.#exchange.where, `${why}; then ${sayOutcome(outcome)}`)
+      }
+    }
+  }
+
+  async #readStream(
+    events: EventReader,
+    request: Request,
+    live: Live,
+    untouched: boolean,
+  ): Promise<
+    { kind: 'answered' } | { kind: 'session-lost' } | { kind: 'broken'; why: string; messages: number }
+  > {
+    let messages = 0
+    try {
+      for (
+        let event = await events.next();
+        event !== undefined;
+        event = events.take() ?? (await events.next())
+      ) {
+        if (event.kind === 'comment' || event.data.length === 0) continue
+        let answered = false
+        for (const message of parse(event.data)) {
+          messages++
+          if (answered || !isAnswer(message, request, false)) {
+            await this.receive(message, live, 'answer')
+            continue
+          }
+          if (untouched && messages === 1 && (await this.#meansLost(message, live))) {
+            events.destroy()
+            return { kind: 'session-lost' }
+          }
+          await this.#answer(message, request)
+          answered = true
+        }
+        if (answered) {
+          void events.linger(LINGER_MS)
+          return { kind: 'answered' }
+        }
+      }
+      return { kind: 'broken', why: 'the stream ended without it', messages }
+    } catch (cause) {
+      return { kind: 'broken', why: reasonOf(cause), messages }
+    }
+  }
+
+  /** Some servers report a dead session as a JSON-RPC error with 200. */
+  async #meansLost(response: Response, live: Live): Promise<boolean> {
+    if (response.error === undefined || live.id === undefined) return false
+    const signature = responseSignature(response)
+    return /-320\d\d$/.test(signature) && (await this.#life.gone(live, signature))
+  }
+
+  async #answer(response: Response, request: Request): Promise<void> {
+    if (response.result !== undefined && STATE_METHODS.has(request.method)) this.#life.remember(request)
+    if (response.id === request.id) return await this.#outlet.deliver(response, 'answer')
+    const own =
+      response.id === undefined && response.error !== undefined
+        ? errorResponse(request.id, textAt(response.raw, response.error))
+        : withId(response, request.id)
+    await this.#outlet.deliver(own, 'answer')
+  }
+
+  /** The error a message ends with. */
+  #final(outcome: Outcome, what: string): BridgeError {
+    const { where } = this.#exchange
+    switch (outcome.kind) {
+      case 'unauthorized':
+        return this.#life.unauthorized(outcome)
+      case 'refused':
+        if (outcome.location !== undefined) return errors.redirect(where, outcome.status, outcome.location)
+        if (outcome.status === 404 && outcome.rpcError === undefined) return errors.noEndpoint(where, 404)
+        return errors.refused(where, outcome.status, outcome.text, outcome.rpcError)
+      case 'unavailable':
+        return errors.mayHaveRun(what, where, outcome.why, outcome.cause)
+      default:
+        return new BridgeError('SERVER_CONFUSED', `${where} did not take ${what}: ${sayOutcome(outcome)}`)
+    }
+  }
+
+  #dropped(what: string, why: string): void {
+    this.#outlet.report({ kind: 'dropped', what, why })
+  }
+}
+
+/** A refusal that some servers give instead of 404 when a session is gone. */
+function mayMeanSession(status: number): boolean {
+  return status >= 400 && status <= 500
+}
+
+function isSuccess(outcome: Outcome): boolean {
+  return outcome.kind === 'accepted' || outcome.kind === 'answer' || outcome.kind === 'stream'
+}
+
+/** Is `message` the response to `request`? `alone`: its exchange carries no other, so an error without an id is it. */
+function isAnswer(message: Message | Malformed, request: Request, alone: boolean): message is Response {
+  if (message.kind !== 'response') return false
+  if (message.id === undefined) return alone && message.error !== undefined
+  return sameId(message.id, request.id)
+}
+
+/** Running these twice changes nothing. */
+function isRepeatable(method: string): boolean {
+  return (
+    method === METHOD.ping ||
+    method === 'completion/complete' ||
+    method === 'resources/read' ||
+    method === 'prompts/get' ||
+    method === METHOD.initialized ||
+    method.endsWith('/list')
+  )
+}
+
+function sayOutcome(outcome: Outcome): string {
+  switch (outcome.kind) {
+    case 'no-such-session':
+      return 'the session was lost'
+    case 'unavailable':
+      return outcome.why
+    case 'refused':
+      return `HTTP ${outcome.status} ${outcome.text}`.trim()
+    case 'unauthorized':
+      return `HTTP ${outcome.status}`
+    case 'not-offered':
+      return 'HTTP 405'
+    default:
+      return outcome.kind
+  }
+}

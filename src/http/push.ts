@@ -1,0 +1,359 @@
+/**
+ * The server's own stream, kept open for as long as the client lives.
+ *
+ * One loop per client handshake: while the session is live it holds the GET stream, while it is lost it asks for
+ * the next one. It needs no traffic of the client to heal.
+ * The one rule: nothing but `signal` ends it.
+ *
+ * [MCP 2025-11-25 transports, Listening for Messages from the Server; Resumability and Redelivery]
+ */
+import { reasonOf, seconds } from '../errors.ts'
+import { METHOD, parse } from '../protocol.ts'
+import { Backoff, sleep } from '../retry.ts'
+import type { Outlet } from '../sides.ts'
+import { type PushStatus, unreachable } from '../status.ts'
+import type { HttpConfig } from './config.ts'
+import type { EventReader } from './events.ts'
+import type { Exchange, Outcome } from './exchange.ts'
+import type { Forwarder } from './forward.ts'
+import { Liveness } from './liveness.ts'
+import { type Live, type SessionLife, signatureOf } from './session.ts'
+
+/** A gateway that answers so often in a row may be how this server says that the session is gone. */
+const SUSPICIOUS_REFUSALS = 4
+const PING_LIMIT_MS = 10_000
+/** How often the clock is looked at, and how long what arrived during a sleep may take to be read. */
+const CLOCK_LOOK_MS = 1_000
+const AFTER_SLEEP_MS = 250
+
+export class Push {
+  readonly #config: HttpConfig
+  readonly #exchange: Exchange
+  readonly #life: SessionLife
+  readonly #forwarder: Forwarder
+  readonly #outlet: Outlet
+  readonly #backoff: Backoff
+  #generation = 0
+  #cursor: string | undefined
+  #retryMs = 0
+  /** A stream was open once: from then on its absence is a break and not a feature. */
+  #everUp = false
+  /** Uptime at which the stream was noticed to be down, and why. */
+  #downSince: number | undefined
+  #refusalsInRow = 0
+  /** The stream being read. */
+  #events: EventReader | undefined
+  /** Why we ended that stream ourselves. */
+  #ourReason: string | undefined
+  /** Ends the present rest. */
+  #wake: () => void = () => undefined
+
+  constructor(
+    config: HttpConfig,
+    exchange: Exchange,
+    life: SessionLife,
+    forwarder: Forwarder,
+    outlet: Outlet,
+  ) {
+    this.#config = config
+    this.#exchange = exchange
+    this.#life = life
+    this.#forwarder = forwarder
+    this.#outlet = outlet
+    this.#backoff = new Backoff(config.backoff, config.random)
+  }
+
+  /** Runs until `signal` is aborted. Never rejects. */
+  async keep(signal: AbortSignal): Promise<void> {
+    const watch = setInterval(this.#clockWatch(), CLOCK_LOOK_MS)
+    watch.unref()
+    try {
+      while (!signal.aborted) {
+        const session = this.#life.current
+        switch (session.state) {
+          case 'live':
+            await this.#holdStream(session, signal)
+            break
+          case 'lost': {
+            await this.#rest(
+              this.#isSlow(session.cause.code) ? this.#backoff.slow() : this.#nextDelay(),
+              signal,
+            )
+            this.#life.attempt()
+            break
+          }
+          default:
+            await this.#life.changed(signal)
+        }
+      }
+    } finally {
+      clearInterval(watch)
+    }
+  }
+
+  /** The session was lost: the stream of it, if any, is of no use. */
+  lost(generation: number, reason: string): void {
+    if (generation !== this.#generation) return
+    this.#noteDown(reason)
+    this.#endStream(reason)
+  }
+
+  async #holdStream(live: Live, signal: AbortSignal): Promise<void> {
+    const renewed = live.generation !== this.#generation
+    if (renewed) {
+      this.#generation = live.generation
+      this.#cursor = undefined
+      this.#refusalsInRow = 0
+    }
+    const cursor = this.#cursor
+    const outcome = await this.#exchange.call({ method: 'GET', session: live, cursor, signal })
+    if (signal.aborted) return
+    if (outcome.kind === 'stream') {
+      this.#refusalsInRow = 0
+      this.#life.prove(live)
+      return await this.#read(outcome.events, live, cursor !== undefined, signal)
+    }
+    await this.#understand(outcome, live, signal, renewed)
+  }
+
+  /** Reads one open stream to its end. */
+  async #read(events: EventReader, live: Live, resumed: boolean, signal: AbortSignal): Promise<void> {
+    const { clock } = this.#config
+    const upAt = clock.uptime()
+    this.#noteUp(live, resumed)
+    let reason = 'the server ended it'
+    let repeatable = resumed ? this.#cursor : undefined
+    const liveness = new Liveness(this.#config.minSilenceMs)
+    const done = new AbortController()
+    this.#events = events
+    this.#ourReason = undefined
+    void this.#watch(events, live, liveness, done.signal)
+    try {
+      for (;;) {
+        const event = events.take() ?? (await events.next())
+        if (event === undefined) break
+        if (event.kind === 'comment') {
+          liveness.beat(clock.uptime())
+        } else if (event.data.length > 0 && (repeatable === undefined || events.cursor !== repeatable)) {
+          // (A server that replays the event of the cursor itself has sent it before.)
+          await this.#deliver(event.data, live, liveness)
+        }
+        repeatable = undefined
+        this.#cursor = events.cursor ?? this.#cursor
+        this.#retryMs = events.retryMs ?? this.#retryMs
+      }
+    } catch (cause) {
+      reason = this.#ourReason ?? reasonOf(cause)
+    } finally {
+      done.abort()
+      this.#events = undefined
+      events.destroy()
+      this.#retryMs = events.retryMs ?? this.#retryMs
+    }
+    this.#backoff.settled(clock.uptime() - upAt)
+    if (signal.aborted) return
+    this.#noteDown(reason)
+    if (this.#life.live === live) await this.#rest(this.#nextDelay(this.#retryMs), signal)
+  }
+
+  async #deliver(text: Buffer, live: Live, liveness: Liveness): Promise<void> {
+    for (const message of parse(text)) {
+      if (message.kind === 'request' && message.method === METHOD.ping)
+        liveness.beat(this.#config.clock.uptime())
+      const before = this.#config.clock.uptime()
+      await this.#forwarder.receive(message, live, 'push')
+      if (this.#config.clock.uptime() - before > 100) liveness.interrupt()
+    }
+  }
+
+  /** Watches one stream until `done`: ends it when its silence is suspect. */
+  async #watch(events: EventReader, live: Live, liveness: Liveness, done: AbortSignal): Promise<void> {
+    const { clock, idlePingMs, minSilenceMs } = this.#config
+    let pingedAt = 0
+    while (!done.aborted) {
+      const allowedMs = liveness.allowedSilenceMs
+      const limitMs = allowedMs ?? idlePingMs
+      const since = Math.max(
+        events.quietSince ?? Number.POSITIVE_INFINITY,
+        allowedMs === undefined ? pingedAt : 0,
+      )
+      const leftMs = limitMs - (clock.uptime() - since)
+      if (leftMs > 0) {
+        await sleep(Math.min(leftMs, minSilenceMs), done)
+        continue
+      }
+      if (allowedMs !== undefined) {
+        return this.#endStream(`nothing was heard for ${seconds(limitMs)}, far beyond its usual pace`)
+      }
+      const verdict = await this.#life.ping(live, PING_LIMIT_MS)
+      if (done.aborted) return
+      if (verdict === 'lost') return this.#life.lose(live, '404 to a ping')
+      if (verdict === 'failed') return this.#endStream('it is silent, and a ping got no answer')
+      pingedAt = clock.uptime()
+    }
+  }
+
+  #endStream(reason: string): void {
+    this.#ourReason ??= reason
+    this.#events?.destroy()
+  }
+
+  /** The GET got no stream: what now? */
+  async #understand(
+    outcome: Exclude<Outcome, { kind: 'stream' }>,
+    live: Live,
+    signal: AbortSignal,
+    renewed: boolean,
+  ): Promise<void> {
+    switch (outcome.kind) {
+      case 'not-offered':
+        if (!this.#everUp) return await this.#notOffered(live, 'HTTP 405', signal)
+        return await this.#retrySlowly('HTTP 405', signal)
+      case 'no-such-session':
+        // A brand-new session that GET doesn't know but ping does: not the session's fault.
+        if (renewed && live.generation > 1 && (await this.#life.ping(live, PING_LIMIT_MS)) === 'alive') {
+          return await this.#retry('HTTP 404', signal)
+        }
+        return this.#life.lose(live, '404 to the push stream')
+      case 'unauthorized':
+        return await this.#retrySlowly(`HTTP ${outcome.status}`, signal)
+      case 'refused':
+        return await this.#refused(outcome, live, signal)
+      case 'unavailable': {
+        this.#refusalsInRow = outcome.status === undefined ? 0 : this.#refusalsInRow + 1
+        if (this.#refusalsInRow >= SUSPICIOUS_REFUSALS && outcome.status !== 429) {
+          this.#refusalsInRow = 0
+          if (await this.#life.gone(live, signatureOf(outcome))) return
+        }
+        return await this.#retry(outcome.why, signal, outcome.retryAfterMs)
+      }
+      case 'accepted':
+      case 'answer':
+        return await this.#notOffered(live, 'it answered without a stream', signal)
+      default:
+        return unreachable(outcome)
+    }
+  }
+
+  async #refused(outcome: Outcome & { kind: 'refused' }, live: Live, signal: AbortSignal): Promise<void> {
+    const why = `HTTP ${outcome.status}${outcome.text === '' ? '' : `: ${outcome.text}`}`
+    // 409: the server still holds our old stream; it will notice that it is gone.
+    if (outcome.status === 409) return await this.#retry(why, signal)
+    if (outcome.status === 400 && this.#cursor !== undefined) {
+      // It does not know the cursor: once more without, and continuity is lost.
+      this.#cursor = undefined
+      return
+    }
+    if (outcome.status >= 400 && outcome.status <= 500 && (await this.#life.gone(live, signatureOf(outcome))))
+      return
+    if (!this.#everUp && live.id === undefined) return await this.#notOffered(live, why, signal)
+    if (this.#everUp || outcome.status >= 500 || outcome.status === 400) return await this.#retry(why, signal)
+    return await this.#retrySlowly(why, signal)
+  }
+
+  /** Nothing to hold open: until the session changes there is nothing to do. */
+  async #notOffered(live: Live, why: string, signal: AbortSignal): Promise<void> {
+    this.#report({
+      state: 'not-offered',
+      generation: live.generation,
+      reason: why,
+      ...(this.#config.stateful ? { severe: true } : {}),
+    })
+    while (this.#life.live === live && !signal.aborted) await this.#life.changed(signal)
+  }
+
+  async #retry(why: string, signal: AbortSignal, floorMs = 0): Promise<void> {
+    await this.#again(why, this.#nextDelay(Math.max(floorMs, this.#retryMs)), false, signal)
+  }
+
+  async #retrySlowly(why: string, signal: AbortSignal): Promise<void> {
+    await this.#again(why, this.#backoff.slow(), true, signal)
+  }
+
+  async #again(why: string, delayMs: number, severe: boolean, signal: AbortSignal): Promise<void> {
+    this.#downSince ??= this.#config.clock.uptime()
+    this.#report({
+      state: 'retrying',
+      generation: this.#generation,
+      reason: why,
+      delayMs: Math.round(delayMs),
+      attempts: this.#backoff.attempts,
+      ...(severe ? { severe } : {}),
+    })
+    await this.#rest(delayMs, signal)
+  }
+
+  #nextDelay(floorMs = 0): number {
+    const failingForMs = this.#downSince === undefined ? 0 : this.#config.clock.uptime() - this.#downSince
+    return this.#backoff.next(failingForMs, floorMs)
+  }
+
+  /** Sleeps, unless the session changes or the clock jumps. */
+  async #rest(ms: number, signal: AbortSignal): Promise<void> {
+    if (ms <= 0 || signal.aborted) return
+    const rested = new AbortController()
+    const wake = (): void => rested.abort()
+    this.#wake = wake
+    signal.addEventListener('abort', wake, { once: true })
+    await Promise.race([sleep(ms, rested.signal), this.#life.changed(rested.signal)])
+    signal.removeEventListener('abort', wake)
+    wake()
+  }
+
+  /** A wall clock that moved more than it should between two looks: the machine slept. */
+  #clockWatch(): () => void {
+    const { clock, clockJumpMs } = this.#config
+    let last = clock.now()
+    return () => {
+      const now = clock.now()
+      const passed = now - last
+      last = now
+      if (passed < CLOCK_LOOK_MS + clockJumpMs) return
+      const text = `the clock jumped by ${seconds(passed)}; checking the push stream`
+      this.#outlet.report({ kind: 'note', level: 'info', text })
+      this.#wake()
+      if (this.#events !== undefined) void this.#afterSleep(this.#events)
+    }
+  }
+
+  /** What arrived before the sleep is read first; a stream that stays silent then is not trusted. */
+  async #afterSleep(events: EventReader): Promise<void> {
+    const { chunks } = events
+    await sleep(AFTER_SLEEP_MS)
+    const idle = events.quietSince !== undefined && events.chunks === chunks
+    if (idle && this.#events === events) this.#endStream('the machine slept')
+  }
+
+  #noteUp(live: Live, resumed: boolean): void {
+    const { clock } = this.#config
+    const first = !this.#everUp
+    this.#everUp = true
+    const broken = this.#downSince
+    this.#downSince = undefined
+    this.#report({
+      state: 'up',
+      generation: live.generation,
+      continuous: resumed || (first && live.generation === 1),
+      ...(first && broken === undefined
+        ? {}
+        : {
+            downMs: Math.round(clock.uptime() - (broken ?? clock.uptime())),
+            attempts: this.#backoff.attempts,
+          }),
+    })
+  }
+
+  #noteDown(reason: string): void {
+    if (!this.#everUp || this.#downSince !== undefined) return
+    this.#downSince = this.#config.clock.uptime()
+    this.#report({ state: 'down', generation: this.#generation, reason })
+  }
+
+  #isSlow(code: string): boolean {
+    return code !== 'SERVER_UNREACHABLE' && code !== 'SERVER_BUSY'
+  }
+
+  #report(fact: Omit<PushStatus, 'kind' | 'at'>): void {
+    this.#outlet.report({ kind: 'push', at: this.#config.clock.now(), ...fact })
+  }
+}

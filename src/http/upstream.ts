@@ -1,0 +1,229 @@
+/**
+ * An MCP server behind one URL, seen as an Upstream.
+ *
+ * Here is who waits for whom: HTTP keeps no order between requests, so the order the client wrote in is kept by
+ * barriers. The session's life, the push stream and the fate of one message have rooms of their own.
+ * The one rule: what the client does not wait for (replies, cancellations) waits for nothing here.
+ */
+import { BridgeError, errors } from '../errors.ts'
+import {
+  cancelledId,
+  METHOD,
+  type Message,
+  type Notification,
+  type Request,
+  type Response,
+} from '../protocol.ts'
+import { sleep } from '../retry.ts'
+import type { OpenUpstream, Outlet, Upstream } from '../sides.ts'
+import { AskedByServer } from './asked.ts'
+import type { HttpConfig } from './config.ts'
+import { Exchange } from './exchange.ts'
+import { type Flight, Forwarder, WITHDRAWN } from './forward.ts'
+import { Push } from './push.ts'
+import { SessionLife } from './session.ts'
+
+/** Opens nothing yet: the client's first message does. */
+export function openHttp(config: HttpConfig): OpenUpstream {
+  return (outlet) => new HttpUpstream(config, outlet)
+}
+
+class HttpUpstream implements Upstream {
+  readonly #config: HttpConfig
+  readonly #outlet: Outlet
+  readonly #exchange: Exchange
+  readonly #life: SessionLife
+  readonly #asked = new AskedByServer()
+  readonly #forwarder: Forwarder
+  /** Requests under way, by id token. */
+  readonly #flights = new Map<string, Flight>()
+  /** What later requests and notifications wait for; undefined when the way is free. */
+  #barrier: Promise<void> | undefined
+  #push: { readonly push: Push; readonly stop: AbortController } | undefined
+  #closed: Promise<void> | undefined
+  readonly #ended = new AbortController()
+
+  constructor(config: HttpConfig, outlet: Outlet) {
+    this.#config = config
+    this.#outlet = outlet
+    this.#exchange = new Exchange(config)
+    this.#life = new SessionLife(config, this.#exchange, outlet)
+    this.#forwarder = new Forwarder(config, this.#exchange, this.#life, this.#asked, outlet)
+    this.#life.onLost = (generation, reason) => this.#sessionLost(generation, reason)
+  }
+
+  send(message: Message): Promise<void> {
+    if (this.#closed !== undefined) return Promise.reject(errors.closing())
+    switch (message.kind) {
+      case 'response':
+        return this.#reply(message)
+      case 'notification':
+        if (message.method === METHOD.cancelled) return this.#cancel(message)
+        return this.#notify(message)
+      case 'request':
+        return message.method === METHOD.initialize ? this.#initialize(message) : this.#request(message)
+    }
+  }
+
+  close(deadlineMs: number): Promise<void> {
+    this.#closed ??= this.#close(deadlineMs)
+    return this.#closed
+  }
+
+  async #close(deadlineMs: number): Promise<void> {
+    this.#push?.stop.abort()
+    await this.#life.close(deadlineMs)
+    this.#abortAll(errors.closing())
+    this.#ended.abort(errors.closing())
+    this.#exchange.destroy()
+  }
+
+  async #initialize(request: Request): Promise<void> {
+    const before = this.#barrier
+    await this.#alone(async () => {
+      await before
+      if (this.#life.current.state !== 'new') this.#abortAll(errors.superseded())
+      this.#push?.stop.abort()
+      this.#push = undefined
+      const flight = this.#takeOff(request.id)
+      try {
+        const response = await this.#life.initialize(request, flight.abort.signal)
+        await this.#outlet.deliver(response, 'answer')
+      } catch (error) {
+        if (flight.abort.signal.reason !== WITHDRAWN) throw error
+      } finally {
+        this.#land(request.id, flight)
+      }
+    })
+  }
+
+  async #request(request: Request): Promise<void> {
+    const flight = this.#takeOff(request.id)
+    try {
+      if (this.#barrier !== undefined) await this.#pass(flight.abort.signal)
+      await this.#forwarder.request(request, flight)
+    } catch (error) {
+      if (flight.abort.signal.reason !== WITHDRAWN) throw error
+    } finally {
+      this.#land(request.id, flight)
+    }
+  }
+
+  /** In order among notifications; what comes later waits until the server has begun to answer. */
+  async #notify(notification: Notification): Promise<void> {
+    const initialized = notification.method === METHOD.initialized
+    if (this.#life.current.state === 'new' && this.#barrier === undefined) {
+      throw new BridgeError('SERVER_CONFUSED', 'the client has not initialized')
+    }
+    const before = this.#barrier
+    let open: () => void = () => undefined
+    const answered = new Promise<void>((resolve) => {
+      open = resolve
+    })
+    const task = (async () => {
+      await before
+      if (initialized) this.#life.initialized(notification.raw)
+      setTimeout(open, this.#config.barrierMs).unref()
+      await this.#limited((flight) => this.#forwarder.notification(notification, flight, open))
+    })()
+    this.#raise(Promise.race([answered, task.catch(() => undefined)]))
+    try {
+      await task
+    } finally {
+      if (initialized) this.#startPush()
+    }
+  }
+
+  async #cancel(notification: Notification): Promise<void> {
+    const flight = this.#flights.get(cancelledId(notification) ?? '')
+    if (flight !== undefined && !flight.sent) {
+      flight.abort.abort(WITHDRAWN)
+      return
+    }
+    if (flight !== undefined) {
+      const { signal } = flight.abort
+      void sleep(this.#config.cancelGraceMs, signal).then(() => flight.abort.abort(WITHDRAWN))
+    }
+    if (this.#life.live === undefined) return
+    await this.#limited((passing) => this.#forwarder.notification(notification, passing, () => undefined))
+  }
+
+  async #reply(response: Response): Promise<void> {
+    const reply = this.#asked.reply(response)
+    const live = this.#life.live
+    if (reply === undefined || live === undefined || live.generation !== reply.generation) {
+      throw new BridgeError('SESSION_LOST', 'nobody waits for it: the session it belongs to is gone')
+    }
+    await this.#limited(({ abort }) => this.#forwarder.reply(reply.response, live, abort.signal))
+  }
+
+  /** What is no request has no one to wait for it: it fails after a while. */
+  async #limited(task: (flight: Flight) => Promise<void>): Promise<void> {
+    const abort = new AbortController()
+    const { privateLimitMs } = this.#config
+    const late = setTimeout(() => {
+      abort.abort(errors.unreachable(this.#exchange.where, 'no answer', privateLimitMs))
+    }, privateLimitMs)
+    late.unref()
+    const end = (): void => abort.abort(errors.closing())
+    this.#ended.signal.addEventListener('abort', end, { once: true })
+    try {
+      await task({ abort, sent: false })
+    } finally {
+      clearTimeout(late)
+      this.#ended.signal.removeEventListener('abort', end)
+    }
+  }
+
+  #startPush(): void {
+    if (this.#push !== undefined || this.#closed !== undefined || !this.#life.clientsOwn) return
+    const push = new Push(this.#config, this.#exchange, this.#life, this.#forwarder, this.#outlet)
+    const stop = new AbortController()
+    this.#push = { push, stop }
+    void push.keep(stop.signal)
+  }
+
+  #sessionLost(generation: number, reason: string): void {
+    this.#push?.push.lost(generation, reason)
+    for (const notice of this.#asked.abandon(generation)) void this.#outlet.deliver(notice, 'answer')
+  }
+
+  // Order
+
+  /** Runs `task` with everything behind it waiting. */
+  #alone(task: () => Promise<void>): Promise<void> {
+    const done = task()
+    this.#raise(done.catch(() => undefined))
+    return done
+  }
+
+  #raise(barrier: Promise<void>): void {
+    this.#barrier = barrier
+    void barrier.then(() => {
+      if (this.#barrier === barrier) this.#barrier = undefined
+    })
+  }
+
+  /** Waits for the way to be free, as it stands now. */
+  async #pass(signal: AbortSignal): Promise<void> {
+    await new Promise<void>((resolve) => {
+      void this.#barrier?.then(resolve)
+      signal.addEventListener('abort', () => resolve(), { once: true })
+    })
+    if (signal.aborted) throw signal.reason
+  }
+
+  #takeOff(id: string): Flight {
+    const flight: Flight = { abort: new AbortController(), sent: false }
+    this.#flights.set(id, flight)
+    return flight
+  }
+
+  #land(id: string, flight: Flight): void {
+    if (this.#flights.get(id) === flight) this.#flights.delete(id)
+  }
+
+  #abortAll(reason: BridgeError): void {
+    for (const flight of this.#flights.values()) flight.abort.abort(reason)
+  }
+}

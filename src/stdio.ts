@@ -1,0 +1,256 @@
+/**
+ * The near side: bytes on two streams become messages, and messages become lines.
+ *
+ * Not a client or a server: what a message means is the bridge's business.
+ * The one rule: stdout carries one JSON-RPC message a line and nothing else, in the order of the writes.
+ *
+ * [MCP 2025-11-25 transports, stdio] messages are delimited by newlines and contain none.
+ */
+import type { Readable, Writable } from 'node:stream'
+import { idInHead, idInTail, type Malformed, type Message, parse } from './protocol.ts'
+import type { Port } from './sides.ts'
+
+export interface StdioOptions {
+  /** Longest line accepted, bytes. A longer one is reported under its id if that can be found, then skipped. */
+  readonly maxLineBytes: number
+}
+
+/** A Port on two streams, and `flush`: resolves when all that was written has left (or can't any more). */
+export interface StdioPort extends Port {
+  flush(): Promise<void>
+}
+
+const LF = 0x0a
+const CR = 0x0d
+const NEWLINE = Buffer.from('\n')
+const NOTHING = Buffer.alloc(0)
+/** An id is looked for in this much of the start and of the end of a line too long. */
+const EDGE_BYTES = 64 * 1024
+/** Up to here a line and its newline are copied together, one write; beyond, two writes of the same tick. */
+const COPY_BYTES = 64 * 1024
+
+export function openStdio(input: Readable, output: Writable, options: StdioOptions): StdioPort {
+  const writer = new LineWriter(output)
+  return {
+    incoming: readMessages(input, options),
+    write: (message) => writer.write(message.raw),
+    flush: () => writer.flush(),
+  }
+}
+
+async function* readMessages(input: Readable, options: StdioOptions): AsyncGenerator<Message | Malformed> {
+  const splitter = new LineSplitter(options.maxLineBytes)
+  for await (const chunk of input as AsyncIterable<Buffer>) {
+    for (const line of splitter.push(chunk)) yield* read(line)
+  }
+  const last = splitter.end()
+  if (last !== undefined) yield* read(last)
+}
+
+function read(line: Buffer | Malformed): readonly (Message | Malformed)[] {
+  if (!Buffer.isBuffer(line)) return [line]
+  return isBlank(line) ? [] : parse(line)
+}
+
+/**
+ * Cuts a byte stream into lines. Linear whatever the chunks: a line within one chunk is a view of it, a longer
+ * one is gathered in a buffer that doubles.
+ */
+class LineSplitter {
+  readonly #maxBytes: number
+  #gathered = NOTHING
+  #length = 0
+  #tooLong: LongLine | undefined
+  #atStart = true
+
+  constructor(maxBytes: number) {
+    this.#maxBytes = maxBytes
+  }
+
+  *push(chunk: Buffer): Generator<Buffer | Malformed> {
+    let start = 0
+    for (let at = chunk.indexOf(LF); at !== -1; at = chunk.indexOf(LF, start)) {
+      const piece = chunk.subarray(start, at)
+      start = at + 1
+      yield this.#finish(piece)
+    }
+    if (start < chunk.length) this.#gather(chunk.subarray(start))
+  }
+
+  /** The last line, if the stream ended without a newline. */
+  end(): Buffer | Malformed | undefined {
+    return this.#length > 0 || this.#tooLong !== undefined ? this.#finish(NOTHING) : undefined
+  }
+
+  #finish(piece: Buffer): Buffer | Malformed {
+    let line = piece
+    if (this.#length > 0 || this.#tooLong !== undefined || piece.length > this.#maxBytes) {
+      this.#gather(piece)
+      line = this.#gathered.subarray(0, this.#length)
+    }
+    const tooLong = this.#tooLong
+    this.#gathered = NOTHING
+    this.#length = 0
+    this.#tooLong = undefined
+    if (tooLong !== undefined) return tooLong.report(this.#maxBytes)
+    if (this.#atStart) line = withoutByteOrderMark(line)
+    this.#atStart = false
+    return line
+  }
+
+  #gather(piece: Buffer): void {
+    if (this.#tooLong !== undefined) {
+      this.#tooLong.add(piece)
+      return
+    }
+    const length = this.#length + piece.length
+    if (length > this.#maxBytes) {
+      this.#tooLong = new LongLine(this.#gathered.subarray(0, this.#length))
+      this.#tooLong.add(piece)
+      this.#gathered = NOTHING
+      this.#length = 0
+      return
+    }
+    if (length > this.#gathered.length) {
+      const grown = Buffer.allocUnsafe(Math.max(length, Math.min(this.#gathered.length * 2, this.#maxBytes)))
+      this.#gathered.copy(grown, 0, 0, this.#length)
+      this.#gathered = grown
+    }
+    piece.copy(this.#gathered, this.#length)
+    this.#length = length
+  }
+}
+
+/** Both edges of a line that is too long to keep. */
+class LongLine {
+  #head: Buffer
+  #tail = Buffer.allocUnsafe(2 * EDGE_BYTES)
+  #tailLength = 0
+  #bytes = 0
+
+  constructor(start: Buffer) {
+    this.#head = Buffer.from(start.subarray(0, EDGE_BYTES))
+    this.#keepTail(start)
+    this.#bytes = start.length
+  }
+
+  add(piece: Buffer): void {
+    const room = EDGE_BYTES - this.#head.length
+    if (room > 0) this.#head = Buffer.concat([this.#head, piece.subarray(0, room)])
+    this.#keepTail(piece)
+    this.#bytes += piece.length
+  }
+
+  report(limit: number): Malformed {
+    const id =
+      idInHead(this.#head) ?? idInTail(this.#tail.subarray(0, this.#tailLength).subarray(-EDGE_BYTES))
+    const detail = `a line of ${this.#bytes} bytes is over the limit of ${limit} bytes (--max-message)`
+    return { kind: 'malformed', reason: 'too-long', detail, ...(id === undefined ? {} : { id }) }
+  }
+
+  #keepTail(piece: Buffer): void {
+    const added = piece.subarray(-EDGE_BYTES)
+    if (this.#tailLength + added.length > this.#tail.length) {
+      this.#tail.copy(this.#tail, 0, this.#tailLength - EDGE_BYTES, this.#tailLength)
+      this.#tailLength = EDGE_BYTES
+    }
+    added.copy(this.#tail, this.#tailLength)
+    this.#tailLength += added.length
+  }
+}
+
+/**
+ * Writes lines. The first of a tick leaves at once (a push must not wait); the rest of the tick leaves in one
+ * system call when the tick is over.
+ */
+class LineWriter {
+  readonly #output: Writable
+  #corked = false
+  #room: Promise<void> | undefined
+  #broken: Error | undefined
+
+  constructor(output: Writable) {
+    this.#output = output
+    output.on('error', (error: Error) => {
+      this.#broken ??= error
+    })
+    output.on('close', () => {
+      this.#broken ??= new Error('stdout was closed')
+    })
+  }
+
+  write(raw: Buffer): Promise<void> {
+    if (this.#broken !== undefined) return Promise.reject(this.#broken)
+    const text = onOneLine(raw)
+    let roomy: boolean
+    if (text.length <= COPY_BYTES) {
+      const line = Buffer.allocUnsafe(text.length + 1)
+      text.copy(line)
+      line[text.length] = LF
+      roomy = this.#output.write(line)
+    } else {
+      this.#corkForTick()
+      this.#output.write(text)
+      roomy = this.#output.write(NEWLINE)
+    }
+    this.#corkForTick()
+    return roomy ? DONE : this.#untilRoom()
+  }
+
+  flush(): Promise<void> {
+    if (this.#broken !== undefined) return Promise.resolve()
+    if (this.#corked) this.#output.uncork()
+    this.#corked = false
+    return new Promise((resolve) => {
+      this.#output.write('', () => resolve())
+      this.#output.once('close', resolve)
+    })
+  }
+
+  #corkForTick(): void {
+    if (this.#corked) return
+    this.#corked = true
+    this.#output.cork()
+    setImmediate(() => {
+      if (this.#corked) this.#output.uncork()
+      this.#corked = false
+    })
+  }
+
+  /** One promise for all who wait: resolves on drain, rejects when the reader is gone. */
+  #untilRoom(): Promise<void> {
+    this.#room ??= new Promise<void>((resolve, reject) => {
+      const settle = (): void => {
+        this.#room = undefined
+        this.#output.off('drain', settle)
+        this.#output.off('error', settle)
+        this.#output.off('close', settle)
+        if (this.#broken === undefined) resolve()
+        else reject(this.#broken)
+      }
+      this.#output.on('drain', settle)
+      this.#output.on('error', settle)
+      this.#output.on('close', settle)
+    })
+    return this.#room
+  }
+}
+
+const DONE = Promise.resolve()
+
+/** CR and LF can stand only between tokens (a JSON string holds none raw), so a space changes nothing. */
+function onOneLine(raw: Buffer): Buffer {
+  if (!raw.includes(LF) && !raw.includes(CR)) return raw
+  const copy = Buffer.from(raw)
+  for (let i = 0; i < copy.length; i++) if (copy[i] === LF || copy[i] === CR) copy[i] = 0x20
+  return copy
+}
+
+function isBlank(line: Buffer): boolean {
+  for (const c of line) if (c !== 0x20 && c !== CR && c !== 0x09) return false
+  return true
+}
+
+function withoutByteOrderMark(line: Buffer): Buffer {
+  return line[0] === 0xef && line[1] === 0xbb && line[2] === 0xbf ? line.subarray(3) : line
+}
