@@ -1,0 +1,196 @@
+/**
+ * The REST calls of the feed: who am I, join a space, its events, its status, my spaces.
+ *
+ * Not a retry, not a cache. The one rule: the token travels in a header and shows nowhere; a reply is what the
+ * server said or a Refusal, never an exception (but for a caller's own abort).
+ */
+import { Agent, type Dispatcher, request } from 'undici'
+import { reasonOf } from '../errors.ts'
+import type { FeedConfig } from './config.ts'
+import { isRecord, text } from './filter.ts'
+import { type Clean, cleaner, failedBy, no, type Reply, refusedBy, unreadable, yes } from './refusal.ts'
+
+export interface Actor {
+  readonly actorId: string
+  readonly displayName: string
+}
+
+export interface SpaceSummary {
+  readonly spaceId: string
+  readonly status: string
+}
+
+export interface EventQuery {
+  readonly since?: string | undefined
+  readonly before?: string | undefined
+  readonly limit: number
+}
+
+/** A long answer of an error page is no use to anybody. */
+const MAX_SAID = 160
+
+export class Backend {
+  readonly #config: FeedConfig
+  readonly #agent: Agent
+  readonly #clean: Clean
+  readonly #host: string
+
+  constructor(config: FeedConfig) {
+    this.#config = config
+    this.#clean = cleaner(config.apiKey)
+    this.#host = new URL(config.apiUrl).host
+    const { httpMs, maxBodyBytes } = config.limits
+    this.#agent = new Agent({
+      connect: { timeout: httpMs, ...(config.ca === undefined ? {} : { ca: [...config.ca] }) },
+      headersTimeout: httpMs,
+      bodyTimeout: httpMs,
+      maxResponseSize: maxBodyBytes,
+      allowH2: false,
+    })
+  }
+
+  /** `GET /api/actors/me` */
+  async me(signal: AbortSignal): Promise<Reply<Actor>> {
+    const what = 'say whose key this is'
+    const reply = await this.#call('GET', '/api/actors/me', what, signal)
+    const { agentId, agentName } = this.#config
+    if (!reply.ok) {
+      const absent = reply.no.status === 404 || reply.no.status === 405
+      return absent && agentId !== undefined
+        ? yes({ actorId: agentId, displayName: agentName ?? agentId })
+        : reply
+    }
+    const actorId = isRecord(reply.value) ? text(reply.value.actor_id) : undefined
+    if (actorId === undefined || !isRecord(reply.value)) return no(unreadable(what, 'it names no actor_id'))
+    return yes({ actorId, displayName: text(reply.value.display_name) ?? agentName ?? actorId })
+  }
+
+  /** `POST /api/spaces/{id}/join` */
+  async join(spaceId: string, actor: Actor, signal: AbortSignal): Promise<Reply<unknown>> {
+    const body = {
+      participant_id: actor.actorId,
+      name: actor.displayName,
+      participant_type: 'agent',
+      agent_adapter: 'channel',
+    }
+    return this.#call('POST', `${spacePath(spaceId)}/join`, `join space ${spaceId}`, signal, body)
+  }
+
+  /** `GET /api/actors/me/spaces?status=active` */
+  async activeSpaces(signal: AbortSignal): Promise<Reply<readonly SpaceSummary[]>> {
+    const what = 'list the spaces of this agent'
+    const reply = await this.#call('GET', '/api/actors/me/spaces?status=active', what, signal)
+    if (!reply.ok) return reply
+    const list = listIn(reply.value, 'spaces')
+    if (list === undefined) return no(unreadable(what, 'it is no list'))
+    return yes(
+      list.filter(isRecord).flatMap((space): SpaceSummary[] => {
+        const spaceId = text(space.space_id)
+        const status = text(space.status)
+        return spaceId === undefined || status === undefined ? [] : [{ spaceId, status }]
+      }),
+    )
+  }
+
+  /** `GET /api/spaces/{id}/events`, oldest first whatever the server's order. */
+  async events(spaceId: string, query: EventQuery, signal: AbortSignal): Promise<Reply<readonly unknown[]>> {
+    const search = new URLSearchParams({ limit: String(query.limit) })
+    if (query.since !== undefined) search.set('since', query.since)
+    if (query.before !== undefined) search.set('before', query.before)
+    const what = `give the events of space ${spaceId}`
+    const reply = await this.#call('GET', `${spacePath(spaceId)}/events?${search}`, what, signal)
+    if (!reply.ok) return reply
+    const list = listIn(reply.value, 'events')
+    return list === undefined ? no(unreadable(what, 'it is no list')) : yes(oldestFirst(list))
+  }
+
+  /** `GET /api/spaces/{id}/status` */
+  async status(spaceId: string, signal: AbortSignal): Promise<Reply<string | undefined>> {
+    const what = `give the status of space ${spaceId}`
+    const reply = await this.#call('GET', `${spacePath(spaceId)}/status`, what, signal)
+    if (!reply.ok) return reply
+    return yes(isRecord(reply.value) ? text(reply.value.status) : undefined)
+  }
+
+  async close(): Promise<void> {
+    await this.#agent.destroy()
+  }
+
+  async #call(
+    method: Dispatcher.HttpMethod,
+    path: string,
+    what: string,
+    signal: AbortSignal,
+    body?: object,
+  ): Promise<Reply<unknown>> {
+    const { apiUrl, apiKey } = this.#config
+    let received: string
+    let status: number
+    let retryAfter: string | undefined
+    try {
+      const response = await request(`${apiUrl}${path}`, {
+        method,
+        dispatcher: this.#agent,
+        signal,
+        headers: {
+          authorization: `Bearer ${apiKey}`,
+          accept: 'application/json',
+          ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+        },
+        body: body === undefined ? null : JSON.stringify(body),
+      })
+      status = response.statusCode
+      retryAfter = text(response.headers['retry-after'])
+      received = await response.body.text()
+    } catch (cause) {
+      return no(failedBy(cause, what, this.#host))
+    }
+    if (status < 200 || status > 299) {
+      return no(refusedBy(status, what, this.#said(received), retryAfterMs(retryAfter)))
+    }
+    try {
+      return yes(received === '' ? undefined : (JSON.parse(received) as unknown))
+    } catch (cause) {
+      return no(unreadable(what, this.#clean(reasonOf(cause)).slice(0, MAX_SAID)))
+    }
+  }
+
+  /** The `detail` of an error body, as one short clean line. */
+  #said(body: string): string {
+    let said: unknown
+    try {
+      const value: unknown = JSON.parse(body)
+      said = isRecord(value) ? (value.detail ?? value.error ?? value.message) : undefined
+    } catch {
+      return ''
+    }
+    if (said === undefined || said === null) return ''
+    const line = typeof said === 'string' ? said : JSON.stringify(said)
+    return this.#clean(line).replaceAll(/\s+/g, ' ').slice(0, MAX_SAID)
+  }
+}
+
+function spacePath(spaceId: string): string {
+  return `/api/spaces/${encodeURIComponent(spaceId)}`
+}
+
+function listIn(value: unknown, member: string): readonly unknown[] | undefined {
+  const list = isRecord(value) ? value[member] : value
+  return Array.isArray(list) ? list : undefined
+}
+
+function oldestFirst(list: readonly unknown[]): readonly unknown[] {
+  const [first, last] = [timeOf(list[0]), timeOf(list.at(-1))]
+  return first !== undefined && last !== undefined && first > last ? list.toReversed() : list
+}
+
+function timeOf(event: unknown): number | undefined {
+  const at = isRecord(event) && typeof event.timestamp === 'string' ? Date.parse(event.timestamp) : Number.NaN
+  return Number.isNaN(at) ? undefined : at
+}
+
+/** [RFC 9110 §10.2.3] seconds; the form of a date is not used by moot. */
+function retryAfterMs(value: string | undefined): number | undefined {
+  const s = Number(value)
+  return value === undefined || !Number.isFinite(s) || s < 0 ? undefined : Math.min(s * 1_000, 10 * 60_000)
+}

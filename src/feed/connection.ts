@@ -1,0 +1,290 @@
+/**
+ * One WebSocket connection: opened or refused with a reason, read frame by frame, ended.
+ *
+ * Not the loop that keeps it up (socket.ts), no idea what a frame says. The one rule: the reader sets the pace;
+ * what it has not taken waits in a queue of limited length, beyond that the TCP socket is not read.
+ *
+ * undici's WebSocket tells neither why a handshake failed nor lets itself be paused. Both are had from its
+ * dispatcher, which sees the response, the error, and the socket of the upgrade.
+ */
+import type { Duplex } from 'node:stream'
+import { Agent, DecoratorHandler, type Dispatcher, ping, WebSocket } from 'undici'
+import type { Clock } from '../retry.ts'
+import { sleep } from '../retry.ts'
+import { failedBy, no, type Refusal, type Reply, refusedBy, yes } from './refusal.ts'
+
+export interface DialOptions {
+  /** With the token: never shown. */
+  readonly url: string
+  /** What this connection is for: "follow space x". */
+  readonly what: string
+  readonly headers?: Readonly<Record<string, string>>
+  readonly ca?: readonly string[] | undefined
+  readonly handshakeMs: number
+  readonly pingMs: number
+  readonly maxFrameBytes: number
+  readonly maxQueued: number
+  readonly clock: Clock
+}
+
+/** How a connection ended. */
+export interface Ending {
+  readonly reason: string
+  /** The close code of the server, when it sent one. */
+  readonly code?: number
+  /** Set when the server closed for a reason that waiting seldom mends (codes 4401, 4403, 4404, 4409, 1008). */
+  readonly refusal?: Refusal
+}
+
+/** An open connection. Take `frames` once; it ends when the connection does, after what had arrived. */
+export interface Connection {
+  readonly frames: AsyncIterable<string>
+  /** Resolves when the connection is over. */
+  readonly ended: Promise<Ending>
+  send(text: string): void
+  /** Says goodbye and is gone within `deadlineMs`. */
+  close(deadlineMs: number): Promise<void>
+}
+
+/** Opens a connection. A refusal says why not; an aborted `signal` gives one too. */
+export async function dial(options: DialOptions, signal: AbortSignal): Promise<Reply<Connection>> {
+  const seen: Seen = {}
+  const agent = new Agent({
+    connect: {
+      timeout: options.handshakeMs,
+      ...(options.ca === undefined ? {} : { ca: [...options.ca] }),
+    },
+    headersTimeout: options.handshakeMs,
+    allowH2: false,
+    webSocket: { maxPayloadSize: options.maxFrameBytes },
+  })
+  const socket = new WebSocket(options.url, {
+    dispatcher: agent.compose(watching(seen)),
+    ...(options.headers === undefined ? {} : { headers: options.headers }),
+  })
+  socket.binaryType = 'arraybuffer'
+  const frames = new Frames(options.maxQueued, () => seen.raw)
+  let heardClose: (event: { code: number; reason: string }) => void = () => undefined
+  const closed = new Promise<{ code: number; reason: string }>((resolve) => {
+    heardClose = resolve
+  })
+  const opened = new Promise<boolean>((resolve) => {
+    socket.addEventListener('open', () => resolve(true))
+    socket.addEventListener('close', (event) => {
+      resolve(false)
+      frames.end()
+      heardClose(event)
+    })
+    socket.addEventListener('error', () => resolve(false))
+    socket.addEventListener('message', (event) => {
+      const bytes: unknown = event.data
+      frames.push(typeof bytes === 'string' ? bytes : Buffer.from(bytes as ArrayBuffer).toString('utf8'))
+    })
+  })
+  const patience = new AbortController()
+  const given = AbortSignal.any([signal, patience.signal])
+  const open = await Promise.race([opened, sleep(options.handshakeMs, given).then(() => undefined)])
+  patience.abort()
+  if (open === true && !signal.aborted && seen.raw !== undefined) {
+    return yes(new Live(socket, seen.raw, agent, frames, closed, options))
+  }
+  socket.close()
+  seen.raw?.destroy()
+  await agent.destroy()
+  return no(whyNot(seen, options, open === undefined))
+}
+
+class Live implements Connection {
+  readonly frames: Frames
+  readonly ended: Promise<Ending>
+  readonly #socket: WebSocket
+  readonly #raw: Duplex
+  readonly #over = new AbortController()
+  #peerEnded = false
+  #rawError: Error | undefined
+  #silentMs: number | undefined
+
+  constructor(
+    socket: WebSocket,
+    raw: Duplex,
+    agent: Agent,
+    frames: Frames,
+    closed: Promise<{ code: number; reason: string }>,
+    options: DialOptions,
+  ) {
+    this.#socket = socket
+    this.#raw = raw
+    this.frames = frames
+    raw.on('end', () => {
+      this.#peerEnded = true
+    })
+    raw.on('error', (error) => {
+      this.#rawError = error
+    })
+    const watched = this.#watch(options)
+    this.ended = closed.then(async (event) => {
+      this.#over.abort()
+      await watched
+      await agent.destroy()
+      return this.#ending(event, options)
+    })
+  }
+
+  send(text: string): void {
+    this.#socket.send(text)
+  }
+
+  async close(deadlineMs: number): Promise<void> {
+    if (this.#over.signal.aborted) return
+    // What is queued has no reader any more: without a reader the server's close frame must still be seen.
+    this.frames.discard()
+    this.#socket.close(1000)
+    await sleep(deadlineMs, this.#over.signal)
+    this.#raw.destroy()
+    await this.ended
+  }
+
+  /** Signs of life: a ping, and by the next one some byte must have come. Nothing is asked while we don't read. */
+  async #watch(options: DialOptions): Promise<void> {
+    const { pingMs, clock } = options
+    while (!this.#over.signal.aborted) {
+      const [bytes, wall] = [bytesRead(this.#raw), clock.now()]
+      ping(this.#socket)
+      await sleep(pingMs, this.#over.signal)
+      if (this.#over.signal.aborted) return
+      if (this.#raw.isPaused() || bytesRead(this.#raw) !== bytes) continue
+      // A clock that jumped means that we slept, not that the server was silent: ask once more.
+      if (clock.now() - wall > 2 * pingMs + 1_000) continue
+      this.#silentMs = pingMs
+      this.#raw.destroy()
+      return
+    }
+  }
+
+  #ending(event: { code: number; reason: string }, options: DialOptions): Ending {
+    if (this.#silentMs !== undefined) return { reason: `no sign of life for ${this.#silentMs} ms` }
+    if (event.code === 1006) {
+      if (this.#rawError !== undefined) return { reason: this.#rawError.message }
+      if (this.#peerEnded) return { reason: 'the server hung up' }
+      const limit = `${Math.round(options.maxFrameBytes / 1_048_576)} MiB`
+      return { reason: `lost, or a frame was refused (malformed, or longer than ${limit})` }
+    }
+    const words = event.reason === '' ? '' : `: ${event.reason.slice(0, 120)}`
+    const reason = `the server closed it (code ${event.code}${words})`
+    const status =
+      event.code === 1008 ? 403 : event.code > 4400 && event.code < 4430 ? event.code - 4000 : undefined
+    return status === undefined
+      ? { reason, code: event.code }
+      : { reason, code: event.code, refusal: refusedBy(status, options.what, reason) }
+  }
+}
+
+/** Frames on their way to the reader; pauses the socket while too much waits. */
+class Frames implements AsyncIterable<string> {
+  readonly #limit: number
+  readonly #raw: () => Duplex | undefined
+  #queue: string[] = []
+  #taken = 0
+  #queued = 0
+  #ended = false
+  #wake: () => void = () => undefined
+
+  constructor(limit: number, raw: () => Duplex | undefined) {
+    this.#limit = limit
+    this.#raw = raw
+  }
+
+  push(frame: string): void {
+    if (this.#ended) return
+    this.#queue.push(frame)
+    this.#queued += frame.length
+    if (this.#queued > this.#limit) this.#raw()?.pause()
+    this.#wake()
+  }
+
+  end(): void {
+    this.#ended = true
+    this.#wake()
+  }
+
+  discard(): void {
+    this.end()
+    this.#queue = []
+    this.#taken = 0
+    this.#queued = 0
+    this.#raw()?.resume()
+  }
+
+  async *[Symbol.asyncIterator](): AsyncIterator<string> {
+    for (;;) {
+      const frame = this.#queue[this.#taken]
+      if (frame === undefined) {
+        if (this.#ended) return
+        this.#queue = []
+        this.#taken = 0
+        await new Promise<void>((resolve) => {
+          this.#wake = resolve
+        })
+        continue
+      }
+      this.#queue[this.#taken++] = ''
+      this.#queued -= frame.length
+      if (this.#queued <= this.#limit / 2 && this.#raw()?.isPaused() === true) this.#raw()?.resume()
+      yield frame
+    }
+  }
+}
+
+/** What the dispatcher saw of a handshake. */
+interface Seen {
+  status?: number
+  error?: Error
+  raw?: Duplex
+}
+
+function watching(seen: Seen): Dispatcher.DispatcherComposeInterceptor {
+  return (dispatch) => (options, handler) => dispatch(options, new Witness(handler, seen))
+}
+
+/** undici's declaration leaves the methods of this class out. */
+type Handler = Required<Dispatcher.DispatchHandler>
+const Decorator = DecoratorHandler as unknown as new (handler: Dispatcher.DispatchHandler) => Handler
+
+class Witness extends Decorator {
+  readonly #seen: Seen
+
+  constructor(handler: Dispatcher.DispatchHandler, seen: Seen) {
+    super(handler)
+    this.#seen = seen
+  }
+
+  override onRequestUpgrade(...args: Parameters<Handler['onRequestUpgrade']>): void {
+    this.#seen.status = args[1]
+    this.#seen.raw = args[3]
+    super.onRequestUpgrade(...args)
+  }
+
+  override onResponseStart(...args: Parameters<Handler['onResponseStart']>): void {
+    this.#seen.status = args[1]
+    super.onResponseStart(...args)
+  }
+
+  override onResponseError(...args: Parameters<Handler['onResponseError']>): void {
+    this.#seen.error ??= args[1]
+    super.onResponseError(...args)
+  }
+}
+
+function whyNot(seen: Seen, options: DialOptions, timedOut: boolean): Refusal {
+  const host = new URL(options.url).host
+  if (seen.status !== undefined && seen.status !== 101) return refusedBy(seen.status, options.what)
+  if (timedOut) {
+    const cause = new Error(`no answer to the handshake within ${options.handshakeMs} ms`)
+    return failedBy(cause, options.what, host)
+  }
+  return failedBy(seen.error ?? new Error('the handshake failed'), options.what, host)
+}
+
+function bytesRead(raw: Duplex): number {
+  return 'bytesRead' in raw && typeof raw.bytesRead === 'number' ? raw.bytesRead : Number.NaN
+}

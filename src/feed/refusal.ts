@@ -1,0 +1,138 @@
+/**
+ * What a moot backend's "no" means, decided once: for REST replies, for handshakes, for connections that failed.
+ *
+ * Not a retry policy: it only says whether waiting mends it soon. The one rule: no text holds the token; what a
+ * server says is cut to one short line and cleaned before it stands anywhere.
+ */
+import { BridgeError, reasonOf } from '../errors.ts'
+
+/** Why something was not had. */
+export interface Refusal {
+  readonly error: BridgeError
+  /** True when time alone seldom mends it (401, 403, 404, an untrusted certificate): look less often. */
+  readonly lasting: boolean
+  /** HTTP status, where there was one. */
+  readonly status?: number
+  /** The server asked to wait this long, ms. */
+  readonly retryAfterMs?: number
+}
+
+export type Reply<T> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly no: Refusal }
+
+export function yes<T>(value: T): Reply<T> {
+  return { ok: true, value }
+}
+
+export function no(refusal: Refusal): { readonly ok: false; readonly no: Refusal } {
+  return { ok: false, no: refusal }
+}
+
+/** Cuts the token, plain or percent-encoded, out of a text. */
+export type Clean = (text: string) => string
+
+export function cleaner(secret: string): Clean {
+  const forms = [...new Set([secret, encodeURIComponent(secret)])].filter((form) => form !== '')
+  return (text) => forms.reduce((clean, form) => clean.replaceAll(form, '[redacted]'), text)
+}
+
+const KEY_HINT =
+  'set CONVO_API_KEY in the "env" of the server\'s entry in your MCP config to a key of this agent, then restart the client'
+const CA_HINT = 'set SSL_CERT_FILE to the path of the CA certificate the server was signed with (PEM)'
+
+/** Certificate failures by their OpenSSL or Node code. */
+const UNTRUSTED = new Set([
+  'DEPTH_ZERO_SELF_SIGNED_CERT',
+  'SELF_SIGNED_CERT_IN_CHAIN',
+  'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
+  'UNABLE_TO_GET_ISSUER_CERT',
+  'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
+  'CERT_SIGNATURE_FAILURE',
+  'CERT_UNTRUSTED',
+])
+const BAD_CERTIFICATE = new Set(['CERT_HAS_EXPIRED', 'CERT_NOT_YET_VALID', 'ERR_TLS_CERT_ALTNAME_INVALID'])
+
+/**
+ * An HTTP status instead of what was wanted. `what` is the act ("join space x"), `said` the server's own words
+ * (already cleaned, may be empty).
+ */
+export function refusedBy(status: number, what: string, said = '', retryAfterMs?: number): Refusal {
+  const words = said === '' ? '' : `: ${said}`
+  const text = `moot refused to ${what} (HTTP ${status}${words})`
+  if (status === 401) return lasting(status, new BridgeError('KEY_REFUSED', text, { hint: KEY_HINT }))
+  if (status === 403)
+    return lasting(
+      status,
+      new BridgeError('FEED_REFUSED', text, {
+        hint: 'ask whoever runs the space or the tenant: this agent is not allowed there, or the tenant is suspended',
+      }),
+    )
+  if (status === 404 || status === 410)
+    return lasting(
+      status,
+      new BridgeError('FEED_REFUSED', text, { hint: 'check the space id, and CONVO_API_URL' }),
+    )
+  if (status === 409)
+    return lasting(
+      status,
+      new BridgeError('FEED_REFUSED', text, { hint: 'the space is paused or archived; it must be active' }),
+    )
+  if (status === 429 || status >= 500) {
+    const error = new BridgeError('SERVER_BUSY', `moot could not ${what} (HTTP ${status}${words})`, {
+      hint: 'nothing to do: it is tried again by itself',
+    })
+    return { error, lasting: false, status, ...(retryAfterMs === undefined ? {} : { retryAfterMs }) }
+  }
+  if (status >= 300 && status < 400)
+    return lasting(
+      status,
+      new BridgeError('REDIRECT_REFUSED', text, { hint: 'set CONVO_API_URL to where it really lives' }),
+    )
+  return lasting(status, new BridgeError('FEED_REFUSED', text))
+}
+
+/** No reply at all. `where` is the host. */
+export function failedBy(cause: unknown, what: string, where: string): Refusal {
+  const code = codeOf(cause)
+  const untrusted = code !== undefined && UNTRUSTED.has(code)
+  const bad = code !== undefined && BAD_CERTIFICATE.has(code)
+  const why = untrusted ? `its certificate is not trusted (${code})` : reasonOf(cause)
+  const hint = untrusted
+    ? CA_HINT
+    : bad
+      ? 'renew the certificate of the server, or use the name it was made for'
+      : 'check CONVO_API_URL and your network; it is tried again by itself'
+  return {
+    error: new BridgeError('SERVER_UNREACHABLE', `could not ${what} at ${where}: ${why}`, { hint, cause }),
+    lasting: untrusted || bad,
+  }
+}
+
+/** What the server sent cannot be read. */
+export function unreadable(what: string, why: string): Refusal {
+  return {
+    error: new BridgeError('SERVER_CONFUSED', `moot's answer to "${what}" can't be read: ${why}`, {
+      hint: 'check CONVO_API_URL: this may not be a moot backend',
+    }),
+    lasting: true,
+  }
+}
+
+/** One sentence with its hint, for a tool's answer. */
+export function sentence(refusal: Refusal): string {
+  const { message, hint } = refusal.error
+  return hint === undefined ? `${message}.` : `${message}. Try: ${hint}.`
+}
+
+function lasting(status: number, error: BridgeError): Refusal {
+  return { error, lasting: true, status }
+}
+
+function codeOf(cause: unknown): string | undefined {
+  let at: unknown = cause
+  for (let depth = 0; at instanceof Error && depth < 5; depth++) {
+    const code = (at as NodeJS.ErrnoException).code
+    if (code !== undefined && !code.startsWith('UND_ERR')) return code
+    at = at instanceof AggregateError ? at.errors[0] : at.cause
+  }
+  return undefined
+}

@@ -1,0 +1,247 @@
+/**
+ * Many spaces over one socket: the documented `wss://…/channel`, used only when CONVO_CHANNEL_URL is set.
+ *
+ * Its frames are documented nowhere; assumed are `{"type":"subscribe","space_id"}` and `unsubscribe` from us,
+ * `subscribed`, `error` and the `context_event` of the per-space sockets from the server. A server that never
+ * says `subscribed` is taken to have meant it.
+ * The one rule: one space that is refused or slow holds up no other; what comes for a space before it has
+ * caught up waits beside it, and if that grows too long, it is fetched instead.
+ */
+import { Backoff, sleep } from '../retry.ts'
+import type { Status } from '../status.ts'
+import type { Actor } from './backend.ts'
+import type { FeedConfig } from './config.ts'
+import type { Connection } from './connection.ts'
+import { isRecord, text } from './filter.ts'
+import { cleaner, no, type Refusal, type Reply, refusedBy, yes } from './refusal.ts'
+import { KeptSocket } from './socket.ts'
+import { type Frame, readFrame, type Space } from './space.ts'
+import { StreamStatus } from './stream-status.ts'
+import { Attempts, dialing, malformedFrame, type Subscription, soon, stopped } from './subscription.ts'
+
+/** A server that acknowledges does it by then, ms. */
+const ACKNOWLEDGE_MS = 3_000
+/** Frames that wait for a space to catch up. */
+const MAX_PENDING = 500
+
+export class SharedSocket {
+  readonly #config: FeedConfig
+  readonly #report: (status: Status) => void
+  readonly #over = new AbortController()
+  readonly #members = new Map<string, Member>()
+  readonly #socket: KeptSocket
+  #run: Promise<void> | undefined
+  /** The connection that is open now, and its end. */
+  #open:
+    | { readonly connection: Connection; readonly signal: AbortSignal; readonly end: AbortController }
+    | undefined
+
+  constructor(
+    config: FeedConfig,
+    identity: (signal: AbortSignal) => Promise<Reply<Actor>>,
+    report: (status: Status) => void,
+  ) {
+    this.#config = config
+    this.#report = report
+    this.#socket = new KeptSocket(
+      {
+        dial: () => dialing(config, address(config), 'open the channel socket'),
+        backoff: new Backoff(config.backoff, config.random),
+        clock: config.clock,
+        heartbeatMs: config.limits.heartbeatMs,
+      },
+      {
+        prepare: identity,
+        opened: async (connection, signal) => {
+          const end = new AbortController()
+          this.#open = { connection, signal: AbortSignal.any([signal, end.signal]), end }
+          for (const member of this.#members.values()) member.connected(connection, this.#open.signal)
+          return yes(undefined)
+        },
+        frame: (frameText) => this.#frame(frameText),
+        lost: (ending) => {
+          this.#disconnected()
+          for (const member of this.#members.values()) member.status.down(ending.reason)
+        },
+        failed: (refusal, delayMs) => {
+          this.#disconnected()
+          for (const member of this.#members.values()) member.failed(refusal, delayMs)
+        },
+      },
+    )
+  }
+
+  follow(space: Space): Subscription {
+    const member = new Member(space, this.#config, this.#report, {
+      hurry: () => this.#socket.hurry(),
+      left: () => this.#left(member),
+    })
+    this.#members.set(space.spaceId, member)
+    if (this.#open !== undefined) member.connected(this.#open.connection, this.#open.signal)
+    this.#run ??= this.#socket
+      .run(this.#over.signal)
+      .catch((cause: unknown) => stopped(cause, 'channel', this.#report))
+    return member
+  }
+
+  async close(): Promise<void> {
+    this.#over.abort()
+    await this.#run
+    this.#disconnected()
+  }
+
+  #left(member: Member): void {
+    this.#members.delete(member.spaceId)
+    this.#open?.connection.send(JSON.stringify({ type: 'unsubscribe', space_id: member.spaceId }))
+  }
+
+  #disconnected(): void {
+    this.#open?.end.abort()
+    this.#open = undefined
+  }
+
+  async #frame(frameText: string): Promise<void> {
+    const frame = readFrame(frameText)
+    if (frame === undefined) return this.#report(malformedFrame(frameText, 'the channel'))
+    if (frame.spaceId !== undefined) return this.#members.get(frame.spaceId)?.frame(frame, frameText)
+  }
+}
+
+/** One space of the shared socket. */
+class Member implements Subscription {
+  readonly space: Space
+  readonly status: StreamStatus
+  readonly #config: FeedConfig
+  readonly #owner: { hurry(): void; left(): void }
+  readonly #over = new AbortController()
+  readonly #attempts = new Attempts()
+  readonly #backoff: Backoff
+  #admitted = false
+  #pending: Frame[] = []
+  #overflowed = false
+  #acknowledged: (reply: Reply<unknown>) => void = () => undefined
+  #pause = new AbortController()
+  #admitting: Promise<void> = Promise.resolve()
+
+  constructor(
+    space: Space,
+    config: FeedConfig,
+    report: (status: Status) => void,
+    owner: { hurry(): void; left(): void },
+  ) {
+    this.space = space
+    this.status = new StreamStatus(space.spaceId, report, config.clock)
+    this.#config = config
+    this.#owner = owner
+    this.#backoff = new Backoff(config.backoff, config.random)
+  }
+
+  get spaceId(): string {
+    return this.space.spaceId
+  }
+
+  get problem(): string | undefined {
+    return this.status.problem
+  }
+
+  attempt(): Promise<Reply<unknown>> {
+    if (this.status.isUp) return Promise.resolve(yes(undefined))
+    const next = this.#attempts.next()
+    this.#owner.hurry()
+    this.#pause.abort()
+    return next
+  }
+
+  async end(): Promise<void> {
+    this.#over.abort()
+    this.#owner.left()
+    await this.#admitting
+  }
+
+  /** A connection is open, until `signal`: be admitted to it. */
+  connected(connection: Connection, signal: AbortSignal): void {
+    this.#admitted = false
+    const whole = AbortSignal.any([signal, this.#over.signal])
+    this.#admitting = this.#admitting.then(() => this.#admit(connection, whole)).catch(() => undefined)
+  }
+
+  failed(refusal: Refusal, delayMs: number): void {
+    this.status.retrying(refusal, delayMs)
+    this.#attempts.tell(no(refusal))
+  }
+
+  async frame(frame: Frame, frameText: string): Promise<void> {
+    if (frame.type === 'subscribed') return this.#acknowledged(yes(undefined))
+    if (frame.type === 'error') return this.#acknowledged(no(this.#refusal(frameText)))
+    if (this.#admitted) return this.space.frame(frame)
+    if (this.#pending.length < MAX_PENDING) this.#pending.push(frame)
+    else this.#overflowed = true
+  }
+
+  async #admit(connection: Connection, signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      const reply = await this.#subscribe(connection, signal)
+      if (signal.aborted || reply.ok) return
+      const delayMs = reply.no.lasting
+        ? this.#backoff.slow()
+        : this.#backoff.next(0, reply.no.retryAfterMs ?? 0)
+      this.failed(reply.no, delayMs)
+      this.#pause = new AbortController()
+      await sleep(delayMs, AbortSignal.any([signal, this.#pause.signal]))
+    }
+  }
+
+  async #subscribe(connection: Connection, signal: AbortSignal): Promise<Reply<unknown>> {
+    const ready = await this.space.prepare(signal)
+    if (!ready.ok || signal.aborted) return ready
+    this.#pending = []
+    this.#overflowed = false
+    const acknowledged = new Promise<Reply<unknown>>((resolve) => {
+      this.#acknowledged = resolve
+    })
+    connection.send(JSON.stringify({ type: 'subscribe', space_id: this.spaceId }))
+    const waited = new AbortController()
+    const given = AbortSignal.any([signal, waited.signal])
+    const reply = await Promise.race([acknowledged, sleep(ACKNOWLEDGE_MS, given).then(() => yes(undefined))])
+    waited.abort()
+    if (!reply.ok || signal.aborted) return reply
+    for (;;) {
+      this.#overflowed = false
+      const caught = await this.space.catchUp((continuous, why) => {
+        if (!this.status.isUp || !continuous) this.status.up(continuous, why)
+        this.#attempts.tell(yes(undefined))
+      }, signal)
+      if (!caught.ok || signal.aborted) return caught
+      for (let frame = this.#pending.shift(); frame !== undefined; frame = this.#pending.shift()) {
+        if (signal.aborted) return caught
+        await this.space.frame(frame)
+      }
+      if (!this.#overflowed) break
+    }
+    this.#admitted = true
+    this.#backoff.reset()
+    await this.space.checkStatus(soon(signal))
+    return yes(undefined)
+  }
+
+  /** The words of an `error` frame; a number in it that is an HTTP status or its 44xx twin decides. */
+  #refusal(frameText: string): Refusal {
+    const value: unknown = JSON.parse(frameText)
+    const inner = isRecord(value) && isRecord(value.data) ? { ...value, ...value.data } : value
+    const code = isRecord(inner) ? Number(inner.code ?? inner.status) : Number.NaN
+    const status = code > 4400 && code < 4500 ? code - 4000 : code >= 400 && code < 600 ? code : 403
+    const said = isRecord(inner) ? (text(inner.detail) ?? text(inner.message) ?? text(inner.error) ?? '') : ''
+    const clean = cleaner(this.#config.apiKey)
+    return refusedBy(
+      status,
+      `follow space ${this.spaceId}`,
+      clean(said).replaceAll(/\s+/g, ' ').slice(0, 160),
+    )
+  }
+}
+
+function address(config: FeedConfig): string {
+  const url = new URL(config.channelUrl ?? '')
+  url.searchParams.set('token', config.apiKey)
+  return url.href
+}

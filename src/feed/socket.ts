@@ -1,0 +1,123 @@
+/**
+ * One connection kept up for as long as the signal lets it: prepare, dial, catch up, read, and again.
+ *
+ * Knows connections and waiting, not spaces or events. The one rule: nothing but the signal ends it; a refusal
+ * that time seldom mends only makes it look less often.
+ */
+import type { Backoff, Clock } from '../retry.ts'
+import { sleep } from '../retry.ts'
+import { type Connection, type DialOptions, dial, type Ending } from './connection.ts'
+import type { Refusal, Reply } from './refusal.ts'
+
+/** What the owner of the connection does at each stage. */
+export interface Stages {
+  /** Before each dialing: what must be known first. A refusal is retried like a failed dialing. */
+  prepare(signal: AbortSignal): Promise<Reply<unknown>>
+  /** The connection is open and its frames wait: bring up to date what was missed. A refusal drops it. */
+  opened(connection: Connection, signal: AbortSignal): Promise<Reply<unknown>>
+  /** One frame; the next comes when this has resolved. */
+  frame(text: string): Promise<void>
+  /** A connection that `opened` had accepted is over. */
+  lost(ending: Ending): void
+  /** An attempt failed; another comes in `delayMs`. */
+  failed(refusal: Refusal, delayMs: number): void
+}
+
+export interface KeepOptions {
+  readonly dial: () => DialOptions
+  readonly backoff: Backoff
+  readonly clock: Clock
+  readonly heartbeatMs: number
+}
+
+/** Time for the goodbye of a connection whose space was unsubscribed, or at the end of the process. */
+const GOODBYE_MS = 250
+const HEARTBEAT = JSON.stringify({ type: 'heartbeat' })
+
+export class KeptSocket {
+  readonly #options: KeepOptions
+  readonly #stages: Stages
+  #pause = new AbortController()
+
+  constructor(options: KeepOptions, stages: Stages) {
+    this.#options = options
+    this.#stages = stages
+  }
+
+  /** Tries again now instead of later. */
+  hurry(): void {
+    this.#pause.abort()
+  }
+
+  /** Resolves once `signal` is aborted and the connection is gone. */
+  async run(signal: AbortSignal): Promise<void> {
+    const { backoff, clock } = this.#options
+    let downSince = clock.uptime()
+    while (!signal.aborted) {
+      const refusal = await this.#live(signal, (upMs) => {
+        backoff.settled(upMs)
+        downSince = clock.uptime()
+      })
+      if (signal.aborted) return
+      const failingMs = clock.uptime() - downSince
+      const delayMs =
+        refusal?.lasting === true ? backoff.slow() : backoff.next(failingMs, refusal?.retryAfterMs ?? 0)
+      if (refusal !== undefined) this.#stages.failed(refusal, delayMs)
+      this.#pause = new AbortController()
+      await sleep(delayMs, AbortSignal.any([signal, this.#pause.signal]))
+    }
+  }
+
+  /** One life of a connection: why it could not begin, or undefined after one that did. */
+  async #live(signal: AbortSignal, over: (upMs: number) => void): Promise<Refusal | undefined> {
+    const ready = await this.#stages.prepare(signal)
+    if (!ready.ok) return ready.no
+    const dialed = await dial(this.#options.dial(), signal)
+    if (!dialed.ok) return dialed.no
+    const connection = dialed.value
+    const life = new AbortController()
+    const whole = AbortSignal.any([signal, life.signal])
+    const began = this.#options.clock.uptime()
+    // Closing by the signal must not wait for the reader, who may be waiting for the client.
+    const leaving = leave(connection, signal)
+    const beating = this.#beat(connection, whole)
+    try {
+      const accepted = await this.#stages.opened(connection, signal)
+      if (!accepted.ok) return accepted.no
+      for await (const frame of connection.frames) {
+        if (signal.aborted) break
+        await this.#stages.frame(frame)
+      }
+      const ending = await connection.ended
+      over(this.#options.clock.uptime() - began)
+      if (signal.aborted) return undefined
+      this.#stages.lost(ending)
+      return ending.refusal
+    } finally {
+      life.abort()
+      await connection.close(GOODBYE_MS)
+      await Promise.all([leaving, beating])
+    }
+  }
+
+  async #beat(connection: Connection, signal: AbortSignal): Promise<void> {
+    for (;;) {
+      await sleep(this.#options.heartbeatMs, signal)
+      if (signal.aborted) return
+      connection.send(HEARTBEAT)
+    }
+  }
+}
+
+/** Closes `connection` as soon as `signal` is aborted; resolves when it is over either way. */
+async function leave(connection: Connection, signal: AbortSignal): Promise<void> {
+  const close = (): void => {
+    closing = connection.close(GOODBYE_MS)
+  }
+  let closing: Promise<void> = Promise.resolve()
+  signal.addEventListener('abort', close, { once: true })
+  if (signal.aborted) close()
+  await connection.ended
+  signal.removeEventListener('abort', close)
+  await closing
+}

@@ -1,0 +1,188 @@
+/**
+ * One space: what was missed, what comes in, which of it the agent is told.
+ *
+ * Knows no sockets: frames are handed in, in order. The one rule: an event counts as dealt with only after the
+ * client has taken it, so whatever breaks before that is fetched again.
+ */
+import type { ChannelDraft } from '../channel/notification.ts'
+import type { Status } from '../status.ts'
+import type { Actor, Backend } from './backend.ts'
+import { isRecord, readEvent, relevance, text } from './filter.ts'
+import { History, placeIsLost } from './history.ts'
+import { type Refusal, type Reply, yes } from './refusal.ts'
+import { eventDraft, statusDraft, type Voice } from './texts.ts'
+
+export interface SpaceOptions {
+  readonly spaceId: string
+  /** False for a space the agent is known to take part in. */
+  readonly join: boolean
+  readonly backend: Backend
+  readonly identity: (signal: AbortSignal) => Promise<Reply<Actor>>
+  readonly push: (draft: ChannelDraft) => Promise<void>
+  readonly report: (status: Status) => void
+  readonly firehose: boolean
+  readonly voice: Omit<Voice, 'displayName'>
+}
+
+/** A parsed frame of the server. */
+export interface Frame {
+  readonly type: string
+  readonly data: unknown
+  readonly spaceId: string | undefined
+}
+
+export class Space {
+  readonly spaceId: string
+  readonly #options: SpaceOptions
+  readonly #history = new History()
+  readonly #threads = new Set<string>()
+  #actor: Actor | undefined
+  #joined = false
+  #status: string | undefined
+
+  constructor(options: SpaceOptions) {
+    this.spaceId = options.spaceId
+    this.#options = options
+  }
+
+  /** Identity, join, and the past to continue from; each only until it has succeeded. */
+  async prepare(signal: AbortSignal): Promise<Reply<unknown>> {
+    const { backend, identity, join } = this.#options
+    const actor = await identity(signal)
+    if (!actor.ok) return actor
+    this.#actor = actor.value
+    if (join && !this.#joined) {
+      const joined = await backend.join(this.spaceId, actor.value, signal)
+      if (!joined.ok) return joined
+      this.#joined = true
+    }
+    return this.#history.seeded ? yes(undefined) : this.#seed(signal)
+  }
+
+  /**
+   * Gives what was missed. `up` is called once it is known whether the gap closes, before the first event is
+   * given. A refusal means: could not be told, try again on a new connection.
+   */
+  async catchUp(
+    up: (continuous: boolean, why?: string) => void,
+    signal: AbortSignal,
+  ): Promise<Reply<unknown>> {
+    let isUp = false
+    const { backend } = this.#options
+    const fetch = (query: Parameters<Backend['events']>[1]): ReturnType<Backend['events']> =>
+      backend.events(this.spaceId, query, signal)
+    for await (const page of this.#history.since(fetch)) {
+      if (signal.aborted) return yes(undefined)
+      if (!page.ok) {
+        if (!placeIsLost(page.no.status) || isUp) return page
+        up(false, page.no.error.message)
+        return this.#seed(signal)
+      }
+      const { complete, events } = page.value
+      if (!isUp || !complete) up(complete, complete ? undefined : 'more was missed than can be fetched')
+      isUp = true
+      for (const event of events) {
+        await this.#event(event)
+        if (signal.aborted) return yes(undefined)
+      }
+    }
+    return yes(undefined)
+  }
+
+  /** One frame that concerns this space. */
+  async frame(frame: Frame): Promise<void> {
+    switch (frame.type) {
+      case 'context_event':
+        return this.#event(frame.data)
+      case 'space_update':
+        return this.#statusFrame(frame.data)
+      default:
+        return
+    }
+  }
+
+  /** Asks for the space's status, where the backend tells it, and tells the agent when it changed. */
+  async checkStatus(signal: AbortSignal): Promise<void> {
+    const status = await this.#options.backend.status(this.spaceId, signal)
+    if (status.ok && status.value !== undefined && !signal.aborted) await this.noticeStatus(status.value)
+  }
+
+  /** The space has this status now. The first one ever seen is no change. */
+  async noticeStatus(status: string, from: { eventId?: string; speaker?: string } = {}): Promise<void> {
+    const before = this.#status
+    if (before === status) return
+    this.#status = status
+    if (before === undefined && status === 'active') return
+    const known = before === undefined ? {} : { before }
+    const change = { spaceId: this.spaceId, status, ...known, ...from }
+    await this.#options.push(statusDraft(change, this.#options.voice.wording))
+  }
+
+  async #seed(signal: AbortSignal): Promise<Reply<unknown>> {
+    const past = await this.#options.backend.events(this.spaceId, { limit: 200 }, signal)
+    if (!past.ok) {
+      // Without its past a space can still be followed; a backend that is away is tried again.
+      if (!placeIsLost(past.no.status)) return past
+      if (!this.#joined) return past
+      this.#note(past.no)
+      this.#history.seed([])
+      return yes(undefined)
+    }
+    for (const value of past.value) {
+      const event = readEvent(value, this.spaceId)
+      if (event?.threadId !== undefined && event.speakerId === this.#actor?.actorId)
+        this.#threads.add(event.threadId)
+    }
+    this.#history.seed(past.value)
+    return yes(undefined)
+  }
+
+  async #event(value: unknown): Promise<void> {
+    const event = readEvent(value, this.spaceId)
+    const actor = this.#actor
+    if (event === undefined || actor === undefined) {
+      const what = `a context_event of space ${this.spaceId}`
+      this.#options.report({ kind: 'dropped', what, why: 'its data is no object' })
+      return
+    }
+    if (this.#history.knows(event.eventId)) return
+    const { firehose, voice } = this.#options
+    const { actorId, displayName } = actor
+    const why = relevance(event, { actorId, displayName, threads: this.#threads, firehose })
+    if (why === 'own') {
+      if (event.threadId !== undefined) this.#threads.add(event.threadId)
+    } else if (why !== undefined) {
+      await this.#options.push(eventDraft(event, why, { ...voice, displayName }))
+    }
+    this.#history.remember(event.eventId)
+  }
+
+  async #statusFrame(data: unknown): Promise<void> {
+    const status = isRecord(data) ? text(data.status) : undefined
+    if (!isRecord(data) || status === undefined) return
+    const eventId = text(data.event_id)
+    const speaker = text(data.speaker_id)
+    await this.noticeStatus(status, {
+      ...(eventId === undefined ? {} : { eventId }),
+      ...(speaker === undefined ? {} : { speaker }),
+    })
+  }
+
+  #note(refusal: Refusal): void {
+    const text = `the past of space ${this.spaceId} is not to be had (${refusal.error.message}); breaks can't be filled`
+    this.#options.report({ kind: 'note', level: 'warn', text })
+  }
+}
+
+/** Reads a frame; undefined when it is no JSON object with a `type`. */
+export function readFrame(frameText: string): Frame | undefined {
+  let value: unknown
+  try {
+    value = JSON.parse(frameText)
+  } catch {
+    return undefined
+  }
+  if (!isRecord(value) || typeof value.type !== 'string') return undefined
+  const inner = isRecord(value.data) ? text(value.data.space_id) : undefined
+  return { type: value.type, data: value.data, spaceId: text(value.space_id) ?? inner }
+}

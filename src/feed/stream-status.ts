@@ -1,0 +1,74 @@
+/**
+ * What is told of one stream: up, down, retrying, and each new reason once with its hint.
+ *
+ * No sockets, no waiting. The one rule: `down` is told only of a stream that was up.
+ */
+import type { Clock } from '../retry.ts'
+import type { Status } from '../status.ts'
+import type { Refusal } from './refusal.ts'
+
+export class StreamStatus {
+  readonly #stream: string
+  readonly #report: (status: Status) => void
+  readonly #clock: Clock
+  #state: 'new' | 'up' | 'down' = 'new'
+  #downAt = 0
+  #attempts = 0
+  #told: string | undefined
+  /** Why it is not up, one clause; undefined while it is. */
+  problem: string | undefined = 'not connected yet'
+
+  constructor(stream: string, report: (status: Status) => void, clock: Clock) {
+    this.#stream = stream
+    this.#report = report
+    this.#clock = clock
+  }
+
+  get isUp(): boolean {
+    return this.#state === 'up'
+  }
+
+  up(continuous: boolean, reason?: string): void {
+    const after =
+      this.#state === 'down'
+        ? { downMs: this.#clock.uptime() - this.#downAt, attempts: this.#attempts + 1 }
+        : {}
+    this.#say({ state: 'up', continuous, ...after, ...(reason === undefined ? {} : { reason }) })
+    this.#state = 'up'
+    this.#attempts = 0
+    this.#told = undefined
+    this.problem = undefined
+  }
+
+  down(reason: string): void {
+    this.problem = reason
+    if (this.#state !== 'up') return
+    this.#state = 'down'
+    this.#downAt = this.#clock.uptime()
+    this.#say({ state: 'down', reason })
+  }
+
+  retrying(refusal: Refusal, delayMs: number): void {
+    const { error, lasting } = refusal
+    this.#attempts++
+    this.problem = error.message
+    this.down(error.message)
+    if (lasting && this.#told !== error.message) {
+      this.#report({ kind: 'failed', what: `the feed of space ${this.#stream}`, error })
+    }
+    this.#told = error.message
+    this.#say({ state: 'retrying', reason: error.message, delayMs, ...(lasting ? { severe: true } : {}) })
+  }
+
+  #say(fact: {
+    state: 'up' | 'down' | 'retrying'
+    continuous?: boolean
+    downMs?: number
+    attempts?: number
+    reason?: string
+    delayMs?: number
+    severe?: boolean
+  }): void {
+    this.#report({ kind: 'push', stream: this.#stream, at: this.#clock.now(), generation: 1, ...fact })
+  }
+}

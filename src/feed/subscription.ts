@@ -1,0 +1,142 @@
+/**
+ * A subscription: one space, followed over a socket of its own or over the shared one.
+ *
+ * Not the list of them (subscriptions.ts). The one rule: it heals until it is ended; `first` tells how the first
+ * attempt went, for whoever asked for it.
+ */
+import { Backoff } from '../retry.ts'
+import type { Status } from '../status.ts'
+import type { FeedConfig } from './config.ts'
+import type { Ending } from './connection.ts'
+import { type Refusal, type Reply, yes } from './refusal.ts'
+import { KeptSocket } from './socket.ts'
+import { readFrame, type Space } from './space.ts'
+import { StreamStatus } from './stream-status.ts'
+
+export interface Subscription {
+  readonly spaceId: string
+  readonly space: Space
+  /** Why nothing comes at the moment; undefined while it is live. */
+  readonly problem: string | undefined
+  /** How the next attempt goes, or went if it is live: asks for one now. */
+  attempt(): Promise<Reply<unknown>>
+  /** Ends it; resolves when its connection is gone. */
+  end(): Promise<void>
+}
+
+/** Told to everyone who waits for an attempt. */
+export class Attempts {
+  #waiting: ((reply: Reply<unknown>) => void)[] = []
+
+  next(): Promise<Reply<unknown>> {
+    return new Promise((resolve) => this.#waiting.push(resolve))
+  }
+
+  tell(reply: Reply<unknown>): void {
+    for (const resolve of this.#waiting.splice(0)) resolve(reply)
+  }
+}
+
+/** A space over its own socket, `{api}/api/spaces/{id}/ws?token=…`. */
+export class OwnSocket implements Subscription {
+  readonly space: Space
+  readonly #report: (status: Status) => void
+  readonly #status: StreamStatus
+  readonly #over = new AbortController()
+  readonly #attempts = new Attempts()
+  readonly #socket: KeptSocket
+  readonly #run: Promise<void>
+
+  constructor(space: Space, config: FeedConfig, report: (status: Status) => void) {
+    this.space = space
+    this.#report = report
+    this.#status = new StreamStatus(space.spaceId, report, config.clock)
+    this.#socket = new KeptSocket(
+      {
+        dial: () => dialing(config, socketAddress(config, space.spaceId), `follow space ${space.spaceId}`),
+        backoff: new Backoff(config.backoff, config.random),
+        clock: config.clock,
+        heartbeatMs: config.limits.heartbeatMs,
+      },
+      {
+        prepare: (signal) => space.prepare(signal),
+        opened: async (_connection, signal) => {
+          const caught = await space.catchUp((continuous, why) => {
+            this.#status.up(continuous, why)
+            this.#attempts.tell(yes(undefined))
+          }, signal)
+          if (caught.ok && !signal.aborted) await space.checkStatus(soon(signal))
+          return caught
+        },
+        frame: (text) => this.#frame(text),
+        lost: (ending: Ending) => this.#status.down(ending.reason),
+        failed: (refusal: Refusal, delayMs) => {
+          this.#status.retrying(refusal, delayMs)
+          this.#attempts.tell({ ok: false, no: refusal })
+        },
+      },
+    )
+    this.#run = this.#socket
+      .run(this.#over.signal)
+      .catch((cause: unknown) => stopped(cause, space.spaceId, report))
+  }
+
+  get spaceId(): string {
+    return this.space.spaceId
+  }
+
+  get problem(): string | undefined {
+    return this.#status.problem
+  }
+
+  attempt(): Promise<Reply<unknown>> {
+    if (this.#status.isUp) return Promise.resolve(yes(undefined))
+    const next = this.#attempts.next()
+    this.#socket.hurry()
+    return next
+  }
+
+  async end(): Promise<void> {
+    this.#over.abort()
+    await this.#run
+  }
+
+  async #frame(text: string): Promise<void> {
+    const frame = readFrame(text)
+    if (frame !== undefined) return this.space.frame(frame)
+    this.#report(malformedFrame(text, `space ${this.spaceId}`))
+  }
+}
+
+export function dialing(config: FeedConfig, url: string, what: string): ReturnType<KeepDial> {
+  const { handshakeMs, pingMs, maxFrameBytes, maxQueued } = config.limits
+  return { url, what, ca: config.ca, handshakeMs, pingMs, maxFrameBytes, maxQueued, clock: config.clock }
+}
+
+type KeepDial = ConstructorParameters<typeof KeptSocket>[0]['dial']
+
+/** For the log: what came instead of a frame. Its content stays out of it. */
+export function malformedFrame(text: string, where: string): Status {
+  return {
+    kind: 'dropped',
+    what: `a frame of ${text.length} characters from ${where}`,
+    why: 'it is no JSON object with a type',
+  }
+}
+
+/** The frames wait meanwhile: an answer that takes longer is not waited for. */
+export function soon(signal: AbortSignal): AbortSignal {
+  return AbortSignal.any([signal, AbortSignal.timeout(2_000)])
+}
+
+/** The client is gone, or we have a bug: the stream can't go on. */
+export function stopped(cause: unknown, stream: string, report: (status: Status) => void): void {
+  const why = cause instanceof Error ? cause.message : String(cause)
+  report({ kind: 'dropped', what: `the feed of space ${stream}`, why })
+}
+
+/** [mootup adapter] the API address as ws(s), the token in the query because the server wants it there. */
+function socketAddress(config: FeedConfig, spaceId: string): string {
+  const base = config.apiUrl.replace(/^http/, 'ws')
+  return `${base}/api/spaces/${encodeURIComponent(spaceId)}/ws?token=${encodeURIComponent(config.apiKey)}`
+}

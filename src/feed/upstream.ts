@@ -1,0 +1,140 @@
+/**
+ * A moot event feed dressed as an MCP server: the handshake, five tools, and channel notifications.
+ *
+ * Holds no socket (subscription.ts, shared-socket.ts) and says no event (texts.ts). The one rule: `initialize`
+ * is answered at once, whatever the network does; nothing is connected before the client has initialized.
+ */
+import { Server } from '@modelcontextprotocol/sdk/server/index.js'
+import { CallToolRequestSchema, ListToolsRequestSchema } from '@modelcontextprotocol/sdk/types.js'
+import { type ChannelDraft, channelNotification } from '../channel/notification.ts'
+import { errors, reasonOf } from '../errors.ts'
+import { METHOD, type Message } from '../protocol.ts'
+import { Backoff, sleep } from '../retry.ts'
+import type { OpenUpstream, Outlet, Upstream } from '../sides.ts'
+import type { FeedConfig } from './config.ts'
+import { Interval } from './interval.ts'
+import { Subscriptions } from './subscriptions.ts'
+import { intervalDraft } from './texts.ts'
+import { callTool, TOOLS } from './tools.ts'
+import { MemoryTransport } from './transport.ts'
+
+/** The far side of `chamade-mcp moot`. */
+export function openFeed(config: FeedConfig): OpenUpstream {
+  return (outlet) => new Feed(config, outlet)
+}
+
+const INSTRUCTIONS =
+  'Events of moot spaces arrive by themselves as <channel> messages: mentions of you, replies in threads you took part in, decisions, status changes. There are none until you call subscribe: without arguments for all your spaces, or with a space_id. To answer, use the moot tools (reply_to, post_response) with the space_id and event_id of the message. A message that ends in "[truncated" is whole in get_recent_context.'
+
+class Feed implements Upstream {
+  readonly #config: FeedConfig
+  readonly #outlet: Outlet
+  readonly #transport: MemoryTransport
+  readonly #server: Server
+  readonly #subscriptions: Subscriptions
+  readonly #interval: Interval
+  readonly #over = new AbortController()
+  /** The end of the queue of channel messages. */
+  #pushed: Promise<void> = Promise.resolve()
+  #started: Promise<void> | undefined
+  #closed: Promise<void> | undefined
+  readonly #connected: Promise<void>
+
+  constructor(config: FeedConfig, outlet: Outlet) {
+    this.#config = config
+    this.#outlet = outlet
+    this.#transport = new MemoryTransport(outlet.deliver)
+    this.#subscriptions = new Subscriptions(config, (draft) => this.#push(draft), outlet.report)
+    this.#interval = new Interval((prompt) => {
+      const agentId = this.#subscriptions.actor?.actorId ?? config.agentId ?? 'unknown-agent'
+      return this.#push(intervalDraft(prompt, agentId, config.wording))
+    })
+    this.#server = this.#serve()
+    this.#connected = this.#server.connect(this.#transport)
+  }
+
+  async send(message: Message): Promise<void> {
+    if (this.#over.signal.aborted) throw errors.closing()
+    await this.#connected
+    // A client that was here before may call at once, without shaking hands again.
+    if (
+      message.kind !== 'response' &&
+      (message.method === METHOD.initialized || message.method === METHOD.toolsCall)
+    ) {
+      this.#started ??= this.#start()
+    }
+    return this.#transport.receive(message)
+  }
+
+  close(deadlineMs: number): Promise<void> {
+    this.#closed ??= this.#close(deadlineMs)
+    return this.#closed
+  }
+
+  /** What the configuration wants at start. Its failures are statuses; it is tried until it works. */
+  async #start(): Promise<void> {
+    const { spaceId, autoSubscribe } = this.#config
+    if (spaceId !== undefined) this.#subscriptions.keep(spaceId)
+    if (autoSubscribe) this.#subscriptions.discover(true)
+    await this.#identify()
+  }
+
+  /** A wrong key is said when the client starts, not when the agent first subscribes. */
+  async #identify(): Promise<void> {
+    const { backoff: options, random } = this.#config
+    const backoff = new Backoff(options, random)
+    let told: string | undefined
+    while (!this.#over.signal.aborted) {
+      const who = await this.#subscriptions.identity()
+      if (who.ok || this.#over.signal.aborted) return
+      const { error, lasting, retryAfterMs } = who.no
+      if (told !== error.message) this.#outlet.report({ kind: 'failed', what: 'reaching moot', error })
+      told = error.message
+      await sleep(lasting ? backoff.slow() : backoff.next(0, retryAfterMs ?? 0), this.#over.signal)
+    }
+  }
+
+  #serve(): Server {
+    const server = new Server(
+      { name: 'moot-channel', title: 'moot channel', version: this.#config.version },
+      {
+        capabilities: { tools: {}, experimental: { 'claude/channel': {} } },
+        instructions: INSTRUCTIONS,
+      },
+    )
+    server.setRequestHandler(ListToolsRequestSchema, () => ({ tools: [...TOOLS] }))
+    server.setRequestHandler(CallToolRequestSchema, (request) =>
+      callTool(
+        { subscriptions: this.#subscriptions, interval: this.#interval },
+        request.params.name,
+        request.params.arguments,
+      ),
+    )
+    server.onerror = (error) => {
+      this.#outlet.report({ kind: 'note', level: 'debug', text: `the local server: ${reasonOf(error)}` })
+    }
+    return server
+  }
+
+  /** One at a time, in order: the next is given when the client has taken this one. */
+  #push(draft: ChannelDraft): Promise<void> {
+    const given = this.#pushed.then(() => {
+      if (this.#over.signal.aborted) throw errors.closing()
+      return this.#outlet.deliver(channelNotification(draft), 'push')
+    })
+    this.#pushed = given.catch(() => undefined)
+    return given
+  }
+
+  async #close(deadlineMs: number): Promise<void> {
+    this.#over.abort()
+    this.#interval.clear()
+    const done = new AbortController()
+    const goodbye = Promise.allSettled([this.#subscriptions.close(), this.#started]).finally(() =>
+      done.abort(),
+    )
+    // A client that takes nothing any more must not hold up the goodbye.
+    await Promise.race([goodbye, sleep(deadlineMs, done.signal)])
+    await this.#transport.close()
+  }
+}
