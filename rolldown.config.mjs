@@ -2,6 +2,7 @@
 export default {
   input: { cli: 'src/cli.ts' },
   platform: 'node',
+  external: [/moot\/simulator/],
   output: {
     dir: 'dist',
     format: 'cjs',

@@ -130,3 +130,8 @@ export function reasonOf(error: unknown): string {
   if (error.cause instanceof Error && text === 'fetch failed') return reasonOf(error.cause)
   return code !== undefined && !text.includes(code) ? `${text} (${code})` : text
 }
+
+/** For the `default` of a switch over a union: the compiler proves that it is never reached. */
+export function impossible(value: never): never {
+  throw new TypeError(`unexpected ${JSON.stringify(value)}`)
+}

@@ -5,7 +5,7 @@
  * the log, `listen`, `doctor` and the tests are sinks.
  * The one rule: no secret passes the sink; what is registered with `redactor` is cut out of every line.
  */
-import { type BridgeError, reasonOf, seconds } from './errors.ts'
+import { type BridgeError, impossible, reasonOf, seconds } from './errors.ts'
 
 export type Level = 'error' | 'warn' | 'info' | 'debug'
 export const LEVELS: readonly Level[] = ['error', 'warn', 'info', 'debug']
@@ -99,7 +99,7 @@ export function levelOf(status: Status): Level {
     case 'note':
       return status.level
     default:
-      return unreachable(status)
+      return impossible(status)
   }
 }
 
@@ -119,7 +119,7 @@ export function render(status: Status): string {
     case 'note':
       return `${status.text}${hintOf(status.hint)}`
     default:
-      return unreachable(status)
+      return impossible(status)
   }
 }
 
@@ -148,7 +148,7 @@ function renderPush(status: PushStatus): string {
     case 'not-offered':
       return `the server offers no push stream${why}`
     default:
-      return unreachable(status.state)
+      return impossible(status.state)
   }
 }
 
@@ -218,9 +218,4 @@ function plain(status: Status): object {
   if (status.kind !== 'failed') return status
   const { error } = status
   return { kind: 'failed', what: status.what, code: error.code, cause: error.cause && reasonOf(error.cause) }
-}
-
-/** For the `default` of a switch over a union: the compiler proves that it is never reached. */
-export function unreachable(value: never): never {
-  throw new TypeError(`unexpected ${JSON.stringify(value)}`)
 }

@@ -45,3 +45,36 @@ export interface CommandSpec {
    */
   run(values: OptionValues, operands: readonly string[], io: Io): Promise<number>
 }
+
+/** A subcommand in the table: its options are loaded when it is asked for. */
+export interface CommandEntry {
+  readonly name: string
+  readonly summary: string
+  readonly load: () => Promise<CommandSpec>
+}
+
+/** Flags win; else the environment twin counts. A switch is on when it says `1`, `true` or `yes`. */
+export function withEnvironment(
+  values: OptionValues,
+  options: readonly OptionSpec[],
+  env: Io['env'],
+): OptionValues {
+  const merged: Record<string, OptionValues[string]> = { ...values }
+  for (const option of options) {
+    const name = camelCase(longName(option))
+    const twin = option.env === undefined ? undefined : env[option.env]?.trim()
+    if (merged[name] !== undefined || twin === undefined || twin === '') continue
+    if (option.flags.includes('<')) merged[name] = twin
+    else if (/^(1|true|yes)$/i.test(twin)) merged[name] = true
+  }
+  return merged
+}
+
+/** `--api-key-file <path>` -> `api-key-file`. */
+export function longName(option: OptionSpec): string {
+  return /--([a-z-]+)/.exec(option.flags)?.[1] ?? option.flags
+}
+
+export function camelCase(name: string): string {
+  return name.replaceAll(/-([a-z])/g, (_dash, letter: string) => letter.toUpperCase())
+}

@@ -3,6 +3,7 @@
  */
 import type { Dispatcher } from 'undici'
 import { type BackoffOptions, type Clock, DEFAULT_BACKOFF, systemClock } from '../retry.ts'
+import type { Redactor } from '../status.ts'
 
 /** What a call is allowed in with. Today a constant or a key file read again; OAuth later. */
 export interface Credentials {
@@ -31,6 +32,8 @@ export interface HttpConfig extends HttpTiming {
   readonly tls?: { readonly ca?: readonly string[]; readonly cert?: string; readonly key?: string }
   /** Takes the place of our own connections: a proxy agent. */
   readonly dispatcher?: Dispatcher
+  /** Told every session id; cuts secrets out of what is quoted from the server. */
+  readonly redact: Redactor
   readonly clock: Clock
   readonly random: () => number
 }

@@ -245,16 +245,17 @@ export class Exchange {
     }
     if (isUnavailable(status)) {
       const retryAfterMs = retryAfter(header(reply, 'retry-after'))
-      const { text } = await readError(reply)
+      const { text } = await this.#readError(reply)
       const why = `HTTP ${status}${text === '' ? '' : `: ${text}`}`
       return { kind: 'unavailable', sent: true, why, cause: undefined, status, retryAfterMs }
     }
-    const { text, rpcError } = await readError(reply)
+    const { text, rpcError } = await this.#readError(reply)
     return { kind: 'refused', status, text, rpcError, location: undefined }
   }
 
   async #understandSuccess(call: Call, reply: Reply): Promise<Outcome> {
     const sessionId = header(reply, HEADER.session)
+    if (sessionId !== undefined) this.#config.redact.add(sessionId)
     const type = (header(reply, 'content-type') ?? '').toLowerCase()
     if (type.includes('text/event-stream') && call.method !== 'DELETE') {
       return { kind: 'stream', events: new EventReader(reply.body, this.#config.maxMessageBytes), sessionId }
@@ -275,7 +276,7 @@ export class Exchange {
       }
       if (text.length === 0) return { kind: 'accepted' }
       if (type === '' || type.includes('json')) return { kind: 'answer', text, sessionId }
-      const excerpt = `${type.split(';')[0]}, not JSON: ${plainText(text.toString('utf8'))}`
+      const excerpt = `${type.split(';')[0]}, not JSON: ${this.#config.redact(plainText(text.toString('utf8')))}`
       return {
         kind: 'refused',
         status: reply.status,
@@ -290,6 +291,18 @@ export class Exchange {
       return { kind: 'refused', status: reply.status, text, rpcError: undefined, location: undefined }
     }
     return { kind: 'accepted' }
+  }
+
+  /** What an error body says: the server's own JSON-RPC error, or a page as one short line. Without secrets. */
+  async #readError(reply: Reply): Promise<{ text: string; rpcError: string | undefined }> {
+    const { redact } = this.#config
+    const body = await drained(reply.body)
+    const [message] = body.length === 0 ? [] : parse(body)
+    if (message?.kind === 'response' && message.error !== undefined) {
+      const rpcError = redact(textAt(message.raw, message.error))
+      return { text: plainText(rpcError), rpcError }
+    }
+    return { text: redact(plainText(body.toString('utf8'))), rpcError: undefined }
   }
 }
 
@@ -378,16 +391,6 @@ async function drained(body: Body): Promise<Buffer> {
   } finally {
     clearTimeout(limit)
   }
-}
-
-async function readError(reply: Reply): Promise<{ text: string; rpcError: string | undefined }> {
-  const body = await drained(reply.body)
-  const [message] = body.length === 0 ? [] : parse(body)
-  if (message?.kind === 'response' && message.error !== undefined) {
-    const rpcError = textAt(message.raw, message.error)
-    return { text: plainText(rpcError), rpcError }
-  }
-  return { text: plainText(body.toString('utf8')), rpcError: undefined }
 }
 
 /** A page or a JSON error as one short line. */

@@ -5,7 +5,7 @@
  * The one rule: a message is sent again only when it cannot have run, or when running it twice changes nothing.
  * Everything else fails with an error that says it may have run.
  */
-import { BridgeError, errors, reasonOf } from '../errors.ts'
+import { BridgeError, errors, impossible, reasonOf } from '../errors.ts'
 import { textAt } from '../json.ts'
 import {
   errorResponse,
@@ -21,7 +21,6 @@ import {
 } from '../protocol.ts'
 import { Backoff, sleep } from '../retry.ts'
 import type { Lane, Outlet } from '../sides.ts'
-import { unreachable } from '../status.ts'
 import type { AskedByServer } from './asked.ts'
 import type { HttpConfig } from './config.ts'
 import type { EventReader } from './events.ts'
@@ -121,7 +120,7 @@ export class Forwarder {
         return await this.#outlet.deliver(known, lane)
       }
       default:
-        return unreachable(message)
+        return impossible(message)
     }
   }
 
@@ -173,7 +172,7 @@ export class Forwarder {
         case 'not-offered':
           throw this.#final(outcome, message.method)
         default:
-          return unreachable(outcome)
+          return impossible(outcome)
       }
       if (lost && ++renewals > MAX_RENEWALS) throw errors.sessionLost(message.method, this.#exchange.where)
     }

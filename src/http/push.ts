@@ -7,11 +7,11 @@
  *
  * [MCP 2025-11-25 transports, Listening for Messages from the Server; Resumability and Redelivery]
  */
-import { reasonOf, seconds } from '../errors.ts'
+import { impossible, reasonOf, seconds } from '../errors.ts'
 import { METHOD, parse } from '../protocol.ts'
 import { Backoff, sleep } from '../retry.ts'
 import type { Outlet } from '../sides.ts'
-import { type PushStatus, unreachable } from '../status.ts'
+import type { PushStatus } from '../status.ts'
 import type { HttpConfig } from './config.ts'
 import type { EventReader } from './events.ts'
 import type { Exchange, Outcome } from './exchange.ts'
@@ -231,7 +231,7 @@ export class Push {
       case 'answer':
         return await this.#notOffered(live, 'it answered without a stream', signal)
       default:
-        return unreachable(outcome)
+        return impossible(outcome)
     }
   }
 

@@ -1,0 +1,118 @@
+/**
+ * The command table, and the only room that touches `process`: argv and environment become option values, errors
+ * become a line and a hint, the outcome becomes an exit code.
+ *
+ * A host starts one of these per window and waits for it, so the default command with well-formed options is
+ * read by node's own `parseArgs`; commander is loaded for everything else: subcommands, help, mistakes.
+ * The one rule: stdout belongs to the command.
+ */
+import { constants, homedir } from 'node:os'
+import { parseArgs } from 'node:util'
+import {
+  type CommandEntry,
+  camelCase,
+  type Io,
+  longName,
+  type OptionSpec,
+  type OptionValues,
+  withEnvironment,
+} from './commands/command.ts'
+import { connect } from './commands/connect.ts'
+import { BridgeError } from './errors.ts'
+
+/** The subcommands; their tables are loaded when asked for. */
+const COMMANDS: readonly CommandEntry[] = [
+  {
+    name: 'simulate',
+    summary: 'a local Chamade with faults on demand, without an account',
+    load: async () => (await import('./commands/simulate.ts')).simulate,
+  },
+]
+
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
+
+async function main(): Promise<void> {
+  const args = process.argv.slice(2)
+  const stop = new AbortController()
+  // One shutdown, whichever signal comes first and however many follow.
+  for (const signal of SIGNALS) process.on(signal, () => stop.abort(signal))
+  // A bridge that dies of its own mistake is deaf for good: say it, and go on.
+  process.on('uncaughtException', (error) => complain(error))
+  process.on('unhandledRejection', (error) => complain(error))
+  process.stderr.on('error', () => undefined)
+  let code: number
+  try {
+    code = await run(args, worldOf(stop.signal))
+  } catch (error) {
+    code = complain(error)
+  }
+  if (stop.signal.aborted) code = 128 + (constants.signals[stop.signal.reason as NodeJS.Signals] ?? 0)
+  process.exit(code)
+}
+
+async function run(args: readonly string[], io: Io): Promise<number> {
+  const quick = readQuickly(args, connect.options)
+  if (quick !== undefined) {
+    return await connect.run(withEnvironment(quick.values, connect.options, io.env), quick.operands, io)
+  }
+  const { runCommand } = await import('./commander.ts')
+  return await runCommand(args, connect, COMMANDS, io)
+}
+
+/** Options of the default command, when there is nothing to explain about them. */
+function readQuickly(
+  args: readonly string[],
+  options: readonly OptionSpec[],
+): { values: OptionValues; operands: readonly string[] } | undefined {
+  try {
+    const { values, positionals } = parseArgs({
+      args: [...args],
+      strict: true,
+      allowPositionals: true,
+      options: Object.fromEntries(options.map((option) => [longName(option), shapeOf(option)])),
+    })
+    if (positionals.length > 1 || (positionals[0] !== undefined && !positionals[0].includes(':')))
+      return undefined
+    return {
+      operands: positionals,
+      values: Object.fromEntries(
+        Object.entries(values).map(([name, value]) => [camelCase(name), value as OptionValues[string]]),
+      ),
+    }
+  } catch {
+    return undefined
+  }
+}
+
+function shapeOf(option: OptionSpec): { type: 'string' | 'boolean'; multiple: boolean } {
+  return { type: option.flags.includes('<') ? 'string' : 'boolean', multiple: option.flags.includes('...') }
+}
+
+function worldOf(signal: AbortSignal): Io {
+  const parent = process.ppid
+  return {
+    env: process.env,
+    stdin: process.stdin,
+    stdout: process.stdout,
+    stderr: process.stderr,
+    platform: process.platform,
+    cwd: process.cwd(),
+    homedir: homedir(),
+    signal,
+    parentAlive: () => process.ppid === parent,
+  }
+}
+
+/** Says it on stderr as people can use it; the exit code that goes with it. */
+function complain(error: unknown): number {
+  if (error instanceof BridgeError) {
+    const hint = error.hint === undefined ? '' : `try: ${error.hint}\n`
+    process.stderr.write(`error: ${error.message}\n${hint}`)
+    return error.code === 'CONFIG_INVALID' ? 2 : 1
+  }
+  const text = error instanceof Error ? (error.stack ?? error.message) : String(error)
+  process.stderr.write(`error: internal: ${text}\n`)
+  return 1
+}
+
+void main()

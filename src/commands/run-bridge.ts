@@ -1,0 +1,48 @@
+/**
+ * The common end of `connect` and `moot`: a Port on stdin and stdout, the bridge, and an Upstream behind it.
+ */
+import { type BridgeEnd, runBridge } from '../bridge.ts'
+import { DEFAULT_CHANNEL, withChannel } from '../channel/channel.ts'
+import { parseFilter } from '../channel/filter.ts'
+import { duration, list, logSettings, maxMessage } from '../config.ts'
+import type { OpenUpstream } from '../sides.ts'
+import { type Redactor, type Status, statusLog } from '../status.ts'
+import { openStdio } from '../stdio.ts'
+import type { Io, OptionValues } from './command.ts'
+
+/** Serves MCP on stdio until the client leaves. Resolves with the exit code; a signal's is the caller's business. */
+export async function serveStdio(
+  open: OpenUpstream,
+  values: OptionValues,
+  io: Io,
+  redact: Redactor,
+  notes: readonly Status[],
+): Promise<number> {
+  const report = statusLog({ ...logSettings(values), redact, write: (line) => io.stderr.write(line) })
+  const channel = {
+    ...DEFAULT_CHANNEL,
+    redact,
+    holdMs: duration(values.hold, '--hold') ?? DEFAULT_CHANNEL.holdMs,
+    gapIntervalMs: duration(values.gapInterval, '--gap-interval') ?? DEFAULT_CHANNEL.gapIntervalMs,
+    gapNotice: values.noGapNotice !== true,
+    only: parseFilter(list(values.only), '--only'),
+    drop: parseFilter(list(values.drop), '--drop'),
+  }
+  const drainMs = duration(values.drain, '--drain') ?? 20_000
+  const port = openStdio(io.stdin, io.stdout, { maxLineBytes: maxMessage(values) })
+  for (const note of notes) report(note)
+  const end = await runBridge({
+    port,
+    open: withChannel(open, channel),
+    report,
+    signal: io.signal,
+    parentAlive: io.parentAlive,
+    drainMs,
+  })
+  return exitCode(end)
+}
+
+/** 0 when every request had its answer. */
+function exitCode(end: BridgeEnd): number {
+  return end.cause === 'eof' && end.answeredAll ? 0 : 1
+}

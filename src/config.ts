@@ -1,0 +1,419 @@
+/**
+ * What can be configured, its defaults, and one pass of validation.
+ *
+ * Not aware of argv: gets option values (flags, or their environment twins) and the environment.
+ * The one rule: a wrong setting is said here, before the first byte is read, with what to do about it. A key
+ * goes where it belongs (Chamade, this machine, the host that was named for it) and nowhere else.
+ */
+import { readFileSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
+import type { OptionSpec, OptionValues } from './commands/command.ts'
+import { BridgeError } from './errors.ts'
+import { type Credentials, DEFAULT_TIMING, type HttpConfig, SYSTEM } from './http/config.ts'
+import { LEVELS, type Level, type Redactor } from './status.ts'
+import { VERSION } from './version.ts'
+
+export const DEFAULT_URL = 'https://mcp.chamade.io/mcp/'
+
+/** Options of every command that talks to an MCP server. */
+export const SERVER_OPTIONS: readonly OptionSpec[] = [
+  {
+    flags: '--url <url>',
+    env: 'CHAMADE_MCP_URL',
+    description: 'endpoint; CHAMADE_URL (https://chamade.io) also sets it',
+    fallback: DEFAULT_URL,
+  },
+  {
+    flags: '--stateful',
+    env: 'CHAMADE_STATEFUL',
+    description: 'adds ?stateful: a session, and events pushed',
+  },
+  {
+    flags: '--api-key-file <path>',
+    env: 'CHAMADE_API_KEY_FILE',
+    description: 'file with the API key, read again when it is refused; or set CHAMADE_API_KEY',
+  },
+  { flags: '--header <line...>', description: "another header, 'Name: value'; ${VARIABLES} are expanded" },
+  {
+    flags: '--allow-http',
+    env: 'CHAMADE_ALLOW_HTTP',
+    description: 'send credentials over plain http beyond this machine',
+  },
+  {
+    flags: '--patience <time>',
+    env: 'CHAMADE_PATIENCE',
+    description: 'how long a request waits for a server that is down',
+    fallback: '25s',
+  },
+  {
+    flags: '--max-message <size>',
+    env: 'CHAMADE_MAX_MESSAGE',
+    description: 'longest message, either way',
+    fallback: '64MiB',
+  },
+]
+
+export const CHANNEL_OPTIONS: readonly OptionSpec[] = [
+  {
+    flags: '--only <rule...>',
+    description: 'pass only channel events whose meta matches, e.g. event_type=dm_*',
+  },
+  { flags: '--drop <rule...>', description: 'drop channel events whose meta matches' },
+  {
+    flags: '--hold <time>',
+    env: 'CHAMADE_HOLD',
+    description: 'how long early events wait for the client to listen',
+    fallback: '2s',
+  },
+  {
+    flags: '--gap-interval <time>',
+    env: 'CHAMADE_GAP_INTERVAL',
+    description: 'after a gap notice, gather further breaks for so long',
+    fallback: '10m',
+  },
+  {
+    flags: '--no-gap-notice',
+    env: 'CHAMADE_NO_GAP_NOTICE',
+    description: 'do not tell the agent when events may have been missed',
+  },
+]
+
+export const LOG_OPTIONS: readonly OptionSpec[] = [
+  {
+    flags: '--log-level <level>',
+    env: 'CHAMADE_LOG_LEVEL',
+    description: 'error, warn, info or debug, on stderr',
+    fallback: 'warn',
+  },
+  {
+    flags: '--log-format <format>',
+    env: 'CHAMADE_LOG_FORMAT',
+    description: 'text or json',
+    fallback: 'text',
+  },
+]
+
+export const DRAIN_OPTION: OptionSpec = {
+  flags: '--drain <time>',
+  env: 'CHAMADE_DRAIN',
+  description: 'how long open requests may take after the client has closed stdin',
+  fallback: '20s',
+}
+
+type Environment = Readonly<Record<string, string | undefined>>
+
+/** The HTTP side of a command, and what to tell the user about it. */
+export interface ServerSettings {
+  readonly http: HttpConfig
+  readonly notes: readonly { readonly level: Level; readonly text: string; readonly hint?: string }[]
+}
+
+/**
+ * Endpoint, credentials and limits. Throws CONFIG_INVALID.
+ * Every secret found on the way is given to `redact`.
+ */
+export function serverSettings(
+  values: OptionValues,
+  operands: readonly string[],
+  env: Environment,
+  redact: Redactor,
+): ServerSettings {
+  const notes: { level: Level; text: string; hint?: string }[] = []
+  const stateful = values.stateful === true
+  const url = endpoint(text(values.url) ?? operands[0], env, stateful)
+  for (const value of url.searchParams.values()) redact.add(value)
+  const headers = extraHeaders(list(values.header), env, redact, notes)
+  const credentials = credentialsFor(url, values, env, headers, redact, notes)
+  if (url.protocol === 'http:' && !isLoopback(url.hostname) && values.allowHttp !== true) {
+    if (credentials.source !== undefined || Object.keys(headers).length > 0) {
+      throw invalid(
+        `${url.origin} is plain http: a key or header sent there can be read by anyone on the way`,
+        'use https, or --allow-http if that network is yours',
+      )
+    }
+  }
+  const http: HttpConfig = {
+    ...DEFAULT_TIMING,
+    ...SYSTEM,
+    url: url.href,
+    stateful,
+    credentials,
+    userAgent: `chamade-mcp/${VERSION}`,
+    version: VERSION,
+    redact,
+    patienceMs: duration(values.patience, '--patience') ?? DEFAULT_TIMING.patienceMs,
+    maxMessageBytes: maxMessage(values),
+  }
+  return { http, notes }
+}
+
+/** `--max-message` in bytes. */
+export function maxMessage(values: OptionValues): number {
+  return size(values.maxMessage, '--max-message') ?? 64 * 1024 * 1024
+}
+
+/** `--log-level` and `--log-format`. */
+export function logSettings(values: OptionValues): { level: Level; format: 'text' | 'json' } {
+  const level = text(values.logLevel) ?? 'warn'
+  const format = text(values.logFormat) ?? 'text'
+  if (!isLevel(level)) throw invalid(`--log-level ${level} is not a level`, `use one of ${LEVELS.join(', ')}`)
+  if (format !== 'text' && format !== 'json') {
+    throw invalid(`--log-format ${format} is not a format`, 'use text or json')
+  }
+  return { level, format }
+}
+
+/** A duration option in milliseconds: `25s`, `500ms`, `10m`, `1h`, or plain seconds. */
+export function duration(value: OptionValues[string], name: string): number | undefined {
+  const given = text(value)
+  if (given === undefined) return undefined
+  const match = /^(\d+(?:\.\d+)?)\s*(ms|s|m|h)?$/.exec(given.trim())
+  if (match === null) throw invalid(`${name} ${given} is no duration`, 'write 500ms, 25s, 10m or 1h')
+  const unit = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 }[match[2] ?? 's'] ?? 1_000
+  return Number(match[1]) * unit
+}
+
+function size(value: OptionValues[string], name: string): number | undefined {
+  const given = text(value)
+  if (given === undefined) return undefined
+  const match = /^(\d+)\s*(B|KiB|MiB|GiB)?$/i.exec(given.trim())
+  const unit = { b: 1, kib: 1024, mib: 1024 ** 2, gib: 1024 ** 3 }[(match?.[2] ?? 'B').toLowerCase()] ?? 1
+  const bytes = Number(match?.[1]) * unit
+  if (match === null || bytes < 1024 || bytes > 512 * 1024 ** 2) {
+    throw invalid(`${name} ${given} is no size`, 'write bytes, KiB or MiB, from 1KiB to 512MiB: 64MiB')
+  }
+  return bytes
+}
+
+/** The endpoint, with `stateful` in its query exactly once if asked for. The rest of the query stays as it is. */
+function endpoint(given: string | undefined, env: Environment, stateful: boolean): URL {
+  const derived = given ?? fromApiHost(env.CHAMADE_URL)
+  const literal = derived ?? DEFAULT_URL
+  if (!URL.canParse(literal)) {
+    throw invalid(`${literal} is not a URL`, 'write it whole: --url https://mcp.example.com/mcp')
+  }
+  const url = new URL(literal)
+  if (url.protocol !== 'https:' && url.protocol !== 'http:') {
+    throw invalid(`${literal} is neither http nor https`, 'write it whole: --url https://mcp.example.com/mcp')
+  }
+  if (url.username !== '' || url.password !== '') {
+    throw invalid(
+      'the URL holds a user name or password',
+      "pass it as --header 'Authorization: Basic …' instead",
+    )
+  }
+  url.hash = ''
+  if (
+    stateful &&
+    !url.search
+      .slice(1)
+      .split('&')
+      .some((pair) => pair.split('=')[0] === 'stateful')
+  ) {
+    url.search = url.search === '' ? '?stateful' : `${url.search}&stateful`
+  }
+  return url
+}
+
+/** `https://chamade.io` -> `https://mcp.chamade.io/mcp/`. */
+function fromApiHost(api: string | undefined): string | undefined {
+  if (api === undefined || api.trim() === '') return undefined
+  if (!URL.canParse(api)) throw invalid(`CHAMADE_URL ${api} is not a URL`, 'set it to https://chamade.io')
+  const url = new URL(api)
+  if (isLoopback(url.hostname)) return `${url.origin}/mcp/`
+  return `${url.protocol}//mcp.${url.host}/mcp/`
+}
+
+/** Headers that belong to the transport: setting them would break it. */
+const OURS = new Set([
+  'host',
+  'content-length',
+  'content-type',
+  'transfer-encoding',
+  'connection',
+  'accept',
+  'mcp-session-id',
+  'mcp-protocol-version',
+  'last-event-id',
+])
+
+function extraHeaders(
+  lines: readonly string[],
+  env: Environment,
+  redact: Redactor,
+  notes: { level: Level; text: string }[],
+): Record<string, string> {
+  const headers: Record<string, string> = {}
+  for (const line of lines) {
+    const colon = line.indexOf(':')
+    const name = line.slice(0, colon).trim()
+    if (colon < 1 || !/^[A-Za-z0-9!#$%&'*+.^_`|~-]+$/.test(name)) {
+      const shown =
+        colon < 1 ? 'a --header has no colon' : `--header ${JSON.stringify(name)} is no header name`
+      throw invalid(shown, "write --header 'Name: value'")
+    }
+    const value = expand(line.slice(colon + 1).trim(), name, env)
+    if (/[^\t\x20-\x7e\x80-\xff]/.test(value)) {
+      throw invalid(
+        `the value of --header ${name} holds characters that no header can`,
+        'check it for line breaks',
+      )
+    }
+    if (OURS.has(name.toLowerCase())) {
+      notes.push({
+        level: 'warn',
+        text: `--header ${name} is set by the transport itself; yours is not sent`,
+      })
+      continue
+    }
+    for (const part of [value, ...value.split(/\s+/)]) if (!/^(bearer|basic)$/i.test(part)) redact.add(part)
+    headers[name.toLowerCase()] = value
+  }
+  return headers
+}
+
+function expand(value: string, header: string, env: Environment): string {
+  return value.replaceAll(/\$\{([A-Za-z_][A-Za-z0-9_]*)\}/g, (_whole, name: string) => {
+    const found = env[name]
+    if (found !== undefined) return found
+    throw invalid(
+      `--header ${header} uses \${${name}}, which is not set`,
+      `set ${name} in the "env" of the entry`,
+    )
+  })
+}
+
+function credentialsFor(
+  url: URL,
+  values: OptionValues,
+  env: Environment,
+  headers: Readonly<Record<string, string>>,
+  redact: Redactor,
+  notes: { level: Level; text: string; hint?: string }[],
+): Credentials {
+  if (headers.authorization !== undefined) return constant(headers, '--header')
+  const file = text(values.apiKeyFile)
+  if (file !== undefined) return new KeyFile(file, headers, redact)
+  const key = normalKey(env.CHAMADE_API_KEY)
+  if (key === undefined) return constant(headers, undefined)
+  if (/^\$\{[^}]*\}$/.test(key)) {
+    const problem = `CHAMADE_API_KEY is the literal text ${key}: the variable is not set where your client expands it`
+    notes.push({ level: 'warn', text: problem, hint: 'set the variable before you start the client' })
+    return { ...constant(headers, undefined), problem }
+  }
+  redact.add(key)
+  checkKey(key, 'CHAMADE_API_KEY')
+  if (!keyMayGoTo(url, env)) {
+    const problem = `CHAMADE_API_KEY is not sent to ${url.host}: it is a key for Chamade`
+    notes.push({
+      level: 'warn',
+      text: problem,
+      hint: `--header 'Authorization: Bearer \${YOUR_KEY}' or --api-key-file for this server`,
+    })
+    return { ...constant(headers, undefined), problem }
+  }
+  return constant({ authorization: `Bearer ${key}`, ...headers }, 'CHAMADE_API_KEY')
+}
+
+/** Chamade's own hosts, this machine, and the host that was named for the key. */
+function keyMayGoTo(url: URL, env: Environment): boolean {
+  const host = url.hostname
+  if (host === 'chamade.io' || host.endsWith('.chamade.io') || isLoopback(host)) return true
+  const named = [env.CHAMADE_URL, env.CHAMADE_MCP_URL].filter((u) => u !== undefined && URL.canParse(u))
+  return named.some((u) => {
+    const namedHost = new URL(u as string).hostname
+    return host === namedHost || host === `mcp.${namedHost}`
+  })
+}
+
+function constant(headers: Readonly<Record<string, string>>, source: string | undefined): Credentials {
+  return { source, headers: () => headers, renew: () => Promise.resolve(false) }
+}
+
+/** A key in a file, read again when the server refuses it: keys can be rotated under a running bridge. */
+class KeyFile implements Credentials {
+  readonly source: string
+  readonly #path: string
+  readonly #extra: Readonly<Record<string, string>>
+  readonly #redact: Redactor
+  #headers: Readonly<Record<string, string>>
+
+  constructor(path: string, extra: Readonly<Record<string, string>>, redact: Redactor) {
+    this.source = `the file ${path}`
+    this.#path = path
+    this.#extra = extra
+    this.#redact = redact
+    let content: string
+    try {
+      content = readFileSync(path, 'utf8')
+    } catch (cause) {
+      const why = (cause as NodeJS.ErrnoException).code ?? 'error'
+      throw invalid(`the API key file ${path} cannot be read (${why})`, 'check the path and its permissions')
+    }
+    this.#headers = this.#with(content)
+  }
+
+  headers(): Readonly<Record<string, string>> {
+    return this.#headers
+  }
+
+  async renew(): Promise<boolean> {
+    const before = this.#headers.authorization
+    try {
+      this.#headers = this.#with(await readFile(this.#path, 'utf8'))
+    } catch {
+      return false // Being replaced just now: the refusal stands, the next one looks again.
+    }
+    return this.#headers.authorization !== before
+  }
+
+  #with(content: string): Readonly<Record<string, string>> {
+    const key = normalKey(content)
+    if (key === undefined)
+      throw invalid(`the API key file ${this.#path} is empty`, 'put the key in it, one line')
+    this.#redact.add(key)
+    checkKey(key, this.source)
+    return { authorization: `Bearer ${key}`, ...this.#extra }
+  }
+}
+
+function normalKey(key: string | undefined): string | undefined {
+  const trimmed = key?.trim().replace(/^bearer\s+/i, '')
+  return trimmed === '' ? undefined : trimmed
+}
+
+function checkKey(key: string, source: string): void {
+  if (!/^[\x21-\x7e]+$/.test(key)) {
+    throw invalid(
+      `the API key from ${source} holds white space or other characters that no key has`,
+      'copy it again',
+    )
+  }
+}
+
+/** This machine: nothing sent there leaves it. */
+export function isLoopback(hostname: string): boolean {
+  return (
+    hostname === 'localhost' ||
+    hostname.endsWith('.localhost') ||
+    hostname === '[::1]' ||
+    /^127(\.\d{1,3}){3}$/.test(hostname)
+  )
+}
+
+export function invalid(message: string, hint: string): BridgeError {
+  return new BridgeError('CONFIG_INVALID', message, { hint })
+}
+
+export function text(value: OptionValues[string]): string | undefined {
+  return typeof value === 'string' && value !== '' ? value : undefined
+}
+
+export function list(value: OptionValues[string]): readonly string[] {
+  if (typeof value === 'string') return [value]
+  return Array.isArray(value) ? (value as readonly string[]) : []
+}
+
+function isLevel(value: string): value is Level {
+  return (LEVELS as readonly string[]).includes(value)
+}
