@@ -146,7 +146,7 @@ function renderPush(status: PushStatus): string {
     case 'retrying':
       return `${name} still down${why}; trying again in ${seconds(status.delayMs ?? 0)}`
     case 'not-offered':
-      return `the server offers no push stream${why}`
+      return status.stream === undefined ? `the server offers no push stream${why}` : `${name} ended${why}`
     default:
       return impossible(status.state)
   }

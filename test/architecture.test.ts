@@ -49,7 +49,7 @@ interface Import {
 }
 
 const files = readdirSync(src, { recursive: true, withFileTypes: true })
-  .filter((entry) => entry.isFile() && entry.name.endsWith('.ts'))
+  .filter((entry) => entry.isFile() && /(?<!\.d)\.ts$/.test(entry.name))
   .map((entry) => relative(src, join(entry.parentPath, entry.name)).split(sep).join('/'))
 
 const imports = files.flatMap((file) => importsOf(file))

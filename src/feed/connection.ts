@@ -247,7 +247,11 @@ function watching(seen: Seen): Dispatcher.DispatcherComposeInterceptor {
 }
 
 /** undici's declaration leaves the methods of this class out. */
-type Handler = Required<Dispatcher.DispatchHandler>
+interface Handler {
+  onRequestUpgrade(by: unknown, status: number, headers: unknown, socket: Duplex): void
+  onResponseStart(by: unknown, status: number, headers: unknown, statusMessage?: string): void
+  onResponseError(by: unknown, error: Error): void
+}
 const Decorator = DecoratorHandler as unknown as new (handler: Dispatcher.DispatchHandler) => Handler
 
 class Witness extends Decorator {

@@ -154,6 +154,7 @@ class Member implements Subscription {
 
   async end(): Promise<void> {
     this.#over.abort()
+    this.status.ended('not subscribed any more')
     this.#owner.left()
     await this.#admitting
   }

@@ -60,8 +60,14 @@ export class StreamStatus {
     this.#say({ state: 'retrying', reason: error.message, delayMs, ...(lasting ? { severe: true } : {}) })
   }
 
+  /** Nobody wants it any more: it is neither up nor missed. */
+  ended(reason: string): void {
+    if (this.#told === undefined && this.#state === 'new' && this.#attempts === 0) return
+    this.#say({ state: 'not-offered', reason })
+  }
+
   #say(fact: {
-    state: 'up' | 'down' | 'retrying'
+    state: 'up' | 'down' | 'retrying' | 'not-offered'
     continuous?: boolean
     downMs?: number
     attempts?: number

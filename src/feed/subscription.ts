@@ -98,6 +98,7 @@ export class OwnSocket implements Subscription {
 
   async end(): Promise<void> {
     this.#over.abort()
+    this.#status.ended('not subscribed any more')
     await this.#run
   }
 

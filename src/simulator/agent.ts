@@ -4,6 +4,8 @@
  * Not a connection: sessions and streams come and go, an agent stays. The one rule: an event goes to the agent
  * that owns the account it came in on, and to no other.
  */
+import { ASSUMED, EVENT_TYPES } from './assumptions.ts'
+import { Calls } from './calls.ts'
 import { Conversations } from './conversations.ts'
 import type { Draft, InboxEvent } from './events.ts'
 import { Inbox } from './inbox.ts'
@@ -28,13 +30,19 @@ export interface AgentOptions {
   readonly prefix: string
   readonly journal: Journal
   readonly now: () => number
+  /** How many times faster than the wall clock calls and WhatsApp's window run. */
+  readonly speed: number
 }
+
+/** Events an agent answers; the others only inform. */
+const ASKS: ReadonlySet<string> = new Set([EVENT_TYPES.dm, EVENT_TYPES.callInvite, EVENT_TYPES.transcript])
 
 export class Agent {
   readonly name: string
   readonly key: string
   readonly inbox: Inbox
   readonly conversations: Conversations
+  readonly calls: Calls
   readonly #journal: Journal
   readonly #now: () => number
   /** Latest unanswered event by what it is about: a conversation or a call. */
@@ -46,7 +54,13 @@ export class Agent {
     this.#journal = options.journal
     this.#now = options.now
     this.inbox = new Inbox(options.prefix, options.now)
-    this.conversations = new Conversations(options.now)
+    this.conversations = new Conversations(options.now, ASSUMED.whatsappWindowMs / options.speed)
+    this.calls = new Calls({
+      publish: (draft) => this.publish(draft),
+      record: (callId, state) => options.journal.record({ kind: 'call', agent: this.name, callId, state }),
+      now: options.now,
+      speed: options.speed,
+    })
   }
 
   /** Into the inbox, and to every live stream of this agent. */
@@ -54,7 +68,7 @@ export class Agent {
     const published = this.inbox.append(draft)
     const { event, routes } = published
     const about = event.meta.conversation_id ?? event.meta.call_id
-    if (about !== undefined) this.#unanswered.set(about, event)
+    if (about !== undefined && ASKS.has(event.type)) this.#unanswered.set(about, event)
     this.#journal.record({ kind: 'event', agent: this.name, event, routes })
     return published
   }
