@@ -1,0 +1,306 @@
+/**
+ * `chamade-mcp init`: writes the server's entry into a client's configuration, and says how to launch it.
+ *
+ * Not an installer: it changes one entry of one file per client and shows it first. The one rule: nothing is
+ * written that was not shown, and what was there is kept beside it.
+ */
+import { randomBytes } from 'node:crypto'
+import type { CommandSpec, Io, OptionValues } from './command.ts'
+import { CLIENTS, type Client, clientNamed, type Place, paths, type Scope } from './init/clients.ts'
+import { unifiedDiff } from './init/diff.ts'
+import { edited, entriesOf, existingKey } from './init/edit.ts'
+import {
+  claudeAddLine,
+  entryFor,
+  inputFor,
+  type KeyFrom,
+  keyVariable,
+  PLACEHOLDER,
+  shellLine,
+  type Wish,
+} from './init/entry.ts'
+import { replaceText, textOf } from './init/files.ts'
+import { channelEntries, launchLines } from './init/launch.ts'
+import type { Questions } from './init/questions.ts'
+import { type Palette, palette, wantsColour } from './terminal.ts'
+import { invalid, listValue, switchValue, textValue, urlValue } from './values.ts'
+
+export const SIMULATOR_URL = 'http://127.0.0.1:8484/mcp/'
+
+export const init: CommandSpec = {
+  name: 'init',
+  summary: `Write the entry for Claude Code, Claude Desktop, Cursor or VS Code.
+
+Shows what it would change and asks first; an existing file keeps its comments and its other entries, and a copy of
+it stays beside it (.bak). The key is named, not written, where the client can read it from somewhere else.`,
+  options: [
+    {
+      flags: '--client <name...>',
+      description: `${CLIENTS.map(({ name }) => name).join(', ')}; repeat it for more`,
+      env: 'CHAMADE_INIT_CLIENT',
+      fallback: 'claude-code; asked on a terminal',
+    },
+    {
+      flags: '--scope <scope>',
+      description: 'project (a file in this folder) or user (for all your projects)',
+      fallback: 'project where the client has it',
+    },
+    {
+      flags: '--name <name>',
+      description: 'name of the entry',
+      fallback: 'chamade, or moot-channel with --moot',
+    },
+    {
+      flags: '--url <url>',
+      description: 'endpoint of the server, when it is not the usual one',
+      env: 'CHAMADE_MCP_URL',
+    },
+    {
+      flags: '--stateful',
+      description: 'ask for a session and pushed events',
+      fallback: 'on for Claude Code, which shows them',
+    },
+    { flags: '--stateless', description: 'no session, no pushed events' },
+    {
+      flags: '--api-key-file <path>',
+      description: 'the entry names this file instead of a variable',
+      env: 'CHAMADE_API_KEY_FILE',
+    },
+    { flags: '--moot', description: 'the moot channel adapter instead of Chamade' },
+    { flags: '--space <id>', description: 'moot: the space to join at the start', env: 'CONVO_SPACE_ID' },
+    { flags: '--simulator', description: `the simulator on this machine (${SIMULATOR_URL})` },
+    {
+      flags: '--installed',
+      description: 'start chamade-mcp from the PATH (npm install -g) instead of through npx',
+    },
+    { flags: '--print', description: 'only show it' },
+    { flags: '--yes', description: 'write without asking' },
+  ],
+  examples: [
+    'chamade-mcp init',
+    'chamade-mcp init --client claude-code --client cursor --yes',
+    'chamade-mcp init --simulator --print',
+  ],
+  run,
+}
+
+/** What the flags and the answers come to, but for the parts that differ from client to client. */
+interface Plan {
+  readonly system: Wish['system']
+  readonly simulator: boolean
+  readonly name: string
+  readonly url: string | undefined
+  readonly space: string | undefined
+  readonly installed: boolean
+  readonly stateful: boolean | undefined
+  readonly keyFile: string | undefined
+  readonly scope: Scope | undefined
+}
+
+/** How far it may go. */
+interface Mode {
+  readonly print: boolean
+  readonly yes: boolean
+  readonly ask: Questions | undefined
+  readonly io: Io
+  readonly paint: Palette
+}
+
+async function run(values: OptionValues, _operands: readonly string[], io: Io): Promise<number> {
+  const print = switchValue(values, 'print')
+  const yes = switchValue(values, 'yes')
+  const asking = !print && !yes && io.stdin.isTTY === true && io.stdout.isTTY === true
+  if (!print && !yes && !asking) {
+    throw invalid(
+      'init asks before it writes, and this is no terminal',
+      'add --yes to write, or --print to see',
+    )
+  }
+  const room = asking ? await import('./init/questions.ts') : undefined
+  const ask = room?.questions(io)
+  const mode: Mode = { print, yes, ask, io, paint: palette(wantsColour(io.stdout, io.env)) }
+  try {
+    const clients = await chosenClients(values, ask)
+    const plan = await planOf(values, mode)
+    for (const client of clients) await configure(client, plan, mode)
+    return 0
+  } catch (error) {
+    if (room === undefined || !(error instanceof room.Cancelled)) throw error
+    io.stdout.write('Stopped; nothing more was written.\n')
+    return 1
+  }
+}
+
+async function chosenClients(values: OptionValues, ask: Questions | undefined): Promise<readonly Client[]> {
+  const names = listValue(values, 'client').flatMap((name) => name.split(','))
+  if (names.length === 0) return ask === undefined ? CLIENTS.slice(0, 1) : ask.clients()
+  return [...new Set(names)].map((name) => {
+    const client = clientNamed(name)
+    if (client !== undefined) return client
+    throw invalid(`--client ${name} is not known`, `one of ${CLIENTS.map((each) => each.name).join(', ')}`)
+  })
+}
+
+async function planOf(values: OptionValues, { ask, io }: Mode): Promise<Plan> {
+  const url = urlValue(values, 'url', '--url')
+  const moot = switchValue(values, 'moot')
+  const simulator = switchValue(values, 'simulator')
+  if (moot && simulator) throw invalid('--moot and --simulator exclude each other', 'use --moot --url URL')
+  const told = moot ? 'moot' : simulator ? 'simulator' : url === undefined ? undefined : 'chamade'
+  const target = told ?? (await ask?.system()) ?? 'chamade'
+  const keyFile = textValue(values, 'apiKeyFile')
+  if (keyFile !== undefined && target === 'moot') {
+    throw invalid('--api-key-file does not go with --moot', 'moot takes its key from CONVO_API_KEY only')
+  }
+  return {
+    system: target === 'moot' ? 'moot' : 'chamade',
+    simulator: target === 'simulator',
+    name: nameOf(values, target),
+    url: target === 'simulator' ? (url ?? SIMULATOR_URL) : url,
+    space: textValue(values, 'space'),
+    installed: switchValue(values, 'installed'),
+    stateful: switchValue(values, 'stateless') ? false : switchValue(values, 'stateful') ? true : undefined,
+    keyFile: keyFile === undefined ? undefined : paths(io).resolve(io.cwd, keyFile),
+    scope: scopeOf(values),
+  }
+}
+
+function nameOf(values: OptionValues, target: 'chamade' | 'moot' | 'simulator'): string {
+  const usual = { chamade: 'chamade', moot: 'moot-channel', simulator: 'chamade-simulator' }
+  const name = textValue(values, 'name') ?? usual[target]
+  if (/^[A-Za-z0-9_-]{1,64}$/.test(name)) return name
+  throw invalid(`--name ${name} cannot be the name of an entry`, 'use letters, digits, - and _')
+}
+
+function scopeOf(values: OptionValues): Scope | undefined {
+  const scope = textValue(values, 'scope')
+  if (scope === undefined || scope === 'project' || scope === 'user') return scope
+  throw invalid(`--scope ${scope} is not known`, 'one of project, user')
+}
+
+/** One client: shows the change, asks, writes, and says what is left to do. */
+async function configure(client: Client, plan: Plan, mode: Mode): Promise<void> {
+  const { io, paint, ask } = mode
+  const out = (text: string): void => {
+    io.stdout.write(`${text}\n`)
+  }
+  const scope = plan.scope ?? client.scopes[0]
+  if (!client.scopes.includes(scope)) {
+    throw invalid(`${client.title} has no --scope ${scope}`, `one of ${client.scopes.join(', ')}`)
+  }
+  const place: Place = { platform: io.platform, cwd: io.cwd, homedir: io.homedir, env: io.env }
+  const file = client.file(place, scope)
+  out(paint.bold(`\n${client.title}${file === undefined ? '' : `: ${file}`}`))
+  if (file === undefined) {
+    const wish = wishFor(
+      client,
+      plan,
+      plan.keyFile === undefined ? { kind: 'variable' } : fileKey(plan.keyFile),
+    )
+    out(`\nRun this; Claude Code keeps the entry itself:\n\n  ${claudeAddLine(client, wish, io.platform)}`)
+    out(nextSteps(client, plan, wish, [plan.name], mode))
+    return
+  }
+  const before = await textOf(file)
+  const key = await keyFor(client, plan, before ?? '', file, mode)
+  const wish = wishFor(client, plan, key)
+  const entry = entryFor(client, wish, io.platform)
+  const change = { root: client.root, name: wish.name, entry, input: inputFor(client, wish) }
+  const after = edited(before ?? '', change, file)
+  if (after === before) {
+    out(paint.green('already as it should be'))
+  } else {
+    out(unifiedDiff(before ?? '', after, file, paint))
+    const write = !mode.print && (mode.yes || (await ask?.write(file)) === true)
+    if (write) {
+      const backup = await replaceText(file, before, after)
+      out(`${paint.green('written')}${backup === undefined ? '' : `; as it was before: ${backup}`}`)
+    } else {
+      out(paint.yellow('not written'))
+    }
+    if (!write && !mode.print) return
+  }
+  if (mode.print && client.name === 'claude-code' && !plan.simulator) {
+    out(`\nOr, without a file:\n\n  ${claudeAddLine(client, wish, io.platform)}`)
+  }
+  const names = client.channels ? channelEntries(entriesOf(after, client.root, file)) : []
+  out(nextSteps(client, plan, wish, names, mode))
+}
+
+function wishFor(client: Client, plan: Plan, key: KeyFrom): Wish {
+  const { system, name, url, space, installed } = plan
+  return { system, name, url, space, installed, stateful: plan.stateful ?? client.channels, key }
+}
+
+function fileKey(path: string): KeyFrom {
+  return { kind: 'file', path }
+}
+
+/** A key that stands in the entry stays; a variable is named where that is possible; else somebody must say it. */
+async function keyFor(
+  client: Client,
+  plan: Plan,
+  before: string,
+  file: string,
+  mode: Mode,
+): Promise<KeyFrom> {
+  if (plan.keyFile !== undefined) return fileKey(plan.keyFile)
+  const variable = keyVariable(plan.system)
+  const existing = existingKey(before, client.root, plan.name, variable, file)
+  if (existing !== undefined && existing !== PLACEHOLDER && existing !== client.reference(variable)) {
+    return { kind: 'value', value: existing }
+  }
+  if (plan.simulator) return { kind: 'value', value: `chmd_local_${randomBytes(12).toString('hex')}` }
+  if (client.reference(variable) !== undefined) return { kind: 'variable' }
+  const value = mode.io.env[variable] ?? (await mode.ask?.key(client, variable))
+  return value === undefined || value === '' ? { kind: 'variable' } : { kind: 'value', value }
+}
+
+function nextSteps(client: Client, plan: Plan, wish: Wish, channels: readonly string[], mode: Mode): string {
+  const { paint, io } = mode
+  const steps = [...keySteps(client, plan, wish, io)]
+  switch (client.name) {
+    case 'claude-code':
+      steps.push(...claudeCodeSteps(channels, paint))
+      break
+    case 'claude-desktop':
+      steps.push('Quit Claude Desktop and start it again.')
+      break
+    case 'cursor':
+      steps.push(`Switch "${plan.name}" on under Settings > MCP.`)
+      break
+    case 'vscode':
+      steps.push(`Run "MCP: List Servers" and start "${plan.name}"; VS Code asks for the key once.`)
+      break
+  }
+  steps.push(`See that it works: ${paint.bold(shellLine(wish, 'doctor'))}`)
+  return ['\nNext:', ...steps.map((step, at) => `  ${at + 1}. ${step}`)].join('\n')
+}
+
+function keySteps(client: Client, plan: Plan, wish: Wish, io: Io): string[] {
+  const variable = keyVariable(plan.system)
+  const steps: string[] = []
+  if (plan.simulator && wish.key.kind === 'value') {
+    steps.push(`Start the simulator: ${shellLine(wish, 'simulate', '--key', wish.key.value)}`)
+  } else if (wish.key.kind === 'variable' && client.reference(variable) === undefined) {
+    steps.push(`Put your key in the place of ${PLACEHOLDER} (${client.title} cannot read variables).`)
+  } else if (wish.key.kind === 'variable' && client.name !== 'vscode' && !io.env[variable]) {
+    steps.push(`Set ${variable} where ${client.title} is started; it is not set in this shell.`)
+  } else if (wish.key.kind === 'value' && wish.key.value === io.env[variable]) {
+    steps.push(`Mind that the file now holds your key (${client.title} cannot read variables).`)
+  }
+  return steps
+}
+
+function claudeCodeSteps(channels: readonly string[], paint: Palette): string[] {
+  if (channels.length === 0) return ['Start Claude Code here; it asks once whether you trust the entry.']
+  const [start, ...others] = launchLines(channels)
+  return [
+    `Start Claude Code here, with this flag each time (without it pushed events are dropped without a word):
+
+       ${paint.bold(start?.line ?? '')}
+
+${others.map(({ when, line }) => `     ${when}:\n       ${line}`).join('\n')}
+`,
+  ]
+}

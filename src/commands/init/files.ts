@@ -1,0 +1,82 @@
+/**
+ * Reading and replacing a client's file on the disk.
+ *
+ * The one rule: at every moment there is a whole file. The new text is written beside it and put in its place;
+ * the text before is kept as a backup; a link (dotfiles are often links) is followed, not replaced.
+ */
+import { randomBytes } from 'node:crypto'
+import { constants } from 'node:fs'
+import { copyFile, mkdir, open, readFile, realpath, rename, rm, stat } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import { BridgeError, reasonOf } from '../../errors.ts'
+
+/** The text of `file`, or undefined when there is none. */
+export async function textOf(file: string): Promise<string | undefined> {
+  try {
+    return await readFile(file, 'utf8')
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+    throw unusable(file, 'read', error)
+  }
+}
+
+/**
+ * Puts `after` in the place of `before` (undefined: there was no file). Gives the path of the backup.
+ * Refuses when the file is no longer what `before` says.
+ */
+export async function replaceText(
+  file: string,
+  before: string | undefined,
+  after: string,
+): Promise<string | undefined> {
+  if ((await textOf(file)) !== before) {
+    throw new BridgeError('CONFIG_INVALID', `${file} is not changed: somebody else changed it meanwhile`, {
+      hint: 'run init again',
+    })
+  }
+  try {
+    await mkdir(dirname(file), { recursive: true })
+    const real = before === undefined ? file : await realpath(file)
+    const backup = before === undefined ? undefined : await backUp(real)
+    // A new file is for its owner only: it may hold a key.
+    await writeBeside(real, after, before === undefined ? 0o600 : (await stat(real)).mode & 0o777)
+    return backup
+  } catch (error) {
+    throw unusable(file, 'written', error)
+  }
+}
+
+async function writeBeside(file: string, text: string, mode: number): Promise<void> {
+  const beside = `${file}.${randomBytes(4).toString('hex')}.tmp`
+  const handle = await open(beside, 'wx', mode)
+  try {
+    await handle.writeFile(text)
+    await handle.sync()
+    await handle.close()
+    await rename(beside, file)
+  } catch (error) {
+    await handle.close().catch(() => undefined)
+    await rm(beside, { force: true })
+    throw error
+  }
+}
+
+/** A copy under the first free name: `FILE.bak`, `FILE.bak2`, … */
+async function backUp(file: string): Promise<string> {
+  for (let n = 1; ; n++) {
+    const backup = `${file}.bak${n === 1 ? '' : n}`
+    try {
+      await copyFile(file, backup, constants.COPYFILE_EXCL)
+      return backup
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
+    }
+  }
+}
+
+function unusable(file: string, what: string, cause: unknown): BridgeError {
+  return new BridgeError('CONFIG_INVALID', `${file} cannot be ${what}: ${reasonOf(cause)}`, {
+    hint: 'check the path and its permissions, or use --print and put the entry in by hand',
+    cause,
+  })
+}
