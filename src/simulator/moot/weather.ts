@@ -1,0 +1,42 @@
+/**
+ * What goes wrong on demand in the moot simulator, and until it is set otherwise.
+ *
+ * Only the settings; the sockets and routes act on them. The one rule: a fault never touches the store.
+ */
+export interface Weather {
+  /** Every call and handshake is refused: `403 Tenant is suspended`. */
+  suspended: boolean
+  /** Every key is refused with 401. */
+  badKeys: boolean
+  /** Where a socket with a bad token or a space it may not see is refused: at the handshake, or by a close code 44xx. */
+  refuseBy: 'handshake' | 'close'
+  /** Handshakes get this status. */
+  handshakeStatus: number | undefined
+  /** Handshakes are never answered. */
+  hangHandshakes: boolean
+  /** REST calls are never answered. */
+  hangHttp: boolean
+  /** REST calls whose path holds `path` get `status`, `times` times. */
+  failures: { path: string; status: number; times: number; retryAfterS?: number | undefined }[]
+  /** A full page of `?since=` holds the newest events, not the oldest. */
+  newestPages: boolean
+  /** `GET …/events` gives the newest event first. */
+  newestFirst: boolean
+  /** The channel socket says nothing to `subscribe`. */
+  quietChannel: boolean
+}
+
+export function fairWeather(): Weather {
+  return {
+    suspended: false,
+    badKeys: false,
+    refuseBy: 'handshake',
+    handshakeStatus: undefined,
+    hangHandshakes: false,
+    hangHttp: false,
+    failures: [],
+    newestPages: false,
+    newestFirst: false,
+    quietChannel: false,
+  }
+}
