@@ -23,6 +23,11 @@ import { BridgeError } from './errors.ts'
 /** The subcommands; their tables are loaded when asked for. */
 const COMMANDS: readonly CommandEntry[] = [
   {
+    name: 'init',
+    summary: 'write the entry for Claude Code, Claude Desktop, Cursor or VS Code',
+    load: async () => (await import('./commands/init.ts')).init,
+  },
+  {
     name: 'simulate',
     summary: 'a local Chamade with faults on demand, without an account',
     load: async () => (await import('./commands/simulate.ts')).simulate,

@@ -5,6 +5,7 @@
  * written that was not shown, and what was there is kept beside it.
  */
 import { randomBytes } from 'node:crypto'
+import { invalid, list, text } from '../config.ts'
 import type { CommandSpec, Io, OptionValues } from './command.ts'
 import { CLIENTS, type Client, clientNamed, type Place, paths, type Scope } from './init/clients.ts'
 import { unifiedDiff } from './init/diff.ts'
@@ -23,7 +24,7 @@ import { replaceText, textOf } from './init/files.ts'
 import { channelEntries, launchLines } from './init/launch.ts'
 import type { Questions } from './init/questions.ts'
 import { type Palette, palette, wantsColour } from './terminal.ts'
-import { invalid, listValue, switchValue, textValue, urlValue } from './values.ts'
+import { webAddress } from './values.ts'
 
 export const SIMULATOR_URL = 'http://127.0.0.1:8484/mcp/'
 
@@ -52,8 +53,7 @@ it stays beside it (.bak). The key is named, not written, where the client can r
     },
     {
       flags: '--url <url>',
-      description: 'endpoint of the server, when it is not the usual one',
-      env: 'CHAMADE_MCP_URL',
+      description: 'address of the server, when it is not the usual one',
     },
     {
       flags: '--stateful',
@@ -64,10 +64,9 @@ it stays beside it (.bak). The key is named, not written, where the client can r
     {
       flags: '--api-key-file <path>',
       description: 'the entry names this file instead of a variable',
-      env: 'CHAMADE_API_KEY_FILE',
     },
     { flags: '--moot', description: 'the moot channel adapter instead of Chamade' },
-    { flags: '--space <id>', description: 'moot: the space to join at the start', env: 'CONVO_SPACE_ID' },
+    { flags: '--space <id>', description: 'moot: the space to join at the start' },
     { flags: '--simulator', description: `the simulator on this machine (${SIMULATOR_URL})` },
     {
       flags: '--installed',
@@ -107,8 +106,8 @@ interface Mode {
 }
 
 async function run(values: OptionValues, _operands: readonly string[], io: Io): Promise<number> {
-  const print = switchValue(values, 'print')
-  const yes = switchValue(values, 'yes')
+  const print = values.print === true
+  const yes = values.yes === true
   const asking = !print && !yes && io.stdin.isTTY === true && io.stdout.isTTY === true
   if (!print && !yes && !asking) {
     throw invalid(
@@ -132,7 +131,7 @@ async function run(values: OptionValues, _operands: readonly string[], io: Io): 
 }
 
 async function chosenClients(values: OptionValues, ask: Questions | undefined): Promise<readonly Client[]> {
-  const names = listValue(values, 'client').flatMap((name) => name.split(','))
+  const names = list(values.client).flatMap((name) => name.split(','))
   if (names.length === 0) return ask === undefined ? CLIENTS.slice(0, 1) : ask.clients()
   return [...new Set(names)].map((name) => {
     const client = clientNamed(name)
@@ -142,24 +141,21 @@ async function chosenClients(values: OptionValues, ask: Questions | undefined): 
 }
 
 async function planOf(values: OptionValues, { ask, io }: Mode): Promise<Plan> {
-  const url = urlValue(values, 'url', '--url')
-  const moot = switchValue(values, 'moot')
-  const simulator = switchValue(values, 'simulator')
+  const url = webAddress(values.url, '--url')
+  const moot = values.moot === true
+  const simulator = values.simulator === true
   if (moot && simulator) throw invalid('--moot and --simulator exclude each other', 'use --moot --url URL')
   const told = moot ? 'moot' : simulator ? 'simulator' : url === undefined ? undefined : 'chamade'
   const target = told ?? (await ask?.system()) ?? 'chamade'
-  const keyFile = textValue(values, 'apiKeyFile')
-  if (keyFile !== undefined && target === 'moot') {
-    throw invalid('--api-key-file does not go with --moot', 'moot takes its key from CONVO_API_KEY only')
-  }
+  const keyFile = text(values.apiKeyFile)
   return {
     system: target === 'moot' ? 'moot' : 'chamade',
     simulator: target === 'simulator',
     name: nameOf(values, target),
     url: target === 'simulator' ? (url ?? SIMULATOR_URL) : url,
-    space: textValue(values, 'space'),
-    installed: switchValue(values, 'installed'),
-    stateful: switchValue(values, 'stateless') ? false : switchValue(values, 'stateful') ? true : undefined,
+    space: text(values.space),
+    installed: values.installed === true,
+    stateful: values.stateless === true ? false : values.stateful === true ? true : undefined,
     keyFile: keyFile === undefined ? undefined : paths(io).resolve(io.cwd, keyFile),
     scope: scopeOf(values),
   }
@@ -167,13 +163,13 @@ async function planOf(values: OptionValues, { ask, io }: Mode): Promise<Plan> {
 
 function nameOf(values: OptionValues, target: 'chamade' | 'moot' | 'simulator'): string {
   const usual = { chamade: 'chamade', moot: 'moot-channel', simulator: 'chamade-simulator' }
-  const name = textValue(values, 'name') ?? usual[target]
+  const name = text(values.name) ?? usual[target]
   if (/^[A-Za-z0-9_-]{1,64}$/.test(name)) return name
   throw invalid(`--name ${name} cannot be the name of an entry`, 'use letters, digits, - and _')
 }
 
 function scopeOf(values: OptionValues): Scope | undefined {
-  const scope = textValue(values, 'scope')
+  const scope = text(values.scope)
   if (scope === undefined || scope === 'project' || scope === 'user') return scope
   throw invalid(`--scope ${scope} is not known`, 'one of project, user')
 }
@@ -181,8 +177,8 @@ function scopeOf(values: OptionValues): Scope | undefined {
 /** One client: shows the change, asks, writes, and says what is left to do. */
 async function configure(client: Client, plan: Plan, mode: Mode): Promise<void> {
   const { io, paint, ask } = mode
-  const out = (text: string): void => {
-    io.stdout.write(`${text}\n`)
+  const out = (line: string): void => {
+    io.stdout.write(`${line}\n`)
   }
   const scope = plan.scope ?? client.scopes[0]
   if (!client.scopes.includes(scope)) {
@@ -213,7 +209,7 @@ async function configure(client: Client, plan: Plan, mode: Mode): Promise<void> 
     out(unifiedDiff(before ?? '', after, file, paint))
     const write = !mode.print && (mode.yes || (await ask?.write(file)) === true)
     if (write) {
-      const backup = await replaceText(file, before, after)
+      const backup = await replaceText(file, before, after, key.kind === 'value')
       out(`${paint.green('written')}${backup === undefined ? '' : `; as it was before: ${backup}`}`)
     } else {
       out(paint.yellow('not written'))

@@ -8,6 +8,7 @@ import {
   applyEdits,
   type FormattingOptions,
   findNodeAtLocation,
+  format,
   type JSONPath,
   modify,
   type Node,
@@ -41,10 +42,12 @@ export function edited(text: string, change: Change, file: string): string {
     return `${mark}${JSON.stringify(fresh, undefined, 2)}\n`
   }
   const tree = treeOf(before, file)
-  const format = formatOf(before)
-  let after = before
+  const layout = formatOf(before)
+  // A file on one line was written by a program; parts of it on lines of their own would please nobody.
+  const oneLine = !before.trimEnd().includes('\n')
+  let after = oneLine ? applyEdits(before, format(before, undefined, layout)) : before
   const set = (path: JSONPath, value: unknown): void => {
-    after = applyEdits(after, modify(after, path, value, { formattingOptions: format }))
+    after = applyEdits(after, modify(after, path, value, { formattingOptions: layout }))
   }
   const existing = findNodeAtLocation(tree, [root, name])
   if (existing === undefined) {
@@ -58,7 +61,7 @@ export function edited(text: string, change: Change, file: string): string {
     if (JSON.stringify(values.args) !== JSON.stringify(entry.args)) set([root, name, 'args'], entry.args)
     setEnvironment(values, entry.env, [root, name, 'env'], set)
   }
-  if (input !== undefined) after = withInput(after, input, tree, format)
+  if (input !== undefined) after = withInput(after, input, tree, layout)
   verify(before, after, change, file)
   return mark + after
 }
@@ -111,9 +114,9 @@ function setEnvironment(
   if (!('CHAMADE_MCP_URL' in env) && 'CHAMADE_MCP_URL' in old) set([...path, 'CHAMADE_MCP_URL'], undefined)
 }
 
-function withInput(text: string, input: Input, tree: Node, format: FormattingOptions): string {
+function withInput(text: string, input: Input, tree: Node, layout: FormattingOptions): string {
   const inputs = findNodeAtLocation(tree, ['inputs'])
-  const options = { formattingOptions: format }
+  const options = { formattingOptions: layout }
   if (inputs === undefined) return applyEdits(text, modify(text, ['inputs'], [input], options))
   const known = inputs.type === 'array' && (inputs.children ?? []).some((each) => plain(each).id === input.id)
   if (known) return text

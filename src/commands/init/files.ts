@@ -22,12 +22,13 @@ export async function textOf(file: string): Promise<string | undefined> {
 
 /**
  * Puts `after` in the place of `before` (undefined: there was no file). Gives the path of the backup.
- * Refuses when the file is no longer what `before` says.
+ * Refuses when the file is no longer what `before` says. A new file that holds a `secret` is for its owner only.
  */
 export async function replaceText(
   file: string,
   before: string | undefined,
   after: string,
+  secret: boolean,
 ): Promise<string | undefined> {
   if ((await textOf(file)) !== before) {
     throw new BridgeError('CONFIG_INVALID', `${file} is not changed: somebody else changed it meanwhile`, {
@@ -38,8 +39,11 @@ export async function replaceText(
     await mkdir(dirname(file), { recursive: true })
     const real = before === undefined ? file : await realpath(file)
     const backup = before === undefined ? undefined : await backUp(real)
-    // A new file is for its owner only: it may hold a key.
-    await writeBeside(real, after, before === undefined ? 0o600 : (await stat(real)).mode & 0o777)
+    await writeBeside(
+      real,
+      after,
+      before === undefined ? (secret ? 0o600 : 0o666) : (await stat(real)).mode & 0o777,
+    )
     return backup
   } catch (error) {
     throw unusable(file, 'written', error)
