@@ -38,7 +38,6 @@ export default {
     format: 'cjs',
     entryFileNames: '[name].js',
     chunkFileNames: '[name].js',
-    cleanDir: true,
     comments: false,
     minify: { compress: false, mangle: false, codegen: { removeWhitespace: true } },
   },

@@ -15,6 +15,21 @@ import { VERSION } from './version.ts'
 
 export const DEFAULT_URL = 'https://mcp.chamade.io/mcp/'
 
+/** The way there: TLS and (from the environment) proxies. */
+export const NETWORK_OPTIONS: readonly OptionSpec[] = [
+  {
+    flags: '--ca <file>',
+    env: 'SSL_CERT_FILE',
+    description: 'trust these certificates too (PEM); HTTPS_PROXY and NO_PROXY are honoured',
+  },
+  { flags: '--cert <file>', env: 'CHAMADE_CLIENT_CERT', description: 'client certificate (PEM), with --key' },
+  {
+    flags: '--key <file>',
+    env: 'CHAMADE_CLIENT_KEY',
+    description: 'private key of the client certificate (PEM)',
+  },
+]
+
 /** Options of every command that talks to an MCP server. */
 export const SERVER_OPTIONS: readonly OptionSpec[] = [
   {
@@ -39,6 +54,7 @@ export const SERVER_OPTIONS: readonly OptionSpec[] = [
     env: 'CHAMADE_ALLOW_HTTP',
     description: 'send credentials over plain http beyond this machine',
   },
+  ...NETWORK_OPTIONS,
   {
     flags: '--patience <time>',
     env: 'CHAMADE_PATIENCE',
@@ -91,6 +107,18 @@ export const LOG_OPTIONS: readonly OptionSpec[] = [
     description: 'text or json',
     fallback: 'text',
   },
+  { flags: '--log-file <path>', env: 'CHAMADE_LOG_FILE', description: 'append the log to this file as well' },
+  { flags: '--silent', env: 'CHAMADE_SILENT', description: 'nothing on stderr' },
+]
+
+export const TOOL_OPTIONS: readonly OptionSpec[] = [
+  { flags: '--ignore-tool <glob...>', description: 'hide tools from the client, and refuse calls of them' },
+  {
+    flags: '--tool-timeout <time>',
+    env: 'CHAMADE_TOOL_TIMEOUT',
+    description: 'give up a tool call without an answer or progress for so long',
+    fallback: 'never',
+  },
 ]
 
 export const DRAIN_OPTION: OptionSpec = {
@@ -112,12 +140,12 @@ export interface ServerSettings {
  * Endpoint, credentials and limits. Throws CONFIG_INVALID.
  * Every secret found on the way is given to `redact`.
  */
-export function serverSettings(
+export async function serverSettings(
   values: OptionValues,
   operands: readonly string[],
   env: Environment,
   redact: Redactor,
-): ServerSettings {
+): Promise<ServerSettings> {
   const notes: { level: Level; text: string; hint?: string }[] = []
   const stateful = values.stateful === true
   const url = endpoint(text(values.url) ?? operands[0], env, stateful)
@@ -143,8 +171,33 @@ export function serverSettings(
     redact,
     patienceMs: duration(values.patience, '--patience') ?? DEFAULT_TIMING.patienceMs,
     maxMessageBytes: maxMessage(values),
+    ...(await networkSettings(url, values, env, redact)),
   }
   return { http, notes }
+}
+
+/** What the endpoint is reached through. Throws CONFIG_INVALID. */
+async function networkSettings(
+  url: URL,
+  values: OptionValues,
+  env: Environment,
+  redact: Redactor,
+): Promise<Pick<HttpConfig, 'tls' | 'dispatcher'>> {
+  const files = {
+    ca: text(values.ca) === undefined ? [] : [String(values.ca)],
+    cert: text(values.cert),
+    key: text(values.key),
+  }
+  const plain = Object.keys(env).every((name) => !/^(https?|all)_proxy$/i.test(name))
+  if (plain && files.ca.length === 0 && files.cert === undefined && files.key === undefined) return {}
+  const { proxyFor, throughProxy, tlsOptions } = await import('./http/network.ts')
+  const tls = tlsOptions(files, env)
+  const proxy = proxyFor(url, env)
+  if (proxy !== undefined) redact.add(decodeURIComponent(proxy.password))
+  return {
+    ...(tls === undefined ? {} : { tls }),
+    ...(proxy === undefined ? {} : { dispatcher: throughProxy(proxy, tls ?? {}) }),
+  }
 }
 
 /** `--max-message` in bytes. */

@@ -22,6 +22,7 @@ export type BridgeErrorCode =
   | 'SESSION_LOST'
   | 'SUPERSEDED'
   | 'MESSAGE_TOO_LONG'
+  | 'TOOL_HIDDEN'
   | 'FEED_REFUSED'
   | 'CLOSING'
 
@@ -109,6 +110,10 @@ export const errors = {
   sessionLost: (method: string, where: string): BridgeError =>
     new BridgeError('SESSION_LOST', `${where} keeps forgetting the session; ${method} was not run`, {
       hint: 'try again in a moment; if it stays so, several server processes may not share their sessions',
+    }),
+  hiddenTool: (name: string): BridgeError =>
+    new BridgeError('TOOL_HIDDEN', `the tool ${name} is hidden by --ignore-tool`, {
+      hint: 'remove that option if the agent should have it',
     }),
   superseded: (): BridgeError =>
     new BridgeError('SUPERSEDED', 'the client initialized again before this request was answered'),

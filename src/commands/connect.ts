@@ -2,9 +2,19 @@
  * `chamade-mcp [url]`, the default command: stdio on this side, an MCP server behind a URL on the other.
  */
 import v8 from 'node:v8'
-import { CHANNEL_OPTIONS, DRAIN_OPTION, LOG_OPTIONS, SERVER_OPTIONS, serverSettings } from '../config.ts'
+import {
+  CHANNEL_OPTIONS,
+  DRAIN_OPTION,
+  duration,
+  LOG_OPTIONS,
+  list,
+  SERVER_OPTIONS,
+  serverSettings,
+  TOOL_OPTIONS,
+} from '../config.ts'
 import { openHttp } from '../http/upstream.ts'
 import { redactor } from '../status.ts'
+import { withToolRules } from '../tools.ts'
 import type { CommandSpec } from './command.ts'
 import { serveStdio } from './run-bridge.ts'
 
@@ -12,7 +22,7 @@ export const connect: CommandSpec = {
   name: 'connect',
   summary: 'Bridge an MCP client on stdio to an MCP server on the internet, and keep its push stream alive.',
   operands: '[url]',
-  options: [...SERVER_OPTIONS, ...CHANNEL_OPTIONS, DRAIN_OPTION, ...LOG_OPTIONS],
+  options: [...SERVER_OPTIONS, ...CHANNEL_OPTIONS, ...TOOL_OPTIONS, DRAIN_OPTION, ...LOG_OPTIONS],
   examples: [
     'CHAMADE_API_KEY=chmd_… chamade-mcp --stateful',
     "chamade-mcp https://mcp.example.com/mcp --header 'Authorization: Bearer ${TOKEN}'",
@@ -23,9 +33,13 @@ export const connect: CommandSpec = {
     // exit (Node 20) for no gain in latency.
     v8.setFlagsFromString('--liftoff-only')
     const redact = redactor()
-    const { http, notes } = serverSettings(values, operands, io.env, redact)
+    const { http, notes } = await serverSettings(values, operands, io.env, redact)
+    const open = withToolRules(openHttp(http), {
+      ignore: list(values.ignoreTool),
+      timeoutMs: duration(values.toolTimeout, '--tool-timeout'),
+    })
     return await serveStdio(
-      openHttp(http),
+      open,
       values,
       io,
       redact,

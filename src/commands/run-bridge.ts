@@ -1,10 +1,12 @@
 /**
  * The common end of `connect` and `moot`: a Port on stdin and stdout, the bridge, and an Upstream behind it.
  */
+import { openSync, writeSync } from 'node:fs'
 import { type BridgeEnd, runBridge } from '../bridge.ts'
 import { DEFAULT_CHANNEL, withChannel } from '../channel/channel.ts'
 import { parseFilter } from '../channel/filter.ts'
-import { duration, list, logSettings, maxMessage } from '../config.ts'
+import { duration, invalid, list, logSettings, maxMessage, text } from '../config.ts'
+import { reasonOf } from '../errors.ts'
 import type { OpenUpstream } from '../sides.ts'
 import { type Redactor, type Status, statusLog } from '../status.ts'
 import { openStdio } from '../stdio.ts'
@@ -18,7 +20,7 @@ export async function serveStdio(
   redact: Redactor,
   notes: readonly Status[],
 ): Promise<number> {
-  const report = statusLog({ ...logSettings(values), redact, write: (line) => io.stderr.write(line) })
+  const report = statusLog({ ...logSettings(values), redact, write: logWriter(values, io) })
   const channel = {
     ...DEFAULT_CHANNEL,
     redact,
@@ -40,6 +42,27 @@ export async function serveStdio(
     drainMs,
   })
   return exitCode(end)
+}
+
+/** To stderr unless `--silent`, and to `--log-file`, which only its owner can read. */
+function logWriter(values: OptionValues, io: Io): (line: string) => void {
+  const path = text(values.logFile)
+  const file = path === undefined ? undefined : openLog(path)
+  return (line) => {
+    if (values.silent !== true) io.stderr.write(line)
+    if (file !== undefined) writeSync(file, line)
+  }
+}
+
+function openLog(path: string): number {
+  try {
+    return openSync(path, 'a', 0o600)
+  } catch (cause) {
+    throw invalid(
+      `the log file ${path} cannot be written (${reasonOf(cause)})`,
+      'check the path and its permissions',
+    )
+  }
 }
 
 /** 0 when every request had its answer. */

@@ -28,8 +28,8 @@ export interface HttpConfig extends HttpTiming {
   readonly version: string
   /** Longest answer or event, bytes. */
   readonly maxMessageBytes: number
-  /** Options of `tls.connect`: ca, cert, key. */
-  readonly tls?: { readonly ca?: readonly string[]; readonly cert?: string; readonly key?: string }
+  /** Options of `tls.connect`: ca, cert, key (PEM). */
+  readonly tls?: { readonly ca?: string[]; readonly cert?: string; readonly key?: string }
   /** Takes the place of our own connections: a proxy agent. */
   readonly dispatcher?: Dispatcher
   /** Told every session id; cuts secrets out of what is quoted from the server. */

@@ -109,6 +109,7 @@ export class Exchange {
       try {
         reply = await this.#roundTrip(url, { ...call, onSent })
       } catch (cause) {
+        if (!sent && isTlsFailure(cause) && (await this.#trustMore(cause))) continue
         return unavailable(sent, reasonOf(cause), cause)
       }
       if (reply.status >= 300 && reply.status < 400) {
@@ -209,6 +210,12 @@ export class Exchange {
     }
     if (call.cursor !== undefined) headers[HEADER.cursor] = call.cursor
     return headers
+  }
+
+  /** Nobody we trust knows the server's certificate: perhaps the operating system does. */
+  async #trustMore(cause: unknown): Promise<boolean> {
+    const { isUntrusted, trustSystem } = await import('./network.ts')
+    return isUntrusted(cause) && this.#config.tls?.ca === undefined && trustSystem()
   }
 
   /** The redirect's target, or why it is not followed. */
@@ -331,7 +338,7 @@ class Connections {
       keepAlive: true,
       keepAliveInitialDelay: 15_000,
       allowH2: false,
-    } as buildConnector.BuildOptions)
+    })
     // Limits on silence are ours to set (a quiet stream, a long tool call): undici's are off.
     this.#open = () => new Client(origin, { connect, pipelining: 1, headersTimeout: 0, bodyTimeout: 0 })
   }
@@ -357,6 +364,10 @@ class Connections {
     this.#all.delete(dispatcher)
     void dispatcher.close().catch(() => undefined)
   }
+}
+
+function isTlsFailure(cause: unknown): boolean {
+  return /CERT|SELF_SIGNED|LEAF_SIGNATURE/.test(String((cause as NodeJS.ErrnoException).code))
 }
 
 /** 429, and the 5xx that say "not now": gateways' among them (520 to 524 are a CDN's). */

@@ -1,0 +1,149 @@
+/**
+ * The way to the server: through a proxy if the environment names one, trusting whom the user trusts.
+ *
+ * Not a connection: what is made here is handed to the exchange. Loaded only where a setting asks for it.
+ * The one rule: a proxy or a certificate that does not work is said by name, never worked around.
+ */
+import { readFileSync } from 'node:fs'
+import tls from 'node:tls'
+import type { Dispatcher } from 'undici'
+import ProxyAgent from 'undici/lib/dispatcher/proxy-agent.js'
+import { BridgeError, reasonOf } from '../errors.ts'
+
+type Environment = Readonly<Record<string, string | undefined>>
+
+/** Paths of PEM files. `ca` adds to the certificates that are trusted anyway. */
+export interface TlsFiles {
+  readonly ca: readonly string[]
+  readonly cert: string | undefined
+  readonly key: string | undefined
+}
+
+/** What `tls.connect` is given. */
+export interface TlsOptions {
+  readonly ca?: string[]
+  readonly cert?: string
+  readonly key?: string
+}
+
+/**
+ * The proxy for `url`, from HTTPS_PROXY, HTTP_PROXY or ALL_PROXY and NO_PROXY in either case; undefined for none.
+ * Throws CONFIG_INVALID when what is set is no proxy URL.
+ */
+export function proxyFor(url: URL, env: Environment): URL | undefined {
+  const read = (name: string): string | undefined => env[name.toLowerCase()] || env[name] || undefined
+  const named = read(url.protocol === 'https:' ? 'HTTPS_PROXY' : 'HTTP_PROXY') ?? read('ALL_PROXY')
+  if (named === undefined || exempt(url, read('NO_PROXY') ?? '')) return undefined
+  const text = named.includes('://') ? named : `http://${named}`
+  if (!URL.canParse(text) || !/^(https?|socks5?):$/.test(new URL(text).protocol)) {
+    throw new BridgeError('CONFIG_INVALID', 'the proxy in the environment is not a URL', {
+      hint: 'set HTTPS_PROXY to http://host:port, or unset it',
+    })
+  }
+  return new URL(text)
+}
+
+/** Connections through `proxy`: a tunnel for https, plain forwarding for http. */
+export function throughProxy(proxy: URL, options: TlsOptions): Dispatcher {
+  return new ProxyAgent({
+    uri: proxy.href,
+    proxyTunnel: false,
+    requestTls: options,
+    proxyTls: options.ca === undefined ? {} : { ca: options.ca },
+    headersTimeout: 0,
+    bodyTimeout: 0,
+  })
+}
+
+/** Reads the files. Undefined when there is nothing to set. Throws CONFIG_INVALID for what cannot be read. */
+export function tlsOptions(files: TlsFiles, env: Environment): TlsOptions | undefined {
+  if ((files.cert === undefined) !== (files.key === undefined)) {
+    throw new BridgeError('CONFIG_INVALID', '--cert and --key belong together, and one is missing', {
+      hint: 'give both: --cert client.pem --key client.key',
+    })
+  }
+  if (files.ca.length === 0 && files.cert === undefined) return undefined
+  // Naming certificates takes the place of Node's own, NODE_EXTRA_CA_CERTS among them: add those again.
+  const extra = env.NODE_EXTRA_CA_CERTS
+  const more = [...files.ca, ...(extra === undefined || extra === '' ? [] : [extra])]
+  const ca = [
+    ...tls.rootCertificates,
+    ...more.map((path) => pem(path, 'CA certificate')),
+    ...systemCertificates(),
+  ]
+  return {
+    ...(files.ca.length === 0 ? {} : { ca }),
+    ...(files.cert === undefined ? {} : { cert: pem(files.cert, 'client certificate') }),
+    ...(files.key === undefined ? {} : { key: pem(files.key, 'client key') }),
+  }
+}
+
+/** True when the error says that nobody we trust vouches for the server's certificate. */
+export function isUntrusted(cause: unknown): boolean {
+  const code = (cause as NodeJS.ErrnoException | undefined)?.code ?? ''
+  return [
+    'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
+    'UNABLE_TO_GET_ISSUER_CERT',
+    'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
+    'SELF_SIGNED_CERT_IN_CHAIN',
+    'DEPTH_ZERO_SELF_SIGNED_CERT',
+  ].includes(code)
+}
+
+let systemTrusted = false
+
+/**
+ * Trusts the certificates of the operating system from now on, where Node can (22.19, 24.5): companies put the
+ * one that their proxy signs with there. True when that may change something.
+ */
+export function trustSystem(): boolean {
+  const { setDefaultCACertificates, getCACertificates } = tls as TlsOfLaterNodes
+  if (systemTrusted || setDefaultCACertificates === undefined || getCACertificates === undefined) return false
+  systemTrusted = true
+  setDefaultCACertificates([...getCACertificates('default'), ...getCACertificates('system')])
+  return true
+}
+
+/** Parts of `node:tls` that Node 20 has not got. */
+interface TlsOfLaterNodes {
+  readonly getCACertificates?: (type: 'default' | 'system') => string[]
+  readonly setDefaultCACertificates?: (certificates: readonly string[]) => void
+}
+
+function systemCertificates(): string[] {
+  return (tls as TlsOfLaterNodes).getCACertificates?.('system') ?? []
+}
+
+function pem(path: string, what: string): string {
+  let text: string
+  try {
+    text = readFileSync(path, 'utf8')
+  } catch (cause) {
+    throw new BridgeError('CONFIG_INVALID', `the ${what} ${path} cannot be read (${reasonOf(cause)})`, {
+      hint: 'check the path and its permissions',
+    })
+  }
+  if (!text.includes('-----BEGIN ')) {
+    throw new BridgeError('CONFIG_INVALID', `the ${what} ${path} is not PEM`, {
+      hint: 'convert it: openssl x509 -inform der -in FILE -out FILE.pem',
+    })
+  }
+  return text
+}
+
+/** NO_PROXY: a list of hosts, domains with or without a leading dot or `*.`, IPv6 with or without brackets, each with or without a port; `*` for all. */
+function exempt(url: URL, noProxy: string): boolean {
+  const host = url.hostname.replace(/^\[|\]$/g, '').toLowerCase()
+  const port = url.port === '' ? (url.protocol === 'https:' ? '443' : '80') : url.port
+  return noProxy
+    .split(/[\s,]+/)
+    .filter((entry) => entry !== '')
+    .some((entry) => {
+      if (entry === '*') return true
+      const match = /^\[([^\]]+)\](?::(\d+))?$/.exec(entry) ??
+        /^([^:]+)(?::(\d+))?$/.exec(entry) ?? [entry, entry]
+      const name = (match[1] ?? entry).toLowerCase().replace(/^\*?\./, '')
+      if (match[2] !== undefined && match[2] !== port) return false
+      return host === name || host.endsWith(`.${name}`)
+    })
+}

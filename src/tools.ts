@@ -1,0 +1,151 @@
+/**
+ * Rules about tools, in front of any Upstream: some are hidden, none may hang.
+ *
+ * Not a registry: lists and calls pass as they are, but for what the user forbade.
+ * The one rule: a call that is given up is cancelled upstream and answered here, once.
+ */
+import { BridgeError, errors, seconds } from './errors.ts'
+import { elements, members, textAt } from './json.ts'
+import {
+  compose,
+  errorResponse,
+  METHOD,
+  type Message,
+  member,
+  parse,
+  type Request,
+  type Response,
+  RPC,
+  replaceSpan,
+  stringMember,
+} from './protocol.ts'
+import { sleep } from './retry.ts'
+import type { OpenUpstream } from './sides.ts'
+
+export interface ToolRules {
+  /** Globs (`*`, `?`) of tool names to hide. */
+  readonly ignore: readonly string[]
+  /** Silence after which a call is given up, ms; undefined: never. */
+  readonly timeoutMs: number | undefined
+}
+
+interface OpenCall {
+  readonly name: string
+  /** Raw token of `_meta.progressToken`: progress of it is a sign of life. */
+  readonly progressToken: string | undefined
+  lastSign: number
+  readonly ended: AbortController
+}
+
+/** `open` with the rules applied; `open` itself when there are none. */
+export function withToolRules(open: OpenUpstream, rules: ToolRules): OpenUpstream {
+  const { ignore, timeoutMs } = rules
+  if (ignore.length === 0 && timeoutMs === undefined) return open
+  const hidden = new RegExp(`^(?:${ignore.map(globSource).join('|')})$`)
+  const isHidden = (name: string | undefined): boolean =>
+    ignore.length > 0 && name !== undefined && hidden.test(name)
+  return (outlet) => {
+    const lists = new Set<string>()
+    const calls = new Map<string, OpenCall>()
+    const upstream = open({
+      report: outlet.report,
+      deliver: (message, lane) => {
+        if (message.kind === 'response' && message.id !== undefined) {
+          calls.get(message.id)?.ended.abort()
+          if (lists.delete(message.id)) return outlet.deliver(withoutHidden(message, isHidden), lane)
+        }
+        if (message.kind === 'notification' && message.method === 'notifications/progress')
+          noteProgress(message, calls)
+        return outlet.deliver(message, lane)
+      },
+    })
+
+    const call = async (request: Request, name: string): Promise<void> => {
+      if (timeoutMs === undefined) return await upstream.send(request)
+      const token = member(request.raw, request.params, '_meta', 'progressToken')
+      const open: OpenCall = {
+        name,
+        progressToken: token === undefined ? undefined : textAt(request.raw, token),
+        lastSign: performance.now(),
+        ended: new AbortController(),
+      }
+      calls.set(request.id, open)
+      const answered = upstream.send(request).finally(() => open.ended.abort())
+      const late = watch(open, timeoutMs)
+      try {
+        if ((await Promise.race([answered.then(() => 'answered'), late])) !== 'late') return await answered
+      } finally {
+        calls.delete(request.id)
+      }
+      const why = `no answer to ${name} within ${seconds(timeoutMs)} (--tool-timeout)`
+      void answered.catch(() => undefined)
+      void upstream.send(cancellation(request.id, why)).catch(() => undefined)
+      throw new BridgeError('RESPONSE_LOST', `${why}; it may still have run`)
+    }
+
+    return {
+      send: (message: Message) => {
+        if (message.kind !== 'request') return upstream.send(message)
+        if (message.method === METHOD.toolsList && ignore.length > 0) lists.add(message.id)
+        if (message.method !== METHOD.toolsCall) return upstream.send(message)
+        const name = stringMember(message.raw, message.params, 'name') ?? ''
+        if (isHidden(name)) return Promise.reject(errors.hiddenTool(name))
+        return call(message, name)
+      },
+      close: (deadlineMs) => upstream.close(deadlineMs),
+    }
+  }
+}
+
+/** Resolves with `late` once nothing was heard of the call for `timeoutMs`; with `ended` when it ended before. */
+async function watch(call: OpenCall, timeoutMs: number): Promise<'late' | 'ended'> {
+  while (!call.ended.signal.aborted) {
+    const left = call.lastSign + timeoutMs - performance.now()
+    if (left <= 0) return 'late'
+    await sleep(left, call.ended.signal)
+  }
+  return 'ended'
+}
+
+function noteProgress(
+  message: Message & { kind: 'notification' },
+  calls: ReadonlyMap<string, OpenCall>,
+): void {
+  const at = member(message.raw, message.params, 'progressToken')
+  if (at === undefined) return
+  const token = textAt(message.raw, at)
+  for (const call of calls.values()) if (call.progressToken === token) call.lastSign = performance.now()
+}
+
+function cancellation(id: string, reason: string): Message {
+  const text = `{"jsonrpc":"2.0","method":"${METHOD.cancelled}","params":{"requestId":${id},"reason":${JSON.stringify(reason)}}}`
+  const [message] = parse(Buffer.from(text))
+  return message?.kind === 'notification' ? message : compose({ jsonrpc: '2.0', method: METHOD.cancelled })
+}
+
+/** The list without hidden tools: each is cut with one comma beside it, everything else stays as it was. */
+function withoutHidden(response: Response, isHidden: (name: string | undefined) => boolean): Response {
+  const tools = member(response.raw, response.result, 'tools')
+  const all = tools === undefined ? undefined : elements(response.raw, tools)
+  if (tools === undefined || all === undefined) return response
+  const kept = all.filter((tool) => {
+    const name = members(response.raw, tool)?.get('name')
+    return !isHidden(name === undefined ? undefined : String(JSON.parse(textAt(response.raw, name))))
+  })
+  if (kept.length === all.length) return response
+  const list = `[${kept.map((tool) => textAt(response.raw, tool)).join(',')}]`
+  const [edited] = parse(replaceSpan(response.raw, tools, list))
+  return edited?.kind === 'response'
+    ? edited
+    : errorResponse(
+        response.id ?? null,
+        `{"code":${RPC.internal},"message":"the tool list could not be filtered"}`,
+      )
+}
+
+function globSource(glob: string): string {
+  return glob
+    .replaceAll(/[\\^$.|+()[\]{}]/g, '\\$&')
+    .replaceAll(/\*+/g, '.*')
+    .replaceAll('?', '.')
+}
