@@ -11,6 +11,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Server } from '@modelcontextprotocol/sdk/server/index.js'
 import { StreamableHTTPServerTransport } from '@modelcontextprotocol/sdk/server/streamableHttp.js'
 import type { Agent } from './agent.ts'
+import { refuse } from './body.ts'
 import type { InboxEvent } from './events.ts'
 import type { Faults } from './faults.ts'
 import type { Files } from './files.ts'
@@ -64,7 +65,6 @@ export interface SessionView {
 export class Endpoint {
   readonly #options: EndpointOptions
   readonly #sessions = new Map<string, Session>()
-  readonly #live = new Set<ServerResponse>()
   #opened = 0
 
   constructor(options: EndpointOptions) {
@@ -89,8 +89,6 @@ export class Endpoint {
     agent: Agent,
     body: unknown,
   ): Promise<void> {
-    this.#live.add(res)
-    res.once('close', () => this.#live.delete(res))
     const stateful = this.#options.legacyPush || url.searchParams.has('stateful')
     if (!stateful) return this.#answerStateless(req, res, agent, body)
     const id = headerOf(req, 'mcp-session-id')
@@ -104,11 +102,10 @@ export class Endpoint {
     return session.transport.handleRequest(req, res, body)
   }
 
-  /** Forgets every session. `cut` breaks their connections first, as a restart does; else streams end in order. */
-  forgetSessions(cut: boolean): number {
+  /** Forgets every session; their streams end in order unless their sockets were cut before. */
+  forgetSessions(): number {
     const sessions = [...this.#sessions.values()]
     this.#sessions.clear()
-    if (cut) for (const res of [...this.#live]) res.socket?.destroy()
     for (const session of sessions) this.#forget(session, 'forgotten')
     return sessions.length
   }
@@ -243,12 +240,6 @@ export class Endpoint {
   #recordStream(session: Session, state: 'open' | 'closed' | 'refused'): void {
     this.#options.journal.record({ kind: 'stream', agent: session.agent.name, session: session.name, state })
   }
-}
-
-/** A JSON-RPC error without an id, under an HTTP status. */
-export function refuse(res: ServerResponse, status: number, code: number, message: string): void {
-  const body = JSON.stringify({ jsonrpc: '2.0', error: { code, message }, id: null })
-  res.writeHead(status, { 'Content-Type': 'application/json' }).end(body)
 }
 
 async function serve(
