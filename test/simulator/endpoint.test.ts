@@ -1,21 +1,12 @@
 /** The simulated endpoint, over real sockets: stateless and stateful, as documented. */
 import { Client } from '@modelcontextprotocol/sdk/client/index.js'
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js'
-import { afterEach, describe, expect, it } from 'vitest'
-import { type Simulator, type SimulatorOptions, startSimulator } from '../../src/simulator/simulator.ts'
+import { describe, expect, it } from 'vitest'
+import type { Simulator } from '../../src/simulator/simulator.ts'
 import { agentOf, eventually, open, rawInitialize, resultOf } from './agent.ts'
+import { simulators } from './world.ts'
 
-const running: Simulator[] = []
-
-async function start(options: SimulatorOptions = {}): Promise<Simulator> {
-  const simulator = await startSimulator(options)
-  running.push(simulator)
-  return simulator
-}
-
-afterEach(async () => {
-  for (const simulator of running.splice(0)) await simulator.close()
-})
+const start = simulators()
 
 const INITIALIZE = rawInitialize()
 
