@@ -130,9 +130,7 @@ export class Breaks {
         else this.#fell(stream, status)
         return
       case 'not-offered':
-        this.#ended(stream)
-        stream.state = { kind: 'awaited' }
-        return
+        return this.#withdrawn(stream, status)
       case 'up':
         this.#rose(stream, status)
     }
@@ -166,6 +164,18 @@ export class Breaks {
     }
     stream.state = down
     void this.#watch(stream, down, AbortSignal.any([down.ended.signal, this.#epoch.signal]))
+  }
+
+  /** A stream with a name is wanted no more; the server's own is missed once it was there. */
+  #withdrawn(stream: Stream, status: PushStatus): void {
+    const { state } = stream
+    const missed = state.kind === 'up' || (state.kind === 'down' && !state.first)
+    if (stream.name === undefined && missed) {
+      if (state.kind === 'up') this.#fell(stream, status)
+      return
+    }
+    this.#ended(stream)
+    this.#streams.delete(stream.name)
   }
 
   async #watch(stream: Stream, down: Down, signal: AbortSignal): Promise<void> {
@@ -236,7 +246,8 @@ export class Breaks {
       await sleep(Math.min(leftMs, LONGEST_SLEEP_MS), signal)
     }
     stream.gathering = false
-    if (!signal.aborted && stream.state.kind === 'up') this.#announce(stream)
+    const current = this.#streams.get(stream.name) === stream
+    if (!signal.aborted && current && stream.state.kind === 'up') this.#announce(stream)
   }
 }
 

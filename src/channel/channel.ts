@@ -129,8 +129,10 @@ class Channel implements Upstream {
     if (message.kind === 'request') {
       if (message.method === METHOD.initialize) this.#startAnew(message)
       else if (!SETTING_UP.has(message.method)) this.#hold.release()
+      if (message.method !== METHOD.toolsList) return this.#upstream.send(message)
+      const done = this.#tools.asked(message)
       const settled = this.#upstream.send(message)
-      if (message.method === METHOD.toolsList) this.#tools.asked(message, settled)
+      settled.then(done, done)
       return settled
     }
     if (message.kind === 'notification' && message.method === METHOD.initialized) {

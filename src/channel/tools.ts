@@ -45,12 +45,13 @@ export class Tools {
     this.#open.clear()
   }
 
-  /** The client sent `request`, a `tools/list`; `settled` is its fate. */
-  asked(request: Request, settled: Promise<void>): void {
+  /** The client is about to send `request`, a `tools/list`. Call what is returned once its fate is settled. */
+  asked(request: Request): () => void {
     const { id } = request
     this.#open.set(id, member(request.raw, request.params, 'cursor') === undefined)
-    const done = (): void => void this.#open.delete(id)
-    settled.then(done, done)
+    return () => {
+      this.#open.delete(id)
+    }
   }
 
   /** Looks at an answer. True when it was ours: it goes no further. */

@@ -110,7 +110,7 @@ describe('for every meta', () => {
           Object.keys(original as object).every((name) => USABLE.test(name))
         expect(result === message).toBe(fine)
         expect(verdict(message)).toBe(fine ? 'fine' : 'repair')
-        expect({ ...(after as typeof before), meta: 0 }).toEqual({ ...before, meta: 0 })
+        expect({ ...(after as typeof before), meta: 0 }).toEqual({ ...JSON.parse(text), meta: 0 })
         const names = Object.keys(mended)
         expect(names.every((name) => USABLE.test(name))).toBe(true)
         if (typeof original === 'object' && original !== null && !Array.isArray(original)) {

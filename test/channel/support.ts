@@ -26,17 +26,17 @@ export interface Around {
 
 export const DECLARED = { tools: {}, experimental: { 'claude/channel': {} } }
 
-/** `tools`: names the server lists; undefined leaves `tools/list` open. */
+/** `tools`: names the server lists; `'late'` leaves `tools/list` open. */
 export function around(
   options: Partial<ChannelOptions> = {},
   capabilities: object = DECLARED,
-  tools: readonly string[] | undefined = ['chamade_call_say', 'chamade_call_status', 'chamade_inbox'],
+  tools: readonly string[] | 'late' = ['chamade_call_say', 'chamade_call_status', 'chamade_inbox'],
 ): Around {
   const answer = (request: Request): string | undefined => {
     if (request.method === METHOD.initialize) {
       return JSON.stringify({ protocolVersion: '2025-11-25', capabilities, serverInfo: {} })
     }
-    if (request.method !== METHOD.toolsList || tools === undefined) return undefined
+    if (request.method !== METHOD.toolsList || tools === 'late') return undefined
     return JSON.stringify({ tools: tools.map((name) => ({ name, inputSchema: {} })) })
   }
   const server = new MemoryUpstream(answer)
