@@ -183,20 +183,18 @@ async function networkSettings(
   env: Environment,
   redact: Redactor,
 ): Promise<Pick<HttpConfig, 'tls' | 'dispatcher'>> {
-  const files = {
-    ca: text(values.ca) === undefined ? [] : [String(values.ca)],
-    cert: text(values.cert),
-    key: text(values.key),
-  }
-  const plain = Object.keys(env).every((name) => !/^(https?|all)_proxy$/i.test(name))
-  if (plain && files.ca.length === 0 && files.cert === undefined && files.key === undefined) return {}
+  const proxied = Object.keys(env).some((name) => /^(https?|all)_proxy$/i.test(name))
+  const files = { ca: list(values.ca), cert: text(values.cert), key: text(values.key) }
+  const secured =
+    url.protocol === 'https:' && (files.ca.length > 0 || files.cert !== undefined || files.key !== undefined)
+  if (!proxied && !secured) return {}
   const { proxyFor, throughProxy, tlsOptions } = await import('./http/network.ts')
-  const tls = tlsOptions(files, env)
+  const tls = secured ? tlsOptions(files, env) : undefined
   const proxy = proxyFor(url, env)
   if (proxy !== undefined) redact.add(decodeURIComponent(proxy.password))
   return {
     ...(tls === undefined ? {} : { tls }),
-    ...(proxy === undefined ? {} : { dispatcher: throughProxy(proxy, tls ?? {}) }),
+    ...(proxy === undefined ? {} : { dispatcher: throughProxy(proxy, tls) }),
   }
 }
 

@@ -1,6 +1,7 @@
 /**
  * What an HTTP Upstream is told. Built and checked by `src/config.ts`; every duration in milliseconds.
  */
+import type { SecureContext } from 'node:tls'
 import type { Dispatcher } from 'undici'
 import { type BackoffOptions, type Clock, DEFAULT_BACKOFF, systemClock } from '../retry.ts'
 import type { Redactor } from '../status.ts'
@@ -28,8 +29,8 @@ export interface HttpConfig extends HttpTiming {
   readonly version: string
   /** Longest answer or event, bytes. */
   readonly maxMessageBytes: number
-  /** Options of `tls.connect`: ca, cert, key (PEM). */
-  readonly tls?: { readonly ca?: string[]; readonly cert?: string; readonly key?: string }
+  /** Whom we trust and who we are, where that differs from Node's own. */
+  readonly tls?: { readonly secureContext: SecureContext }
   /** Takes the place of our own connections: a proxy agent. */
   readonly dispatcher?: Dispatcher
   /** Told every session id; cuts secrets out of what is quoted from the server. */

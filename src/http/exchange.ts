@@ -215,7 +215,7 @@ export class Exchange {
   /** Nobody we trust knows the server's certificate: perhaps the operating system does. */
   async #trustMore(cause: unknown): Promise<boolean> {
     const { isUntrusted, trustSystem } = await import('./network.ts')
-    return isUntrusted(cause) && this.#config.tls?.ca === undefined && trustSystem()
+    return isUntrusted(cause) && this.#config.tls === undefined && trustSystem()
   }
 
   /** The redirect's target, or why it is not followed. */

@@ -5,7 +5,7 @@
  * The one rule: a proxy or a certificate that does not work is said by name, never worked around.
  */
 import { readFileSync } from 'node:fs'
-import tls from 'node:tls'
+import tls, { type SecureContext } from 'node:tls'
 import type { Dispatcher } from 'undici'
 import ProxyAgent from 'undici/lib/dispatcher/proxy-agent.js'
 import { BridgeError, reasonOf } from '../errors.ts'
@@ -19,11 +19,9 @@ export interface TlsFiles {
   readonly key: string | undefined
 }
 
-/** What `tls.connect` is given. */
+/** What `tls.connect` is given: one context for all connections, since reading 140 certificates takes a while. */
 export interface TlsOptions {
-  readonly ca?: string[]
-  readonly cert?: string
-  readonly key?: string
+  readonly secureContext: SecureContext
 }
 
 /**
@@ -44,12 +42,11 @@ export function proxyFor(url: URL, env: Environment): URL | undefined {
 }
 
 /** Connections through `proxy`: a tunnel for https, plain forwarding for http. */
-export function throughProxy(proxy: URL, options: TlsOptions): Dispatcher {
+export function throughProxy(proxy: URL, options: TlsOptions | undefined): Dispatcher {
   return new ProxyAgent({
     uri: proxy.href,
     proxyTunnel: false,
-    requestTls: options,
-    proxyTls: options.ca === undefined ? {} : { ca: options.ca },
+    ...(options === undefined ? {} : { requestTls: options, proxyTls: options }),
     headersTimeout: 0,
     bodyTimeout: 0,
   })
@@ -71,10 +68,16 @@ export function tlsOptions(files: TlsFiles, env: Environment): TlsOptions | unde
     ...more.map((path) => pem(path, 'CA certificate')),
     ...systemCertificates(),
   ]
-  return {
-    ...(files.ca.length === 0 ? {} : { ca }),
-    ...(files.cert === undefined ? {} : { cert: pem(files.cert, 'client certificate') }),
-    ...(files.key === undefined ? {} : { key: pem(files.key, 'client key') }),
+  const cert = files.cert === undefined ? {} : { cert: pem(files.cert, 'client certificate') }
+  const key = files.key === undefined ? {} : { key: pem(files.key, 'client key') }
+  try {
+    return {
+      secureContext: tls.createSecureContext({ ...(files.ca.length === 0 ? {} : { ca }), ...cert, ...key }),
+    }
+  } catch (cause) {
+    throw new BridgeError('CONFIG_INVALID', `the certificates cannot be used: ${reasonOf(cause)}`, {
+      hint: 'check that the files hold PEM, and that the key is the one of the certificate, without a passphrase',
+    })
   }
 }
 
