@@ -1,0 +1,230 @@
+/** What is sent again, and what never is. Everything else fails with an error that says that it may have run. */
+import { describe, expect, test } from 'vitest'
+import { BridgeProcess } from '../support/bridge-process.ts'
+import { eventually } from '../support/eventually.ts'
+import { type Exchange, ScriptedServer } from '../support/scripted-server.ts'
+import { patience } from '../support/settings.ts'
+
+/** Answers the first `times` requests of a method with `fault`, then as usual. */
+function failing(server: ScriptedServer, method: string, times: number, fault: (x: Exchange) => void): void {
+  let left = times
+  server.before((x) => {
+    if (x.rpc.method !== method || left-- <= 0) return false
+    return fault(x) ?? true
+  })
+}
+
+describe('sent again', () => {
+  test('a call that found the port closed: it runs once, when the server is back', async () => {
+    const server = await ScriptedServer.start()
+    const bridge = await BridgeProcess.connected(server.url)
+    await bridge.call('ping')
+    await server.down()
+    const id = bridge.ask('tools/call', { name: 'once' })
+    await new Promise((resolve) => setTimeout(resolve, 400))
+    await server.up()
+    expect((await bridge.reply(id, 10_000)).result).toBeDefined()
+    expect(server.posts('tools/call')).toHaveLength(1)
+  })
+
+  test('a call refused by 404 to its own POST: a new session, the call once in it, the client sees only its answer', async () => {
+    const server = await ScriptedServer.start()
+    const bridge = await BridgeProcess.connected(server.url)
+    await bridge.call('ping')
+    server.wipe()
+    const before = bridge.lines.length
+    const line = '{"jsonrpc":"2.0","id":42,"method":"tools/call","params":{"n":1.0}}'
+    bridge.send(line)
+    await bridge.reply(42)
+    const calls = server.posts('tools/call')
+    expect(calls.map((post) => [post.status, post.body.toString()])).toEqual([
+      [404, line],
+      [200, line],
+    ])
+    expect(calls[1]?.session).toBe(server.session.id)
+    expect(
+      bridge.lines
+        .slice(before)
+        .filter((each) => each.includes('"id"'))
+        .map(String),
+    ).toEqual(['{"jsonrpc":"2.0","id":42,"result":{"content":[],"echo":{"n":1.0}}}'])
+  })
+
+  test('at most twice: a server that forgets every session at once is not asked for ever', async () => {
+    const server = await ScriptedServer.start()
+    const bridge = await BridgeProcess.connected(server.url)
+    await bridge.call('ping')
+    server.on('tools/call', (x) => {
+      server.wipe()
+      x.error(-32001, 'Session not found', 404)
+    })
+    const reply = await bridge.call('tools/call', {}, 15_000)
+    expect(reply.error?.data?.code).toBe('SESSION_LOST')
+    expect(server.posts('tools/call')).toHaveLength(3)
+  })
+
+  test.each([429, 503])(
+    '%d with a Retry-After that fits the patience: waits as told, then answers',
+    async (status) => {
+      const server = await ScriptedServer.start()
+      failing(server, 'tools/call', 1, (x) => x.reply(status, 'later', { 'retry-after': '1' }))
+      const bridge = await BridgeProcess.connected(server.url)
+      expect((await bridge.call('tools/call')).error).toBeUndefined()
+      const [first, second] = server.posts('tools/call')
+      expect((second?.at ?? 0) - (first?.at ?? 0)).toBeGreaterThanOrEqual(990)
+    },
+  )
+
+  test.each([502, 503, 504, 520, 524])(
+    'reads after a %d: lists, reads, ping, completion are asked again',
+    async (status) => {
+      const server = await ScriptedServer.start()
+      const methods = [
+        'tools/list',
+        'resources/read',
+        'prompts/get',
+        'ping',
+        'completion/complete',
+        'resources/templates/list',
+      ]
+      for (const method of methods) {
+        failing(server, method, 1, (x) =>
+          x.reply(status, '<html>Bad gateway</html>', { 'content-type': 'text/html' }),
+        )
+        server.on(method, (x) => x.result({ ok: true }))
+      }
+      const bridge = await BridgeProcess.connected(server.url)
+      const replies = await Promise.all(methods.map((method) => bridge.call(method, {}, 10_000)))
+      expect(replies.map((reply) => reply.result)).toEqual(methods.map(() => ({ ok: true })))
+    },
+  )
+
+  test('initialize after a 502', async () => {
+    const server = await ScriptedServer.start()
+    failing(server, 'initialize', 2, (x) => x.reply(502))
+    const bridge = await BridgeProcess.connected(server.url)
+    expect((await bridge.call('tools/list')).error).toBeUndefined()
+    expect(server.sessions.size).toBe(1)
+  })
+})
+
+describe('never sent again', () => {
+  test.each([502, 503, 504, 522])(
+    'a call that got %d: an error that says it may have run, at once',
+    async (status) => {
+      const server = await ScriptedServer.start()
+      failing(server, 'tools/call', 1, (x) => x.reply(status))
+      const bridge = await BridgeProcess.connected(server.url)
+      const reply = await bridge.call('tools/call', {}, 1_500)
+      expect(reply.error?.message).toMatch(/may have run/)
+      expect(server.posts('tools/call')).toHaveLength(1)
+    },
+  )
+
+  test('a call whose connection was reset: an error within a second', async () => {
+    const server = await ScriptedServer.start()
+    failing(server, 'tools/call', 1, (x) => x.reset())
+    const bridge = await BridgeProcess.connected(server.url)
+    const at = performance.now()
+    const reply = await bridge.call('tools/call')
+    expect(performance.now() - at).toBeLessThan(1_000)
+    expect(reply.error?.data?.code).toBe('RESPONSE_LOST')
+    expect(reply.error?.message).toMatch(/may have run/)
+    expect(server.posts('tools/call')).toHaveLength(1)
+  })
+
+  test('a call whose JSON answer broke off in the middle', async () => {
+    const server = await ScriptedServer.start()
+    failing(server, 'tools/call', 1, (x) => {
+      x.response.writeHead(200, { 'content-type': 'application/json', 'content-length': '1000' })
+      x.response.write('{"jsonrpc":"2.0",', () => x.reset())
+    })
+    const bridge = await BridgeProcess.connected(server.url)
+    const reply = await bridge.call('tools/call', {}, 1_500)
+    expect(reply.error?.message).toMatch(/may have run/)
+    expect(server.posts('tools/call')).toHaveLength(1)
+  })
+
+  test('calls in flight when the server is restarted: one error each, within a second, and the bridge works on', async () => {
+    const server = await ScriptedServer.start()
+    server.on('tools/call', (x) => {
+      if (x.params.name === 'hang') return undefined
+      return x.result({ ok: true })
+    })
+    const bridge = await BridgeProcess.connected(server.url, { args: ['--stateful'] })
+    const ids = [...Array(10).keys()].map(() => bridge.ask('tools/call', { name: 'hang' }))
+    await eventually('ten calls', () => server.posts('tools/call').length === 10)
+    const at = performance.now()
+    await server.restart(100)
+    for (const id of ids) expect((await bridge.reply(id)).error?.data?.code).toBe('RESPONSE_LOST')
+    expect(performance.now() - at).toBeLessThan(1_100)
+    expect((await bridge.call('tools/call', { name: 'ok' }, 10_000)).result).toEqual({ ok: true })
+    for (const id of ids) expect(bridge.answersTo(id)).toHaveLength(1)
+    expect(server.posts('tools/call').filter((post) => post.body.includes('hang'))).toHaveLength(10)
+  })
+
+  test('a Retry-After beyond the patience fails at once, naming the time', async () => {
+    const server = await ScriptedServer.start()
+    failing(server, 'tools/call', 9, (x) => x.reply(429, '', { 'retry-after': '3600' }))
+    const bridge = await BridgeProcess.connected(server.url)
+    const reply = await bridge.call('tools/call', {}, 1_500)
+    expect(reply.error?.data?.code).toBe('SERVER_BUSY')
+    expect(reply.error?.message).toMatch(/60 min|3600|1 h/)
+    expect(server.posts('tools/call')).toHaveLength(1)
+  })
+
+  test('a Retry-After that is a date is understood', async () => {
+    const server = await ScriptedServer.start()
+    failing(server, 'tools/call', 1, (x) =>
+      x.reply(503, '', { 'retry-after': new Date(Date.now() + 2_000).toUTCString() }),
+    )
+    const bridge = await BridgeProcess.connected(server.url)
+    expect((await bridge.call('tools/call', {}, 6_000)).error).toBeUndefined()
+    expect(server.posts('tools/call')).toHaveLength(2)
+  })
+
+  test.each([
+    [400, 'text/html', '<html><head><style>b{}</style></head><body><h1>Bad</h1></body></html>'],
+    [418, 'text/plain', 'teapot'],
+    [500, 'text/html', `<html><body>${'oops '.repeat(50_000)}</body></html>`],
+    [501, 'text/html', ''],
+  ])('%d with %s: an error with the status and a short text, for that id', async (status, type, body) => {
+    const server = await ScriptedServer.start()
+    failing(server, 'tools/call', 1, (x) => x.reply(status, body, { 'content-type': type }))
+    const bridge = await BridgeProcess.connected(server.url)
+    const reply = await bridge.call('tools/call')
+    expect(reply.error?.message).toContain(String(status))
+    expect(JSON.stringify(reply).length).toBeLessThan(2_000)
+    expect(reply.error?.message).not.toContain('<')
+    expect((await bridge.call('tools/call')).error).toBeUndefined()
+  })
+
+  test('a 4xx with the server’s own JSON-RPC error: the client gets that error as it is', async () => {
+    const server = await ScriptedServer.start({ sessions: false })
+    server.on('tools/call', (x) =>
+      x.json(
+        `{"jsonrpc":"2.0","id":${x.rpc.id},"error":{"code":-32602,"message":"bad","data":{"n":1.0}}}`,
+        422,
+      ),
+    )
+    const bridge = await BridgeProcess.connected(server.url)
+    const id = bridge.ask('tools/call')
+    await bridge.reply(id)
+    expect(bridge.lines.at(-1)?.toString()).toContain('{"code":-32602,"message":"bad","data":{"n":1.0}}')
+  })
+})
+
+test('while the server is down a call fails after the patience with host and cause; the next one tries again', async () => {
+  const server = await ScriptedServer.start()
+  const bridge = await BridgeProcess.connected(server.url, { args: patience(600) })
+  await bridge.call('ping')
+  await server.down()
+  const at = performance.now()
+  const reply = await bridge.call('tools/call', {}, 5_000)
+  expect(performance.now() - at).toBeGreaterThan(500)
+  expect(reply.error?.data?.code).toBe('SERVER_UNREACHABLE')
+  expect(reply.error?.message).toContain(`127.0.0.1:${server.port}`)
+  expect(reply.error?.message).toContain('ECONNREFUSED')
+  await server.up()
+  expect((await bridge.call('tools/call')).error).toBeUndefined()
+})
