@@ -28,6 +28,21 @@ const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import('./commands/init.ts')).init,
   },
   {
+    name: 'listen',
+    summary: 'print pushed events as they come',
+    load: async () => (await import('./commands/listen.ts')).listen,
+  },
+  {
+    name: 'tools',
+    summary: "list the server's tools",
+    load: async () => (await import('./commands/tools.ts')).tools,
+  },
+  {
+    name: 'call',
+    summary: 'call one tool from the shell',
+    load: async () => (await import('./commands/call.ts')).call,
+  },
+  {
     name: 'simulate',
     summary: 'a local Chamade with faults on demand, without an account',
     load: async () => (await import('./commands/simulate.ts')).simulate,

@@ -1,0 +1,180 @@
+/**
+ * `chamade-mcp call TOOL key=value …`: one tool call from the shell, for debugging and smoke tests.
+ *
+ * The one rule: stdout holds what the tool said and nothing else; the exit code says whether it said yes.
+ */
+import { text as given, invalid } from '../config.ts'
+import type { Notification } from '../protocol.ts'
+import { valueAt } from '../protocol.ts'
+import { redactor } from '../status.ts'
+import { VERSION } from '../version.ts'
+import { type Answer, McpClient, record, type Tool, text } from './client.ts'
+import type { CommandSpec, Io, OptionValues } from './command.ts'
+import { CONNECTION_OPTIONS, reportTo, serverSide } from './far-side.ts'
+import { harmless } from './terminal.ts'
+import { parameters, toolNamed } from './tools.ts'
+import { lengthOf } from './values.ts'
+
+export const call: CommandSpec = {
+  name: 'call',
+  summary: `Call one tool and print what it says.
+
+key=value is read as the tool's schema wants it (a number, true, a list as JSON); key:=JSON is taken as it is.
+Exit code 1 when the tool reports an error.`,
+  operands: '<tool> [pairs...]',
+  options: [
+    ...CONNECTION_OPTIONS,
+    { flags: '--arguments <json>', description: 'all arguments as one JSON object; - reads it from stdin' },
+    { flags: '--timeout <time>', description: 'cancel the call after so long', fallback: 'never' },
+    { flags: '--json', description: 'the whole result as JSON' },
+  ],
+  examples: [
+    'CHAMADE_API_KEY=chmd_… chamade-mcp call chamade_inbox wait=0',
+    'chamade-mcp call chamade_dm_chat platform=discord to=alice text="On my way"',
+    'chamade-mcp call echo --url http://127.0.0.1:3001/mcp --arguments \'{"message":"hi"}\'',
+  ],
+  run,
+}
+
+async function run(values: OptionValues, operands: readonly string[], io: Io): Promise<number> {
+  const [name = '', ...pairs] = operands
+  const timeoutMs = lengthOf(values.timeout, '--timeout')
+  const whole = await wholeArguments(given(values.arguments), io)
+  const redact = redactor()
+  const side = await serverSide(values, [], io, redact)
+  const client = new McpClient(side.open, {
+    version: VERSION,
+    onStatus: reportTo(io, side, redact),
+    onNotification: (notification) => {
+      showProgress(notification, io)
+      return Promise.resolve()
+    },
+  })
+  try {
+    await client.initialize()
+    const tool = toolNamed(await client.tools(io.signal), name)
+    const params = { name, arguments: { ...whole, ...argumentsOf(pairs, tool) }, _meta: { progressToken: 1 } }
+    const answer = await client.request('tools/call', params, limit(io.signal, timeoutMs))
+    return show(answer, values.json === true, io)
+  } catch (error) {
+    if (error instanceof DOMException && error.name === 'TimeoutError') {
+      io.stderr.write(`error: ${name} did not answer within --timeout; it was cancelled, and may have run\n`)
+      return 1
+    }
+    throw error
+  } finally {
+    await client.close()
+  }
+}
+
+/** `key=value` as the schema has it, `key:=json` as it is. */
+export function argumentsOf(pairs: readonly string[], tool: Tool): Record<string, unknown> {
+  const known = parameters(tool)
+  const found: Record<string, unknown> = {}
+  for (const pair of pairs) {
+    const [, key, sign, value] = /^([^=:]+)(:=|=)([\s\S]*)$/.exec(pair) ?? []
+    if (key === undefined || value === undefined) {
+      throw invalid(`${JSON.stringify(pair)} is no argument`, 'write key=value, or key:=JSON')
+    }
+    const parameter = known.find((each) => each.name === key)
+    const open = tool.inputSchema.additionalProperties !== false
+    if (parameter === undefined && known.length > 0 && !open) {
+      throw invalid(
+        `${tool.name} has no parameter ${key}`,
+        `one of ${known.map((each) => each.name).join(', ')}`,
+      )
+    }
+    found[key] = sign === ':=' ? json(value, pair) : typed(value, parameter?.type ?? 'string', pair)
+  }
+  return found
+}
+
+function typed(value: string, type: string, pair: string): unknown {
+  switch (type) {
+    case 'string':
+      return value
+    case 'number':
+    case 'integer': {
+      const number = Number(value)
+      if (value.trim() === '' || Number.isNaN(number)) {
+        throw invalid(`${JSON.stringify(pair)}: that is no ${type}`, `write a number behind the =`)
+      }
+      return number
+    }
+    case 'boolean':
+      if (value === 'true' || value === 'false') return value === 'true'
+      throw invalid(`${JSON.stringify(pair)}: that is no boolean`, 'write true or false behind the =')
+    case 'object':
+    case 'array':
+      return json(value, pair)
+    default:
+      if (type.endsWith('[]')) return value.trimStart().startsWith('[') ? json(value, pair) : value.split(',')
+      return value
+  }
+}
+
+function json(value: string, pair: string): unknown {
+  try {
+    return JSON.parse(value) as unknown
+  } catch {
+    throw invalid(`${JSON.stringify(pair)}: that is no JSON`, 'quote it for the shell: \'key:={"a": 1}\'')
+  }
+}
+
+async function wholeArguments(text: string | undefined, io: Io): Promise<Readonly<Record<string, unknown>>> {
+  if (text === undefined) return {}
+  let source = text
+  if (text === '-') {
+    const chunks: Buffer[] = []
+    for await (const chunk of io.stdin) chunks.push(Buffer.from(chunk as Buffer))
+    source = Buffer.concat(chunks).toString('utf8')
+  }
+  const value = json(source, '--arguments')
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw invalid('--arguments is no JSON object', 'write {"key": "value"}')
+  }
+  return value as Record<string, unknown>
+}
+
+function show(answer: Answer, asJson: boolean, io: Io): number {
+  if (!answer.ok) {
+    if (asJson) io.stdout.write(`${JSON.stringify({ error: answer.error }, undefined, 2)}\n`)
+    else
+      io.stderr.write(
+        `error: the server refused the call: ${harmless(answer.error.message)} (${answer.error.code})\n`,
+      )
+    return 1
+  }
+  const { result } = answer
+  if (asJson) io.stdout.write(`${JSON.stringify(result, undefined, 2)}\n`)
+  else
+    for (const block of blocks(result))
+      io.stdout.write(`${io.stdout.isTTY === true ? harmless(block) : block}\n`)
+  return result.isError === true ? 1 : 0
+}
+
+/** What a person reads of a result: its texts, or what stands in their place. */
+function blocks(result: Readonly<Record<string, unknown>>): readonly string[] {
+  const content = Array.isArray(result.content) ? (result.content as unknown[]).map(record) : []
+  const lines = content.map((block) => {
+    const whole = text(block.text) ?? text(record(block.resource).text)
+    if (whole !== undefined) return whole
+    const bytes = Buffer.byteLength(text(block.data) ?? text(record(block.resource).blob) ?? '', 'base64')
+    const what = [text(block.type), text(block.mimeType), text(block.uri) ?? text(record(block.resource).uri)]
+    return `[${what.filter((each) => each !== undefined).join(', ')}${bytes > 0 ? `, ${bytes} bytes` : ''}]`
+  })
+  if (lines.length > 0 || result.structuredContent === undefined) return lines
+  return [JSON.stringify(result.structuredContent, undefined, 2)]
+}
+
+function showProgress(notification: Notification, io: Io): void {
+  if (notification.method !== 'notifications/progress' || io.stderr.isTTY !== true) return
+  if (notification.params === undefined) return
+  const { progress, total, message } = record(valueAt(notification.raw, notification.params))
+  const amount = total === undefined ? String(progress) : `${String(progress)}/${String(total)}`
+  io.stderr.write(`… ${amount}${text(message) === undefined ? '' : ` ${harmless(text(message) ?? '')}`}\n`)
+}
+
+function limit(signal: AbortSignal, timeoutMs: number | undefined): AbortSignal {
+  return timeoutMs === undefined ? signal : AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)])
+}

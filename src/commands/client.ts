@@ -1,0 +1,198 @@
+/**
+ * A small MCP client over any Upstream: what `listen`, `call`, `tools` and `doctor` speak with.
+ *
+ * Not a bridge: it makes its own requests and reads the answers. The one rule: it declares no capability it
+ * does not have, and answers every request of the server.
+ */
+import {
+  compose,
+  failure,
+  LATEST_LEGACY_VERSION,
+  METHOD,
+  type Message,
+  type Notification,
+  type Request,
+  type Response,
+  RPC,
+  success,
+  valueAt,
+} from '../protocol.ts'
+import type { Lane, OpenUpstream, Upstream } from '../sides.ts'
+import type { Status } from '../status.ts'
+
+/** What the server said to `initialize`. */
+export interface ServerIdentity {
+  readonly name: string
+  readonly version: string
+  readonly protocolVersion: string
+  readonly capabilities: Readonly<Record<string, unknown>>
+  readonly instructions: string | undefined
+  /** It declared `claude/channel`. */
+  readonly channel: boolean
+}
+
+/** The server's own refusal of a request. */
+export interface RpcError {
+  readonly code: number
+  readonly message: string
+}
+
+export type Answer =
+  | { readonly ok: true; readonly result: Readonly<Record<string, unknown>> }
+  | { readonly ok: false; readonly error: RpcError }
+
+export interface ClientOptions {
+  readonly version: string
+  /** The promise is the back-pressure: nothing more is read from that stream until it resolves. */
+  readonly onNotification?: (notification: Notification, lane: Lane) => Promise<void>
+  readonly onStatus?: (status: Status) => void
+}
+
+/** A tool as `tools/list` shows it. */
+export interface Tool {
+  readonly name: string
+  readonly description: string
+  readonly inputSchema: Readonly<Record<string, unknown>>
+}
+
+export class McpClient {
+  readonly #upstream: Upstream
+  readonly #options: ClientOptions
+  readonly #waiting = new Map<string, (response: Response) => void>()
+  #ids = 0
+
+  constructor(open: OpenUpstream, options: ClientOptions) {
+    this.#options = options
+    this.#upstream = open({
+      deliver: (message, lane) => this.#deliver(message, lane),
+      report: (status) => options.onStatus?.(status),
+    })
+  }
+
+  /** Shakes hands. Rejects with a BridgeError, or with the server's refusal as `RefusedError`. */
+  async initialize(): Promise<ServerIdentity> {
+    const answer = await this.request(METHOD.initialize, {
+      protocolVersion: LATEST_LEGACY_VERSION,
+      capabilities: {},
+      clientInfo: { name: 'chamade-mcp', version: this.#options.version },
+    })
+    const result = settled(METHOD.initialize, answer)
+    await this.#upstream.send(compose({ jsonrpc: '2.0', method: METHOD.initialized }))
+    const info = record(result.serverInfo)
+    const capabilities = record(result.capabilities)
+    return {
+      name: text(info.name) ?? 'unnamed',
+      version: text(info.version) ?? '?',
+      protocolVersion: text(result.protocolVersion) ?? '?',
+      capabilities,
+      instructions: text(result.instructions),
+      channel: record(capabilities.experimental)['claude/channel'] !== undefined,
+    }
+  }
+
+  /** One request and its answer. An aborted `signal` cancels it and rejects with the signal's reason. */
+  async request(method: string, params: object = {}, signal?: AbortSignal): Promise<Answer> {
+    signal?.throwIfAborted()
+    const id = ++this.#ids
+    const request = compose({ jsonrpc: '2.0', id, method, params }) as Request
+    const answered = new Promise<Response>((resolve) => this.#waiting.set(request.id, resolve))
+    const cancel = (): void => {
+      const params = { requestId: id, reason: 'the user ended it' }
+      const notice = compose({ jsonrpc: '2.0', method: METHOD.cancelled, params })
+      void this.#upstream.send(notice).catch(() => undefined)
+    }
+    signal?.addEventListener('abort', cancel, { once: true })
+    try {
+      const sent = this.#upstream.send(request)
+      // Resolves after the answer was delivered, or when the request was withdrawn.
+      await (signal === undefined ? sent : Promise.race([sent, aborted(signal)]))
+      signal?.throwIfAborted()
+      const response = await answered
+      if (response.error !== undefined) {
+        const error = record(valueAt(response.raw, response.error))
+        return { ok: false, error: { code: Number(error.code), message: text(error.message) ?? '' } }
+      }
+      return {
+        ok: true,
+        result: response.result === undefined ? {} : record(valueAt(response.raw, response.result)),
+      }
+    } finally {
+      signal?.removeEventListener('abort', cancel)
+      this.#waiting.delete(request.id)
+    }
+  }
+
+  /** All tools, page by page. */
+  async tools(signal?: AbortSignal): Promise<readonly Tool[]> {
+    const found: Tool[] = []
+    let cursor: string | undefined
+    do {
+      const answer = await this.request(METHOD.toolsList, cursor === undefined ? {} : { cursor }, signal)
+      const result = settled(METHOD.toolsList, answer)
+      for (const each of Array.isArray(result.tools) ? (result.tools as unknown[]) : []) {
+        const tool = record(each)
+        found.push({
+          name: text(tool.name) ?? '',
+          description: text(tool.description) ?? '',
+          inputSchema: record(tool.inputSchema),
+        })
+      }
+      const next = text(result.nextCursor)
+      cursor = next === cursor ? undefined : next
+    } while (cursor !== undefined)
+    return found
+  }
+
+  /** Says goodbye. */
+  close(deadlineMs = 1_000): Promise<void> {
+    return this.#upstream.close(deadlineMs)
+  }
+
+  async #deliver(message: Message, lane: Lane): Promise<void> {
+    switch (message.kind) {
+      case 'response':
+        this.#waiting.get(message.id ?? '')?.(message)
+        return
+      case 'notification':
+        await this.#options.onNotification?.(message, lane)
+        return
+      case 'request': {
+        const answer =
+          message.method === METHOD.ping
+            ? success(message.id, '{}')
+            : failure(message.id, RPC.methodNotFound, `${message.method} is not supported`)
+        void this.#upstream.send(answer).catch(() => undefined)
+      }
+    }
+  }
+}
+
+/** The server answered, and said no. */
+export class RefusedError extends Error {
+  readonly rpc: RpcError
+
+  constructor(what: string, rpc: RpcError) {
+    super(`the server refused ${what}: ${rpc.message} (${rpc.code})`)
+    this.rpc = rpc
+  }
+}
+
+/** The result, or a RefusedError. */
+export function settled(what: string, answer: Answer): Readonly<Record<string, unknown>> {
+  if (answer.ok) return answer.result
+  throw new RefusedError(what, answer.error)
+}
+
+export function record(value: unknown): Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+    ? (value as Record<string, unknown>)
+    : {}
+}
+
+export function text(value: unknown): string | undefined {
+  return typeof value === 'string' ? value : undefined
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }))
+}

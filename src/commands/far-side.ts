@@ -1,0 +1,64 @@
+/**
+ * What the commands for people connect to: the same HTTP or moot side as the bridge, opened from their options.
+ */
+import { DEFAULT_CHANNEL, withChannel } from '../channel/channel.ts'
+import { SERVER_OPTIONS, serverSettings } from '../config.ts'
+import { openHttp } from '../http/upstream.ts'
+import type { OpenUpstream } from '../sides.ts'
+import { type Redactor, type Status, statusLog } from '../status.ts'
+import { VERSION } from '../version.ts'
+import type { Io, OptionSpec, OptionValues } from './command.ts'
+
+/** Options of a command that connects as a client; `--stateful` only where it is not what the command is for. */
+export const CONNECTION_OPTIONS: readonly OptionSpec[] = SERVER_OPTIONS.filter(
+  ({ flags }) => !flags.startsWith('--max-message'),
+)
+
+export interface FarSide {
+  readonly open: OpenUpstream
+  /** What is connected to, as it may be shown. */
+  readonly where: string
+  /** What the user should know about the settings. */
+  readonly notes: readonly Status[]
+}
+
+/** An MCP server behind a URL. */
+export async function serverSide(
+  values: OptionValues,
+  operands: readonly string[],
+  io: Io,
+  redact: Redactor,
+): Promise<FarSide> {
+  const { http, notes } = await serverSettings(values, operands, io.env, redact)
+  const { origin, pathname } = new URL(http.url)
+  return {
+    open: openHttp(http),
+    where: `${origin}${pathname}`,
+    notes: notes.map((note) => ({ kind: 'note', ...note })),
+  }
+}
+
+/** The spaces of a moot; the values are those of `chamade-mcp moot`. */
+export async function mootSide(values: OptionValues, io: Io, redact: Redactor): Promise<FarSide> {
+  const { resolveFeed } = await import('../feed/config.ts')
+  const { openFeed } = await import('../feed/upstream.ts')
+  const { config, warnings } = resolveFeed({ values, env: io.env, version: VERSION })
+  redact.add(config.apiKey)
+  return {
+    open: openFeed(config),
+    where: config.apiUrl,
+    notes: warnings.map((warning) => ({ kind: 'note', level: 'warn', text: warning })),
+  }
+}
+
+/** With every break told at once, and nothing held back: somebody watches. */
+export function watched(open: OpenUpstream, redact: Redactor): OpenUpstream {
+  return withChannel(open, { ...DEFAULT_CHANNEL, redact, holdMs: 0, gapIntervalMs: 0, downAfterMs: 10_000 })
+}
+
+/** Warnings go to stderr; the notes of the settings first. */
+export function reportTo(io: Io, side: FarSide, redact: Redactor): (status: Status) => void {
+  const log = statusLog({ write: (line) => io.stderr.write(line), level: 'warn', format: 'text', redact })
+  for (const note of side.notes) log(note)
+  return log
+}

@@ -1,0 +1,193 @@
+/**
+ * `chamade-mcp listen`: is the client, and prints what is pushed as it comes.
+ *
+ * For people ("is it them or me?") and for scripts. The one rule: what is printed arrived; breaks and gaps stand
+ * in their place between the events, so that silence can be told from deafness.
+ */
+import { spawn } from 'node:child_process'
+import { parseFilter, passes } from '../channel/filter.ts'
+import { list, text } from '../config.ts'
+import type { Notification } from '../protocol.ts'
+import { type Redactor, redactor, render, type Status } from '../status.ts'
+import { VERSION } from '../version.ts'
+import { McpClient, type ServerIdentity } from './client.ts'
+import type { CommandSpec, Io, OptionValues } from './command.ts'
+import { CONNECTION_OPTIONS, type FarSide, mootSide, serverSide, watched } from './far-side.ts'
+import { type Heard, heard, type Page, pageFor } from './listen/page.ts'
+import { count, lengthOf } from './values.ts'
+
+export const listen: CommandSpec = {
+  name: 'listen',
+  summary: `Be the client and print pushed events as they come.
+
+On a terminal one line an event: time, kind, sender, latency, text. Otherwise one JSON object a line, "type" being
+"event", "gap" or "status". Latency is the event's own time stamp against this machine's clock.`,
+  operands: '[url]',
+  options: [
+    ...CONNECTION_OPTIONS.filter(({ flags }) => flags !== '--stateful'),
+    { flags: '--stateless', description: 'do not add ?stateful to the URL' },
+    { flags: '--moot', description: 'listen to moot spaces (CONVO_API_URL, CONVO_API_KEY) instead' },
+    { flags: '--space <id>', description: 'moot: this space only', fallback: 'all of the agent' },
+    { flags: '--only <rule...>', description: 'only events whose meta matches, e.g. event_type=dm_*' },
+    { flags: '--drop <rule...>', description: 'leave out events whose meta matches' },
+    { flags: '--all', description: 'other notifications too' },
+    { flags: '--count <n>', description: 'stop after so many events' },
+    {
+      flags: '--for <time>',
+      description: 'stop after so long; with --count: fail if there were fewer by then',
+    },
+    {
+      flags: '--exec <command>',
+      description:
+        'run this in the shell for each event, the event as JSON on its stdin, one after the other',
+    },
+    { flags: '--json', description: 'JSON lines on a terminal too' },
+  ],
+  examples: [
+    'CHAMADE_API_KEY=chmd_… chamade-mcp listen',
+    "chamade-mcp listen --only 'event_type=dm_*' --count 1 --for 10m",
+    "chamade-mcp listen http://127.0.0.1:8484/mcp/ --exec 'jq -r .content'",
+  ],
+  run,
+}
+
+/** What the command was asked to do, checked. */
+interface Wanted {
+  readonly count: number
+  readonly forMs: number | undefined
+  readonly exec: string | undefined
+  readonly all: boolean
+  wants(notification: Notification): boolean
+}
+
+async function run(values: OptionValues, operands: readonly string[], io: Io): Promise<number> {
+  const wanted = wantedOf(values)
+  const redact = redactor()
+  const side =
+    values.moot === true
+      ? await mootSide({ ...values, autoSubscribe: text(values.space) === undefined }, io, redact)
+      : await serverSide({ ...values, stateful: values.stateless !== true }, operands, io, redact)
+  const page = pageFor(io, values.json === true)
+  return await new Listening(side, wanted, page, io, redact).run()
+}
+
+function wantedOf(values: OptionValues): Wanted {
+  const only = parseFilter(list(values.only), '--only')
+  const drop = parseFilter(list(values.drop), '--drop')
+  return {
+    count: count(values.count, '--count') ?? Number.POSITIVE_INFINITY,
+    forMs: lengthOf(values.for, '--for'),
+    exec: text(values.exec),
+    all: values.all === true,
+    wants: (notification) => passes(notification, only, drop),
+  }
+}
+
+class Listening {
+  readonly #side: FarSide
+  readonly #wanted: Wanted
+  readonly #page: Page
+  readonly #io: Io
+  readonly #redact: Redactor
+  readonly #done = new AbortController()
+  #seen = 0
+  #failedCommands = 0
+
+  constructor(side: FarSide, wanted: Wanted, page: Page, io: Io, redact: Redactor) {
+    this.#side = side
+    this.#wanted = wanted
+    this.#page = page
+    this.#io = io
+    this.#redact = redact
+  }
+
+  async run(): Promise<number> {
+    const { forMs } = this.#wanted
+    const stop = (): void => this.#done.abort()
+    this.#io.signal.addEventListener('abort', stop, { once: true })
+    // Whoever read us has gone (`| head`).
+    this.#io.stdout.on('error', stop)
+    for (const note of this.#side.notes) this.#status(note)
+    const client = new McpClient(watched(this.#side.open, this.#redact), {
+      version: VERSION,
+      onNotification: (notification) => this.#notification(notification),
+      onStatus: (status) => this.#status(status),
+    })
+    const timer = forMs === undefined ? undefined : setTimeout(stop, forMs)
+    try {
+      const server = await Promise.race([client.initialize(), ended(this.#done.signal)])
+      if (server !== undefined) this.#greet(server)
+      await ended(this.#done.signal)
+    } finally {
+      clearTimeout(timer)
+      stop()
+      await client.close()
+    }
+    const short = Number.isFinite(this.#wanted.count) && this.#seen < this.#wanted.count
+    return short || this.#failedCommands > 0 ? 1 : 0
+  }
+
+  #greet(server: ServerIdentity): void {
+    const name = `${server.name} ${server.version}`
+    this.#page.status('info', `connected to ${name} at ${this.#side.where}, MCP ${server.protocolVersion}`)
+    if (server.channel) return
+    this.#page.status('warn', 'it does not declare claude/channel: it may have nothing to push here')
+  }
+
+  async #notification(notification: Notification): Promise<void> {
+    if (this.#done.signal.aborted) return
+    const event = heard(notification, Date.now())
+    if (event === undefined) {
+      if (this.#wanted.all) await this.#page.other(notification)
+      return
+    }
+    if (event.kind === 'channel_gap' || event.kind === 'channel_down') return await this.#page.gap(event)
+    if (!this.#wanted.wants(notification)) return
+    this.#seen++
+    await this.#page.event(event)
+    if (this.#wanted.exec !== undefined) await this.#execute(this.#wanted.exec, event)
+    if (this.#seen >= this.#wanted.count) this.#done.abort()
+  }
+
+  /** Runs the user's command to its end; one that fails is said, and the next event goes on. */
+  async #execute(command: string, event: Heard): Promise<void> {
+    const outcome = await new Promise<string | undefined>((resolve) => {
+      const child = spawn(command, { shell: true, stdio: ['pipe', 'inherit', 'inherit'] })
+      child.on('error', (error) => resolve(error.message))
+      child.on('close', (code, signal) => {
+        resolve(code === 0 ? undefined : signal === null ? `exit code ${code}` : `ended by ${signal}`)
+      })
+      // A command need not read its stdin.
+      child.stdin.on('error', () => undefined)
+      child.stdin.end(`${JSON.stringify(event.json)}\n`)
+    })
+    if (outcome === undefined) return
+    this.#failedCommands++
+    this.#page.status('warn', `--exec failed: ${outcome}`)
+  }
+
+  #status(status: Status): void {
+    if (this.#done.signal.aborted) return
+    switch (status.kind) {
+      case 'session':
+        if (status.state === 'opening' || (status.state === 'live' && status.generation === 1)) return
+        break
+      case 'gap':
+        return // Its notice is on the page already.
+      case 'note':
+        if (status.level === 'debug') return
+        break
+      default:
+    }
+    const bad =
+      status.kind === 'dropped' ||
+      status.kind === 'failed' ||
+      (status.kind === 'push' && status.state !== 'up')
+    this.#page.status(bad ? 'warn' : 'info', this.#redact(render(status)))
+  }
+}
+
+function ended(signal: AbortSignal): Promise<undefined> {
+  if (signal.aborted) return Promise.resolve(undefined)
+  return new Promise((resolve) => signal.addEventListener('abort', () => resolve(undefined), { once: true }))
+}
