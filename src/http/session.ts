@@ -99,7 +99,8 @@ export class SessionLife {
   /** Ends waits, not calls: a goodbye may still need the answer of an `initialize` that is under way. */
   readonly #closing = new AbortController()
   readonly #ended = new AbortController()
-  #initializeUnderway = false
+  /** Every `initialize` whose session id may still come. */
+  readonly #underway = new Set<Promise<unknown>>()
   /** Generations since the last that served anything. */
   readonly #renewals: Backoff
   #proven = false
@@ -270,12 +271,13 @@ export class SessionLife {
   async close(deadlineMs: number): Promise<void> {
     this.#closing.abort(errors.closing())
     const until = this.#config.clock.uptime() + deadlineMs
-    if (this.#initializeUnderway) {
-      // Its session id is on the way: without it the server would keep the session.
-      const limit = new AbortController()
-      await Promise.race([this.changed(limit.signal), sleep(deadlineMs, limit.signal)])
-      limit.abort()
+    // A session id may be on the way: without it the server would keep the session.
+    const limit = new AbortController()
+    const late = sleep(deadlineMs, limit.signal)
+    while (this.#underway.size > 0 && this.#config.clock.uptime() < until) {
+      await Promise.race([Promise.all(this.#underway).then(settle), late])
     }
+    limit.abort()
     const live = this.live
     this.#become({ state: 'closed' })
     if (live !== undefined) await this.#delete(live, Math.max(50, until - this.#config.clock.uptime()))
@@ -437,10 +439,13 @@ export class SessionLife {
         this.#ended.signal,
         AbortSignal.timeout(Math.max(patienceMs, privateLimitMs)),
       ])
-      this.#initializeUnderway = true
-      const outcome = await this.#exchange.call({ method: 'POST', body: request.raw, signal: limit })
-      const opened = await this.#readHandshake(outcome, request)
-      this.#initializeUnderway = false
+      const call = this.#exchange.call({ method: 'POST', body: request.raw, signal: limit })
+      const outcome = await unlessAborted(this.#track(call), signal)
+      if (outcome === undefined) {
+        void this.#track(call.then((late) => this.#discard(late)))
+        throw signal.reason
+      }
+      const opened = await this.#track(this.#readHandshake(outcome, request))
       if (opened !== undefined) return opened
       const failure = this.#whyNot(outcome, patienceMs)
       const retryAfterMs = outcome.kind === 'unavailable' ? (outcome.retryAfterMs ?? 0) : 0
@@ -458,6 +463,25 @@ export class SessionLife {
       if (this.#closing.signal.aborted) throw errors.closing()
       if (signal.aborted) throw signal.reason
     }
+  }
+
+  #track<T>(task: Promise<T>): Promise<T> {
+    this.#underway.add(task)
+    void task.finally(() => this.#underway.delete(task))
+    return task
+  }
+
+  /** The client did not wait for it: the session that it opened ends. */
+  async #discard(outcome: Outcome): Promise<void> {
+    if (outcome.kind !== 'answer' && outcome.kind !== 'stream') return
+    if (outcome.kind === 'stream') outcome.events.destroy()
+    const live: Live = {
+      state: 'live',
+      generation: 0,
+      id: outcome.sessionId,
+      protocolVersion: LATEST_LEGACY_VERSION,
+    }
+    await this.#delete(live, 1_000)
   }
 
   async #readHandshake(outcome: Outcome, request: Request): Promise<Opened | undefined> {
@@ -636,6 +660,21 @@ export class SessionLife {
 }
 
 const INITIALIZED: Message = compose({ jsonrpc: '2.0', method: METHOD.initialized })
+
+/** A turn of the event loop: what was waiting for a reply has dealt with it. */
+function settle(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve))
+}
+
+/** What `call` gives, or undefined as soon as `signal` is aborted. */
+function unlessAborted<T>(call: Promise<T>, signal: AbortSignal): Promise<T | undefined> {
+  return new Promise((resolve, reject) => {
+    const leave = (): void => resolve(undefined)
+    if (signal.aborted) return leave()
+    signal.addEventListener('abort', leave, { once: true })
+    call.then(resolve, reject).finally(() => signal.removeEventListener('abort', leave))
+  })
+}
 
 /** Waiting does not mend these. */
 function isFinal(error: BridgeError): boolean {
