@@ -17,6 +17,8 @@ export type FetchPage = (query: EventQuery) => Promise<Reply<readonly unknown[]>
 const PAGE = 200
 /** Ask from this many events before the last one: several writers may not have been stored in the order sent. */
 const OVERLAP = 20
+/** Stands in the list of ids for the beginning of the space. */
+const BEGINNING = ''
 /** Ids remembered to know an event again. */
 const REMEMBERED = 10_000
 /** Pages of a middle that are held at once; beyond, what is missing is given up. */
@@ -35,7 +37,14 @@ export class History {
 
   /** Takes `events` as the past: not to be given, and the place to continue from. */
   seed(events: readonly unknown[]): void {
-    for (const event of events) this.remember(idOf(event))
+    this.restart(events)
+    for (const event of events) this.#see(idOf(event))
+  }
+
+  /** Continues from `events`, whatever was before; which of them are known stays as it is. */
+  restart(events: readonly unknown[]): void {
+    const ids = events.map(idOf).filter((id) => id !== '')
+    this.#recent = ids.length === 0 ? [BEGINNING] : ids.slice(-OVERLAP)
     this.#seeded = true
   }
 
@@ -47,20 +56,17 @@ export class History {
   /** Call once an event is dealt with: what comes next continues behind it. */
   remember(eventId: string): void {
     if (eventId === '' || this.#seen.has(eventId)) return
-    this.#seen.add(eventId)
+    this.#see(eventId)
     this.#recent.push(eventId)
     if (this.#recent.length > 2 * OVERLAP) this.#recent = this.#recent.slice(-OVERLAP)
-    if (this.#seen.size > REMEMBERED) {
-      const [oldest] = this.#seen
-      if (oldest !== undefined) this.#seen.delete(oldest)
-    }
   }
 
   /**
    * Pages of what came since, oldest first, until there is no more. A refusal ends it; see `placeIsLost`.
    */
   async *since(fetch: FetchPage): AsyncGenerator<Reply<Missed>> {
-    let since = this.#recent.slice(-OVERLAP)[0]
+    const place = this.#recent.slice(-OVERLAP)[0]
+    let since = place === BEGINNING ? undefined : place
     for (;;) {
       const page = await fetch({ since, limit: PAGE })
       if (!page.ok) {
@@ -70,17 +76,31 @@ export class History {
       // A server that knows no `since` gives the newest: all behind it is what we want.
       const at = since === undefined ? -1 : page.value.findIndex((event) => idOf(event) === since)
       if (page.value.length < PAGE || at !== -1) {
-        yield yes({ events: page.value.slice(at + 1), complete: true })
+        const events = page.value.slice(at + 1)
+        yield yes({ events, complete: since !== undefined || this.#holdsOurs(events) })
         return
       }
       const middle = await before(page.value, since, fetch)
-      yield middle.ok
-        ? yes({ events: [...middle.value.events, ...page.value], complete: middle.value.complete })
-        : middle
+      const events = middle.ok ? [...middle.value.events, ...page.value] : []
+      const whole = since !== undefined || this.#holdsOurs(events)
+      yield middle.ok ? yes({ events, complete: middle.value.complete && whole }) : middle
       const last = idOf(page.value.at(-1))
       if (!middle.ok || last === '' || last === since) return
       since = last
     }
+  }
+
+  /** A space told from its beginning must hold what we know of it; or it was wiped, and who knows what else. */
+  #holdsOurs(events: readonly unknown[]): boolean {
+    return this.#recent.every((id) => id === BEGINNING) || events.some((event) => this.#seen.has(idOf(event)))
+  }
+
+  #see(eventId: string): void {
+    if (eventId === '') return
+    this.#seen.add(eventId)
+    if (this.#seen.size <= REMEMBERED) return
+    const [oldest] = this.#seen
+    if (oldest !== undefined) this.#seen.delete(oldest)
   }
 }
 

@@ -17,7 +17,7 @@ import { cleaner, no, type Refusal, type Reply, refusedBy, yes } from './refusal
 import { KeptSocket } from './socket.ts'
 import { type Frame, readFrame, type Space } from './space.ts'
 import { StreamStatus } from './stream-status.ts'
-import { Attempts, dialing, malformedFrame, type Subscription, soon, stopped } from './subscription.ts'
+import { Attempts, dialing, malformedFrame, type Subscription, stopped } from './subscription.ts'
 
 /** A server that acknowledges does it by then, ms. */
 const ACKNOWLEDGE_MS = 3_000
@@ -221,7 +221,7 @@ class Member implements Subscription {
     }
     this.#admitted = true
     this.#backoff.reset()
-    await this.space.checkStatus(soon(signal))
+    await this.space.checkStatus(signal)
     return yes(undefined)
   }
 

@@ -31,6 +31,9 @@ export interface Frame {
   readonly spaceId: string | undefined
 }
 
+/** A status is nice to have: nothing waits longer for it. */
+const STATUS_MS = 2_000
+
 export class Space {
   readonly spaceId: string
   readonly #options: SpaceOptions
@@ -39,6 +42,8 @@ export class Space {
   #actor: Actor | undefined
   #joined = false
   #status: string | undefined
+  /** Counts what was heard of the status: an answer older than that is no news. */
+  #statusHeard = 0
 
   constructor(options: SpaceOptions) {
     this.spaceId = options.spaceId
@@ -56,7 +61,10 @@ export class Space {
       if (!joined.ok) return joined
       this.#joined = true
     }
-    return this.#history.seeded ? yes(undefined) : this.#seed(signal)
+    if (this.#history.seeded) return yes(undefined)
+    const seeded = await this.#seed(signal)
+    if (seeded.ok && !signal.aborted) await this.checkStatus(signal)
+    return seeded
   }
 
   /**
@@ -75,8 +83,7 @@ export class Space {
       if (signal.aborted) return yes(undefined)
       if (!page.ok) {
         if (!placeIsLost(page.no.status) || isUp) return page
-        up(false, page.no.error.message)
-        return this.#seed(signal)
+        return this.#startOver((why) => up(false, why), page.no, signal)
       }
       const { complete, events } = page.value
       if (!isUp || !complete) up(complete, complete ? undefined : 'more was missed than can be fetched')
@@ -101,14 +108,18 @@ export class Space {
     }
   }
 
-  /** Asks for the space's status, where the backend tells it, and tells the agent when it changed. */
+  /** Asks for the space's status, where the backend tells it in time, and tells the agent when it changed. */
   async checkStatus(signal: AbortSignal): Promise<void> {
-    const status = await this.#options.backend.status(this.spaceId, signal)
-    if (status.ok && status.value !== undefined && !signal.aborted) await this.noticeStatus(status.value)
+    const heard = this.#statusHeard
+    const soon = AbortSignal.any([signal, AbortSignal.timeout(STATUS_MS)])
+    const status = await this.#options.backend.status(this.spaceId, soon)
+    if (signal.aborted || heard !== this.#statusHeard) return
+    if (status.ok && status.value !== undefined) await this.noticeStatus(status.value)
   }
 
   /** The space has this status now. The first one ever seen is no change. */
   async noticeStatus(status: string, from: { eventId?: string; speaker?: string } = {}): Promise<void> {
+    this.#statusHeard++
     const before = this.#status
     if (before === status) return
     this.#status = status
@@ -116,6 +127,24 @@ export class Space {
     const known = before === undefined ? {} : { before }
     const change = { spaceId: this.spaceId, status, ...known, ...from }
     await this.#options.push(statusDraft(change, this.#options.voice.wording))
+  }
+
+  /** The backend does not know where we were: what it has that we do not know is given, and from there we go on. */
+  async #startOver(
+    up: (why: string) => void,
+    because: Refusal,
+    signal: AbortSignal,
+  ): Promise<Reply<unknown>> {
+    const now = await this.#options.backend.events(this.spaceId, { limit: 200 }, signal)
+    if (!now.ok && !placeIsLost(now.no.status)) return now
+    up(because.error.message)
+    const events = now.ok ? now.value : []
+    for (const event of events) {
+      if (signal.aborted) return yes(undefined)
+      await this.#event(event)
+    }
+    this.#history.restart(events)
+    return yes(undefined)
   }
 
   async #seed(signal: AbortSignal): Promise<Reply<unknown>> {

@@ -16,7 +16,7 @@ export class StreamStatus {
   #attempts = 0
   #told: string | undefined
   /** Why it is not up, one clause; undefined while it is. */
-  problem: string | undefined = 'not connected yet'
+  problem: string | undefined = 'it is connecting'
 
   constructor(stream: string, report: (status: Status) => void, clock: Clock) {
     this.#stream = stream

@@ -46,6 +46,7 @@ export class OwnSocket implements Subscription {
   readonly #attempts = new Attempts()
   readonly #socket: KeptSocket
   readonly #run: Promise<void>
+  #checking: Promise<void> = Promise.resolve()
 
   constructor(space: Space, config: FeedConfig, report: (status: Status) => void) {
     this.space = space
@@ -65,7 +66,8 @@ export class OwnSocket implements Subscription {
             this.#status.up(continuous, why)
             this.#attempts.tell(yes(undefined))
           }, signal)
-          if (caught.ok && !signal.aborted) await space.checkStatus(soon(signal))
+          // Beside the frames, which need not wait for it.
+          if (caught.ok) this.#checking = space.checkStatus(signal).catch(() => undefined)
           return caught
         },
         frame: (text) => this.#frame(text),
@@ -99,7 +101,7 @@ export class OwnSocket implements Subscription {
   async end(): Promise<void> {
     this.#over.abort()
     this.#status.ended('not subscribed any more')
-    await this.#run
+    await Promise.all([this.#run, this.#checking])
   }
 
   async #frame(text: string): Promise<void> {
@@ -123,11 +125,6 @@ export function malformedFrame(text: string, where: string): Status {
     what: `a frame of ${text.length} characters from ${where}`,
     why: 'it is no JSON object with a type',
   }
-}
-
-/** The frames wait meanwhile: an answer that takes longer is not waited for. */
-export function soon(signal: AbortSignal): AbortSignal {
-  return AbortSignal.any([signal, AbortSignal.timeout(2_000)])
 }
 
 /** The client is gone, or we have a bug: the stream can't go on. */

@@ -11,6 +11,7 @@
 import { createServer as createHttp, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { createServer as createHttps } from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
+import { forbidden } from '../guard.ts'
 import {
   type Answer,
   answer,
@@ -177,7 +178,8 @@ export class MootSimulator {
         const no = forbidden(request, this.#options.host ?? '127.0.0.1', this.#port)
         return reply(response, no === undefined ? this.#control(call) : refuse(403, no))
       }
-      if (this.weather.hangHttp) return
+      const { hangHttp, hangPath } = this.weather
+      if (hangHttp || (hangPath !== undefined && request.url?.includes(hangPath) === true)) return
       const given = this.#checked(request, call)
       if (given instanceof Object && 'stream' in given) return this.#stream(response, given.stream)
       reply(response, given)

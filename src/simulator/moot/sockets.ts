@@ -30,6 +30,9 @@ export class Sockets {
   /** What clients sent, newest last. */
   readonly received: { readonly actorId: string; readonly type: string; readonly at: number }[] = []
 
+  /** Close codes of the sockets that are gone; 1006 without a goodbye. */
+  readonly closedWith: number[] = []
+
   constructor(store: MootStore, weather: Weather) {
     this.#store = store
     this.#weather = weather
@@ -54,6 +57,17 @@ export class Sockets {
   statusChanged(space: MootSpace): void {
     const data = { space_id: space.space_id, status: space.status }
     this.raw(space.space_id, JSON.stringify({ type: 'space_update', data }))
+  }
+
+  /** Bytes that wait for the clients of `spaceId` to read. */
+  backlog(spaceId: string): number {
+    const of = [...this.#listening].filter(({ spaces }) => spaces.has(spaceId))
+    return of.reduce((sum, { socket }) => sum + socket.bufferedAmount, 0)
+  }
+
+  /** Connections that asked for an upgrade, answered or not. */
+  get waiting(): number {
+    return this.#raw.size
   }
 
   /** Any bytes to all who hear `spaceId`. */
@@ -83,7 +97,11 @@ export class Sockets {
     this.#raw.add(raw)
     raw.on('close', () => this.#raw.delete(raw))
     raw.on('error', () => raw.destroy())
-    if (this.#weather.hangHandshakes) return
+    if (this.#weather.hangHandshakes) {
+      // Read on, or the end of the connection would never be noticed.
+      raw.resume()
+      return
+    }
     const url = new URL(request.url ?? '/', 'http://localhost')
     const match = SPACE_PATH.exec(url.pathname)
     const spaceId = match?.[1] === undefined ? undefined : decodeURIComponent(match[1])
@@ -103,7 +121,10 @@ export class Sockets {
   #serve(listening: Listening): void {
     const { socket, actor, spaces } = listening
     this.#listening.add(listening)
-    socket.on('close', () => this.#listening.delete(listening))
+    socket.on('close', (code) => {
+      this.#listening.delete(listening)
+      this.closedWith.push(code)
+    })
     socket.on('message', (bytes: Buffer) => {
       const frame = recordIn(bytes.toString('utf8'))
       const type = String(frame?.type ?? 'malformed')

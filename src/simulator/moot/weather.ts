@@ -16,6 +16,8 @@ export interface Weather {
   hangHandshakes: boolean
   /** REST calls are never answered. */
   hangHttp: boolean
+  /** REST calls whose path and query hold this are never answered. */
+  hangPath: string | undefined
   /** REST calls whose path holds `path` get `status`, `times` times. */
   failures: { path: string; status: number; times: number; retryAfterS?: number | undefined }[]
   /** A full page of `?since=` holds the newest events, not the oldest. */
@@ -34,6 +36,7 @@ export function fairWeather(): Weather {
     handshakeStatus: undefined,
     hangHandshakes: false,
     hangHttp: false,
+    hangPath: undefined,
     failures: [],
     newestPages: false,
     newestFirst: false,

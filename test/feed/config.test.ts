@@ -1,0 +1,140 @@
+/** The documented variables, flags over them, and everything that can be wrong with either. */
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, expect, test } from 'vitest'
+import { moot } from '../../src/commands/moot.ts'
+import { BridgeError } from '../../src/errors.ts'
+import { type FeedConfig, resolveFeed } from '../../src/feed/config.ts'
+import type { Env } from './feed-client.ts'
+
+const KEY = { CONVO_API_KEY: 'convo_secret' }
+const ca = join(import.meta.dirname, 'certs', 'ca.pem')
+
+function configOf(env: Env, values = {}): FeedConfig {
+  return resolveFeed({ env, values, version: '1' }).config
+}
+
+function problemOf(env: Env, values = {}): BridgeError {
+  try {
+    configOf(env, values)
+  } catch (error) {
+    if (error instanceof BridgeError) return error
+  }
+  throw new Error('it was accepted')
+}
+
+describe('defaults', () => {
+  test('are those of the documentation', () => {
+    expect(configOf(KEY)).toMatchObject({
+      apiUrl: 'https://mootup.io',
+      apiKey: 'convo_secret',
+      channelUrl: undefined,
+      spaceId: undefined,
+      firehose: false,
+      autoSubscribe: false,
+      ca: undefined,
+      wording: 'docs',
+      maxText: 2_000,
+    })
+  })
+
+  test('of the wording of the package cut texts where it does', () =>
+    expect(configOf(KEY, { texts: 'source' })).toMatchObject({ wording: 'source', maxText: 500 }))
+})
+
+describe('a flag', () => {
+  const flags: readonly (readonly [string, Env, object, Partial<FeedConfig>])[] = [
+    ['--api-url', { CONVO_API_URL: 'https://a' }, { apiUrl: 'https://b/x/' }, { apiUrl: 'https://b/x' }],
+    ['--space', { CONVO_SPACE_ID: 'a' }, { space: 'b' }, { spaceId: 'b' }],
+    ['--firehose', { CONVO_CHANNEL_FIREHOSE: 'false' }, { firehose: true }, { firehose: true }],
+    ['--agent-name', { CONVO_AGENT_NAME: 'A' }, { agentName: 'B' }, { agentName: 'B' }],
+    ['--agent-id', { CONVO_AGENT_ID: 'a' }, { agentId: 'b' }, { agentId: 'b' }],
+    ['--max-text', {}, { maxText: '10' }, { maxText: 10 }],
+    ['--channel-url', {}, { channelUrl: 'wss://b/channel' }, { channelUrl: 'wss://b/channel' }],
+    ['--auto-subscribe', {}, { autoSubscribe: true }, { autoSubscribe: true }],
+  ]
+  for (const [flag, env, values, expected] of flags) {
+    test(`${flag} counts before its variable`, () =>
+      expect(configOf({ ...KEY, ...env }, values)).toMatchObject(expected))
+  }
+
+  test('every flag that configures the feed is in the help of the command', () => {
+    const known = moot.options.map(({ flags }) => flags.split(' ')[0])
+    for (const [flag] of flags) expect(known).toContain(flag)
+  })
+})
+
+describe('a switch from the environment', () => {
+  for (const [value, on] of [
+    ['true', true],
+    ['TRUE', true],
+    ['false', false],
+    ['', false],
+    ['no', false],
+  ] as const) {
+    test(`CONVO_CHANNEL_FIREHOSE=${value} is ${on ? 'on' : 'off'}`, () =>
+      expect(configOf({ ...KEY, CONVO_CHANNEL_FIREHOSE: value }).firehose).toBe(on))
+  }
+})
+
+describe('CONFIG_INVALID is said for', () => {
+  const wrong: readonly (readonly [string, Env, object, RegExp])[] = [
+    ['no key', {}, {}, /no API key/],
+    ['an empty key', { CONVO_API_KEY: '  ' }, {}, /no API key/],
+    ['an unset variable as the key', { CONVO_API_KEY: '$' + '{MOOT_KEY}' }, {}, /MOOT_KEY is not set/],
+    ['a key with a line end inside', { CONVO_API_KEY: 'convo_a\nb' }, {}, /white space/],
+    ['a URL that is none', { ...KEY, CONVO_API_URL: 'mootup' }, {}, /CONVO_API_URL is no/],
+    ['a URL of another protocol', { ...KEY, CONVO_API_URL: 'ftp://x' }, {}, /CONVO_API_URL is no/],
+    ['a password in the URL', { ...KEY, CONVO_API_URL: 'https://a:b@x' }, {}, /password/],
+    ['a key sent in the clear', { ...KEY, CONVO_API_URL: 'http://moot.lan' }, {}, /without encryption/],
+    [
+      'a channel in the clear',
+      { ...KEY, CONVO_CHANNEL_URL: 'ws://moot.lan/channel' },
+      {},
+      /without encryption/,
+    ],
+    ['a channel URL that is none', { ...KEY, CONVO_CHANNEL_URL: 'x' }, {}, /CONVO_CHANNEL_URL is no/],
+    ['a CA file that is not there', { ...KEY, SSL_CERT_FILE: '/nowhere/ca.pem' }, {}, /CA certificate/],
+    ['a CA file that holds none', { ...KEY, SSL_CERT_FILE: import.meta.filename }, {}, /no certificate/],
+    ['a key file that is not there', {}, { apiKeyFile: '/nowhere/key' }, /API key/],
+    ['an unknown wording', KEY, { texts: 'loud' }, /"docs" or "source"/],
+    ['a length that is no number', KEY, { maxText: 'long' }, /--max-text/],
+  ]
+  for (const [what, env, values, text] of wrong) {
+    test(what, () => {
+      const problem = problemOf(env, values)
+      expect(problem.code).toBe('CONFIG_INVALID')
+      expect(problem.message).toMatch(text)
+      expect(`${problem.message}${problem.hint}`).not.toContain('convo_secret')
+    })
+  }
+})
+
+test('plain http is fine on this machine, and elsewhere when it is said to be', () => {
+  for (const apiUrl of [
+    'http://localhost:8000',
+    'http://127.0.0.1:1',
+    'http://[::1]:1',
+    'http://moot.localhost',
+  ]) {
+    expect(configOf({ ...KEY, CONVO_API_URL: apiUrl }).apiUrl).toBe(apiUrl)
+  }
+  expect(configOf({ ...KEY, CONVO_API_URL: 'http://moot.lan' }, { allowHttp: true }).apiUrl).toBe(
+    'http://moot.lan',
+  )
+})
+
+test('SSL_CERT_FILE is trusted beside what Node trusts', () => {
+  const trusted = configOf({ ...KEY, SSL_CERT_FILE: ca }).ca ?? []
+  expect(trusted.at(-1)).toBe(readFileSync(ca, 'utf8'))
+  expect(trusted.length).toBeGreaterThan(50)
+})
+
+test('the key may stand in a file', () =>
+  expect(
+    resolveFeed({ env: {}, values: { apiKeyFile: 'k' }, version: '1', read: () => 'convo_x\n' }).config
+      .apiKey,
+  ).toBe('convo_x'))
+
+test('a key that looks like none of moot is used with a warning', () =>
+  expect(resolveFeed({ env: { CONVO_API_KEY: 'abc' }, values: {}, version: '1' }).warnings).toHaveLength(1))
