@@ -166,8 +166,7 @@ class Channel implements Upstream {
 
   #deliver(message: Message, lane: LaneName): Promise<void> {
     if (message.kind === 'response' && this.#answered(message)) return DONE
-    if (!this.#active) return this.#outlet.deliver(message, lane)
-    if (message.kind !== 'notification' || message.method !== METHOD.channel) {
+    if (!this.#active || message.kind !== 'notification' || message.method !== METHOD.channel) {
       if (lane === 'answer' || !this.#lane.busy) return this.#outlet.deliver(message, lane)
       return this.#lane.run(() => this.#outlet.deliver(message, lane))
     }

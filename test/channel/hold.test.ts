@@ -135,12 +135,18 @@ describe('an early push', () => {
     expect(contents()).toEqual(['2'])
   })
 
-  it('stays held for a client that starts anew', async () => {
-    const { server, connect, send, contents } = open(LONG)
+  it('stays held for a client that starts anew, and in its place', async () => {
+    const { server, connect, send, client, contents } = open(LONG)
     await connect()
     const held = server.say(channel('early'))
+    server.hush = true
+    void send({ id: 0, method: METHOD.initialize, params: {} }).catch(() => undefined)
+    const behind = server.say({ jsonrpc: '2.0', method: 'notifications/message' })
+    server.hush = false
     await connect()
     expect(await pending(held)).toBe(true)
+    expect(await pending(behind)).toBe(true)
+    expect(client.texts.join()).not.toContain('notifications/message')
     void send({ id: 9, method: 'tools/call' }).catch(() => undefined)
     await held
     expect(contents()).toEqual(['early'])

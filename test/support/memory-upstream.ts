@@ -18,6 +18,8 @@ export class MemoryUpstream implements Upstream {
   /** What it was sent, in order. */
   readonly sent: Message[] = []
   closed = false
+  /** Leaves every request open. */
+  hush = false
   readonly #open = new Map<string, { resolve: () => void; reject: (error: Error) => void }>()
   readonly #answerer: Answerer
   #outlet: Outlet | undefined
@@ -39,7 +41,7 @@ export class MemoryUpstream implements Upstream {
   async send(message: Message): Promise<void> {
     this.sent.push(message)
     if (message.kind !== 'request') return
-    const result = this.#answerer(message)
+    const result = this.hush ? undefined : this.#answerer(message)
     if (result !== undefined) return await this.outlet.deliver(success(message.id, result), 'answer')
     await new Promise<void>((resolve, reject) => this.#open.set(message.id, { resolve, reject }))
   }
