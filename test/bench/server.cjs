@@ -162,7 +162,7 @@ function read(request, done) {
 }
 
 function serve(request, response) {
-  if (request.url !== '/mcp') {
+  if (request.url.split('?', 1)[0] !== '/mcp') {
     response.writeHead(404)
     return response.end()
   }
@@ -198,7 +198,10 @@ async function burst(stream, count) {
     let text = ''
     for (let i = 0; i < 100 && seq <= count; i++) text += event(seq++, '0')
     if (!stream.write(text)) {
-      await new Promise((resolve) => stream.once('drain', resolve).once('close', resolve))
+      await new Promise((resolve) => {
+        const go = () => resolve(stream.off('drain', go).off('close', go))
+        stream.on('drain', go).on('close', go)
+      })
     }
     if (stream.destroyed) return
   }
