@@ -151,7 +151,8 @@ export class Breaks {
   }
 
   #fell(stream: Stream, status: PushStatus): void {
-    const first = stream.state.kind === 'awaited'
+    // Only a stream that was up goes down, also one from before the client started anew.
+    const first = stream.state.kind === 'awaited' && status.state === 'retrying'
     const down: Down = {
       kind: 'down',
       // The one stream of a server is expected from the start, others from when they are first heard of.

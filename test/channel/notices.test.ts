@@ -344,6 +344,18 @@ describe('the first stream', () => {
   })
 })
 
+describe('a stream from before the client started anew', () => {
+  it('is told of like any other when it breaks', async () => {
+    const it = open()
+    await it.connect()
+    it.server.report(push('up', { stream: 'spc_1', continuous: true }))
+    await it.connect()
+    it.server.report(push('down', { stream: 'spc_1', at: 1_000 }))
+    it.server.report(push('up', { stream: 'spc_1', at: 2_000, continuous: false }))
+    expect((await oneNotice(it)).meta).toMatchObject({ stream: 'spc_1', duration_ms: '1000' })
+  })
+})
+
 describe('a down notice', () => {
   it('is sent once a break, when the stream has stayed away', async () => {
     const it = open({ downAfterMs: 15 })
