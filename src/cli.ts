@@ -43,6 +43,11 @@ const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import('./commands/call.ts')).call,
   },
   {
+    name: 'moot',
+    summary: 'push the events of moot spaces: mentions, thread replies, decisions',
+    load: async () => (await import('./commands/moot.ts')).moot,
+  },
+  {
     name: 'simulate',
     summary: 'a local Chamade with faults on demand, without an account',
     load: async () => (await import('./commands/simulate.ts')).simulate,
