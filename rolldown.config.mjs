@@ -31,7 +31,6 @@ const leaveOut = {
 export default {
   input: { cli: 'src/cli.ts', 'llhttp-wasm': 'node_modules/undici/lib/llhttp/llhttp-wasm.js' },
   platform: 'node',
-  external: [/moot\/simulator/],
   plugins: [leaveOut],
   output: {
     dir: 'dist',

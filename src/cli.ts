@@ -52,6 +52,11 @@ const COMMANDS: readonly CommandEntry[] = [
     summary: 'a local Chamade with faults on demand, without an account',
     load: async () => (await import('./commands/simulate.ts')).simulate,
   },
+  {
+    name: 'emit',
+    summary: 'let something happen in the running simulator',
+    load: async () => (await import('./commands/emit.ts')).emit,
+  },
 ]
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const

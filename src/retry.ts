@@ -34,7 +34,7 @@ export const DEFAULT_BACKOFF: BackoffOptions = {
   capMs: 6_500,
   slowAfterMs: 15 * 60_000,
   slowCapMs: 30_000,
-  stableAfterMs: 10_000,
+  stableAfterMs: 2_000,
 }
 
 /** Counts attempts and draws delays. Holds no timer. */

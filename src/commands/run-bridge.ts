@@ -33,6 +33,7 @@ export async function serveStdio(
   const drainMs = duration(values.drain, '--drain') ?? 20_000
   const port = openStdio(io.stdin, io.stdout, { maxLineBytes: maxMessage(values) })
   for (const note of notes) report(note)
+  if (io.stdin.isTTY) report(AT_A_TERMINAL)
   const end = await runBridge({
     port,
     open: withChannel(open, channel),
@@ -42,6 +43,13 @@ export async function serveStdio(
     drainMs,
   })
   return exitCode(end)
+}
+
+const AT_A_TERMINAL: Status = {
+  kind: 'note',
+  level: 'warn',
+  text: 'reading MCP messages from this terminal, one a line; usually an MCP client starts this program',
+  hint: '--help, or Ctrl-D to end',
 }
 
 /** To stderr unless `--silent`, and to `--log-file`, which only its owner can read. */

@@ -297,6 +297,8 @@ export class Forwarder {
       }
       return { kind: 'broken', why: 'the stream ended without it', messages }
     } catch (cause) {
+      if (cause instanceof RangeError)
+        throw errors.confused(request.method, this.#exchange.where, cause.message)
       return { kind: 'broken', why: reasonOf(cause), messages }
     }
   }
@@ -329,6 +331,7 @@ export class Forwarder {
         if (outcome.status === 404 && outcome.rpcError === undefined) return errors.noEndpoint(where, 404)
         return errors.refused(where, outcome.status, outcome.text, outcome.rpcError)
       case 'unavailable':
+        if (outcome.status === 429) return errors.refused(where, 429, 'too many requests; it was not run')
         return errors.mayHaveRun(what, where, outcome.why, outcome.cause)
       default:
         return new BridgeError('SERVER_CONFUSED', `${where} did not take ${what}: ${sayOutcome(outcome)}`)

@@ -22,6 +22,8 @@ import { type Live, type SessionLife, signatureOf } from './session.ts'
 /** A gateway that answers so often in a row may be how this server says that the session is gone. */
 const SUSPICIOUS_REFUSALS = 4
 const PING_LIMIT_MS = 10_000
+/** A server that refuses for longer than this is asked seldom. */
+const SLOW_AFTER_MS = 60_000
 /** How often the clock is looked at, and how long what arrived during a sleep may take to be read. */
 const CLOCK_LOOK_MS = 1_000
 const AFTER_SLEEP_MS = 250
@@ -75,10 +77,7 @@ export class Push {
             await this.#holdStream(session, signal)
             break
           case 'lost': {
-            await this.#rest(
-              this.#isSlow(session.cause.code) ? this.#backoff.slow() : this.#nextDelay(),
-              signal,
-            )
+            await this.#rest(this.#delayFor(!this.#mendsByWaiting(session.cause.code)), signal)
             this.#life.attempt()
             break
           }
@@ -144,6 +143,8 @@ export class Push {
       }
     } catch (cause) {
       reason = this.#ourReason ?? reasonOf(cause)
+      // An event that is too long would come again with its cursor, for ever.
+      if (cause instanceof RangeError) this.#cursor = undefined
     } finally {
       done.abort()
       this.#events = undefined
@@ -208,7 +209,7 @@ export class Push {
     switch (outcome.kind) {
       case 'not-offered':
         if (!this.#everUp) return await this.#notOffered(live, 'HTTP 405', signal)
-        return await this.#retrySlowly('HTTP 405', signal)
+        return await this.#retryRefused('HTTP 405', signal)
       case 'no-such-session':
         // A brand-new session that GET doesn't know but ping does: not the session's fault.
         if (renewed && live.generation > 1 && (await this.#life.ping(live, PING_LIMIT_MS)) === 'alive') {
@@ -216,7 +217,7 @@ export class Push {
         }
         return this.#life.lose(live, '404 to the push stream')
       case 'unauthorized':
-        return await this.#retrySlowly(`HTTP ${outcome.status}`, signal)
+        return await this.#retryRefused(`HTTP ${outcome.status}`, signal)
       case 'refused':
         return await this.#refused(outcome, live, signal)
       case 'unavailable': {
@@ -248,7 +249,7 @@ export class Push {
       return
     if (!this.#everUp && live.id === undefined) return await this.#notOffered(live, why, signal)
     if (this.#everUp || outcome.status >= 500 || outcome.status === 400) return await this.#retry(why, signal)
-    return await this.#retrySlowly(why, signal)
+    return await this.#retryRefused(why, signal)
   }
 
   /** Nothing to hold open: until the session changes there is nothing to do. */
@@ -266,8 +267,8 @@ export class Push {
     await this.#again(why, this.#nextDelay(Math.max(floorMs, this.#retryMs)), false, signal)
   }
 
-  async #retrySlowly(why: string, signal: AbortSignal): Promise<void> {
-    await this.#again(why, this.#backoff.slow(), true, signal)
+  async #retryRefused(why: string, signal: AbortSignal): Promise<void> {
+    await this.#again(why, this.#delayFor(true), true, signal)
   }
 
   async #again(why: string, delayMs: number, severe: boolean, signal: AbortSignal): Promise<void> {
@@ -349,8 +350,14 @@ export class Push {
     this.#report({ state: 'down', generation: this.#generation, reason })
   }
 
-  #isSlow(code: string): boolean {
-    return code !== 'SERVER_UNREACHABLE' && code !== 'SERVER_BUSY'
+  #mendsByWaiting(code: string): boolean {
+    return code === 'SERVER_UNREACHABLE' || code === 'SERVER_BUSY'
+  }
+
+  /** A refusal is met as often as an outage for a minute (a redeploy shows many faces), then seldom. */
+  #delayFor(refused: boolean): number {
+    const failingForMs = this.#downSince === undefined ? 0 : this.#config.clock.uptime() - this.#downSince
+    return refused && failingForMs > SLOW_AFTER_MS ? this.#backoff.slow() : this.#nextDelay(this.#retryMs)
   }
 
   #report(fact: Omit<PushStatus, 'kind' | 'at'>): void {

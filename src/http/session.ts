@@ -467,7 +467,8 @@ export class SessionLife {
 
   #track<T>(task: Promise<T>): Promise<T> {
     this.#underway.add(task)
-    void task.finally(() => this.#underway.delete(task))
+    const done = (): boolean => this.#underway.delete(task)
+    task.then(done, done)
     return task
   }
 
