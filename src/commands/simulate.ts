@@ -1,99 +1,116 @@
 /**
- * `chamade-mcp simulate`: the local Chamade, until you stop it.
+ * `chamade-mcp simulate`: the local Chamade (or moot), until you stop it or its scenario ends.
  *
  * Not a stdio MCP server: what it prints to stdout is for people. The one rule: the first lines are all somebody
  * needs to connect an agent.
  */
-import { BridgeError } from '../errors.ts'
+import { readFile } from 'node:fs/promises'
+import { isAbsolute, join } from 'node:path'
 import { ASSUMPTIONS } from '../simulator/assumptions.ts'
+import type { Scenario } from '../simulator/scenario/scenario.ts'
+import type { Simulator } from '../simulator/simulator.ts'
 import type { CommandSpec, Io, OptionValues } from './command.ts'
+import { invalid, listOf, numberOf, portOf, textOf } from './simulator-options.ts'
+
+const DEFAULT_PORT = 8484
 
 export const simulate: CommandSpec = {
   name: 'simulate',
   summary: `Run a local Chamade (or moot, with --moot) with faults on demand, without an account.
+Its address opens a console in your browser; "chamade-mcp emit" talks to it from the shell.
 
-Assumed, because the real product does not say: ${ASSUMPTIONS.join('; ')}.`,
+What the real product does not tell is assumed:
+${ASSUMPTIONS.map((line) => `  - ${line}`).join('\n')}`,
   options: [
     {
       flags: '--port <n>',
       description: 'port to listen on; 0 is any free one',
       env: 'CHAMADE_SIMULATOR_PORT',
-      fallback: '8484',
+      fallback: String(DEFAULT_PORT),
     },
     { flags: '--host <address>', description: 'address to listen on', fallback: '127.0.0.1' },
     {
       flags: '--key <key...>',
       description: 'API key of an agent; repeat it for more agents',
       env: 'CHAMADE_SIMULATOR_KEY',
-      fallback: 'random',
+      fallback: 'a random one',
     },
+    {
+      flags: '--scenario <file>',
+      description: 'run this timeline (YAML or JSON), then exit: 0 when every expectation was met',
+    },
+    { flags: '--speed <n>', description: 'calls ring and connect n times faster', fallback: '1' },
+    { flags: '--ping <seconds>', description: 'between comments on an idle stream', fallback: '15' },
     {
       flags: '--legacy-push',
       description: 'every connection is stateful, as production was before ?stateful',
     },
+    { flags: '--replay', description: 'events carry ids; resuming with Last-Event-ID gives what was missed' },
     {
-      flags: '--replay',
-      description: 'events carry ids; a stream resumed with Last-Event-ID gets what it missed',
+      flags: '--replace-stream',
+      description: 'a second stream takes the place of the first, instead of 409',
     },
     { flags: '--moot', description: 'simulate moot instead of Chamade' },
   ],
   examples: [
     'chamade-mcp simulate',
     'chamade-mcp simulate --port 9000 --key chmd_local',
-    'chamade-mcp simulate --legacy-push',
+    'chamade-mcp simulate --scenario examples/scenarios/redeploy.yaml',
   ],
   run: (values, _operands, io) => (values.moot === true ? runMoot(values, io) : runChamade(values, io)),
 }
 
 async function runChamade(values: OptionValues, io: Io): Promise<number> {
+  const { announce } = await import('../simulator/beacon.ts')
   const { startSimulator } = await import('../simulator/simulator.ts')
+  const scenario = await scenarioOf(values, io)
+  const pingS = numberOf(values, 'ping')
+  const keys = listOf(values, 'key')
   const simulator = await startSimulator({
     host: textOf(values, 'host'),
-    port: portOf(values),
-    keys: keysOf(values),
-    legacyPush: values.legacyPush === true,
-    replay: values.replay === true,
+    port: portOf(values, DEFAULT_PORT),
+    keys: keys.length === 0 ? undefined : keys,
+    pingMs: pingS === undefined ? undefined : pingS * 1_000,
+    speed: speedOf(values) ?? scenario?.speed,
+    legacyPush: values.legacyPush === true || scenario?.legacyPush === true,
+    replay: values.replay === true || scenario?.replay === true,
+    duplicateStream: values.replaceStream === true ? 'replace' : 'refuse',
   }).catch(failedToListen)
-  io.stdout.write(`Chamade simulator: ${simulator.url}
-key:               ${simulator.key}
-MCP endpoint:      ${simulator.mcpUrl}   (add ?stateful for push)
+  const startedAt = new Date().toISOString()
+  const { url, token, port } = simulator
+  // Without the file `emit` cannot find us; everything else works.
+  const hide = await announce(io.homedir, port, { kind: 'chamade', url, token, startedAt }).catch(
+    (error: unknown) => {
+      io.stderr.write(`emit will not find this simulator: ${messageOf(error)}\n`)
+      return () => Promise.resolve()
+    },
+  )
+  try {
+    io.stdout.write(introductionOf(simulator))
+    if (scenario !== undefined) return await play(simulator, scenario, io)
+    await aborted(io.signal)
+    return 0
+  } finally {
+    await hide()
+    await simulator.close()
+  }
+}
+
+function introductionOf(simulator: Simulator): string {
+  const { consoleUrl, mcpUrl, agents } = simulator
+  const keys = agents.map(({ name, key }) => `${`key of ${name}:`.padEnd(14)} ${key}`).join('\n')
+  return `Chamade simulator
+console:       ${consoleUrl}
+MCP endpoint:  ${mcpUrl}   (?stateful for push)
+${keys}
 
 For an MCP client (.mcp.json):
-${configFor(simulator.mcpUrl, simulator.key)}
+${configFor(mcpUrl, simulator.key)}
 
 Claude Code, with the channel:
 claude --dangerously-load-development-channels server:chamade
 
-Ctrl-C stops it.
-`)
-  await aborted(io.signal)
-  await simulator.close()
-  return 0
-}
-
-/** What the moot simulator gives; its own room decides the rest. */
-interface MootSimulator {
-  readonly url: string
-  readonly key: string
-  close(): Promise<void>
-}
-
-async function runMoot(values: OptionValues, io: Io): Promise<number> {
-  const path = '../simulator/moot/simulator.ts'
-  const room = (await import(path)) as {
-    startMootSimulator(options: object): Promise<MootSimulator>
-  }
-  const key = keysOf(values)?.[0]
-  const options = {
-    host: textOf(values, 'host'),
-    port: portOf(values),
-    ...(key === undefined ? {} : { key }),
-  }
-  const simulator = await room.startMootSimulator(options).catch(failedToListen)
-  io.stdout.write(`moot simulator: ${simulator.url}\nkey:            ${simulator.key}\n\nCtrl-C stops it.\n`)
-  await aborted(io.signal)
-  await simulator.close()
-  return 0
+`
 }
 
 /** The block for `.mcp.json`. */
@@ -103,35 +120,79 @@ function configFor(mcpUrl: string, key: string): string {
   return JSON.stringify({ mcpServers: { chamade: entry } }, undefined, 2)
 }
 
+async function scenarioOf(values: OptionValues, io: Io): Promise<Scenario | undefined> {
+  const file = textOf(values, 'scenario')
+  if (file === undefined) return undefined
+  const { BadScenario, readScenario } = await import('../simulator/scenario/scenario.ts')
+  const text = await readFile(isAbsolute(file) ? file : join(io.cwd, file), 'utf8').catch(
+    (error: unknown) => {
+      throw invalid(`--scenario ${file} cannot be read: ${messageOf(error)}`, 'check the path')
+    },
+  )
+  try {
+    return readScenario(text)
+  } catch (error) {
+    if (!(error instanceof BadScenario)) throw error
+    throw invalid(`--scenario ${file}: ${error.message}`, 'see examples/scenarios')
+  }
+}
+
+async function play(simulator: Simulator, scenario: Scenario, io: Io): Promise<number> {
+  const { runScenario } = await import('../simulator/scenario/run.ts')
+  io.stdout.write(`scenario: ${scenario.name}\n`)
+  const ok = await runScenario(
+    simulator,
+    scenario,
+    (step) => io.stdout.write(`${step.ok ? 'ok  ' : 'FAIL'}  ${step.step}  ${step.text}\n`),
+    io.signal,
+  )
+  // The answer to the last tool call may still be on its way.
+  await simulator.settled(1_000)
+  io.stdout.write(ok ? 'passed\n' : 'failed\n')
+  return ok ? 0 : 1
+}
+
+async function runMoot(values: OptionValues, io: Io): Promise<number> {
+  const { startMootSimulator } = await import('../simulator/moot/simulator.ts')
+  const simulator = await startMootSimulator({
+    host: textOf(values, 'host'),
+    port: portOf(values, DEFAULT_PORT),
+    key: listOf(values, 'key')[0],
+  }).catch(failedToListen)
+  const { url, key } = simulator
+  const args = ['-y', '@chamade/mcp-server', 'moot']
+  const entry = { command: 'npx', args, env: { CONVO_API_URL: url, CONVO_API_KEY: key } }
+  io.stdout.write(`moot simulator
+address:  ${url}
+key:      ${key}
+
+For an MCP client (.mcp.json):
+${JSON.stringify({ mcpServers: { 'moot-channel': entry } }, undefined, 2)}
+
+Somebody speaks in a space:
+curl -X POST ${url}/_simulator/publish -H 'Authorization: Bearer ${key}' \\
+  -d '{"space_id":"sprint-planning","text":"@Agent hello","mentions":["agent"]}'
+`)
+  await aborted(io.signal)
+  await simulator.close()
+  return 0
+}
+
+function speedOf(values: OptionValues): number | undefined {
+  const speed = numberOf(values, 'speed')
+  if (speed === 0) throw invalid('--speed 0 would stop the clock', '--speed 10')
+  return speed
+}
+
 function failedToListen(error: unknown): never {
-  throw new BridgeError('CONFIG_INVALID', `the simulator cannot start: ${messageOf(error)}`, {
-    hint: 'choose another --port (0 is any free one) or --host',
-    cause: error,
-  })
+  throw invalid(
+    `the simulator cannot start: ${messageOf(error)}`,
+    'choose another --port (0 is any free one) or --host',
+  )
 }
 
 function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error)
-}
-
-function textOf(values: OptionValues, name: string): string | undefined {
-  const value = values[name]
-  return typeof value === 'string' ? value : undefined
-}
-
-function keysOf(values: OptionValues): readonly string[] | undefined {
-  const value = values.key
-  if (typeof value === 'string') return [value]
-  return Array.isArray(value) && value.length > 0 ? (value as readonly string[]) : undefined
-}
-
-function portOf(values: OptionValues): number {
-  const text = textOf(values, 'port') ?? '8484'
-  const port = Number(text)
-  if (/^\d+$/.test(text) && port < 65_536) return port
-  throw new BridgeError('CONFIG_INVALID', `--port ${text} is no port`, {
-    hint: 'give a number from 0 to 65535',
-  })
 }
 
 function aborted(signal: AbortSignal): Promise<void> {

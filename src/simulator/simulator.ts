@@ -66,6 +66,8 @@ export interface Simulator {
   fault(name: FaultName, options?: FaultOptions): string
   /** Wipes the sessions and cuts the connections, as a redeploy does. */
   restart(): void
+  /** Resolves when no agent waits for an answer, or after `withinMs`. */
+  settled(withinMs: number): Promise<void>
   close(): Promise<void>
 }
 
@@ -91,6 +93,8 @@ export async function startSimulator(options: SimulatorOptions = {}): Promise<Si
     duplicateStream: options.duplicateStream ?? 'refuse',
   })
 
+  const posts = new Set<ServerResponse>()
+
   const answer = async (req: IncomingMessage, res: ServerResponse): Promise<void> => {
     const denial = forbidden(req, host, listener.port)
     if (denial !== undefined) return refuse(res, 403, -32000, denial)
@@ -113,6 +117,8 @@ export async function startSimulator(options: SimulatorOptions = {}): Promise<Si
       return refuse(res, 401, -32001, 'Unauthorized: send Authorization: Bearer chmd_…')
     }
     if (req.method !== 'POST') return endpoint.handle(req, res, url, agent, undefined)
+    posts.add(res)
+    res.once('close', () => posts.delete(res))
     const bytes = await readBody(req, MAX_MESSAGE_BYTES)
     if (bytes === undefined) return refuse(res, 413, -32000, 'Payload Too Large')
     const body = parseJson(bytes)
@@ -206,6 +212,10 @@ export async function startSimulator(options: SimulatorOptions = {}): Promise<Si
     fault,
     restart: () => {
       fault('restart')
+    },
+    settled: async (withinMs) => {
+      const until = performance.now() + withinMs
+      while (posts.size > 0 && performance.now() < until) await sleep(10)
     },
     close: async () => {
       for (const agent of agents) agent.calls.close()
