@@ -137,7 +137,7 @@ describe('the stream of a call', () => {
       await eventually('the progress', () => numbers(bridge).length === 1)
       stream.cut()
     })
-    server.before((x) => (x.request.method === 'GET' ? (x.reply(405), true) : false))
+    server.before((x) => (x.request.method === 'GET' ? x.reply(405) : false))
     const bridge = await BridgeProcess.connected(server.url)
     expect((await bridge.call('tools/call')).error?.data?.code).toBe('RESPONSE_LOST')
   })

@@ -1,0 +1,363 @@
+/** One session per process, none before the client's own initialize, and a lost one is replaced behind its back. */
+import { describe, expect, test } from 'vitest'
+import { BridgeProcess } from '../support/bridge-process.ts'
+import { eventually, pause } from '../support/eventually.ts'
+import { ScriptedServer } from '../support/scripted-server.ts'
+import { patience } from '../support/settings.ts'
+
+const stateful = { args: ['--stateful'] }
+
+describe('before initialize', () => {
+  test('the era probe is answered at once with -32601, and nothing is connected', async () => {
+    const server = await ScriptedServer.start()
+    const bridge = BridgeProcess.start(server.url, stateful)
+    bridge.send({
+      jsonrpc: '2.0',
+      id: 'server-discover-probe-1',
+      method: 'server/discover',
+      params: { _meta: { 'io.modelcontextprotocol/protocolVersion': '2026-07-28' } },
+    })
+    expect((await bridge.reply('server-discover-probe-1')).error?.code).toBe(-32601)
+    bridge.send({ jsonrpc: '2.0', id: 'p', method: 'ping' })
+    expect((await bridge.reply('p')).result).toEqual({})
+    await pause(100)
+    expect(server.requests).toEqual([])
+    await bridge.handshake()
+    expect(server.sessions.size).toBe(1)
+  })
+
+  test('the probe is answered at once though the server is away', async () => {
+    const bridge = BridgeProcess.start('http://127.0.0.1:9/mcp')
+    bridge.send({ jsonrpc: '2.0', id: 1, method: 'server/discover' })
+    expect((await bridge.reply(1, 2_000)).error?.code).toBe(-32601)
+  })
+
+  test('started and closed by a probing host: exit 0, nothing connected', async () => {
+    const server = await ScriptedServer.start()
+    const bridge = BridgeProcess.start(server.url, stateful)
+    bridge.eof()
+    expect((await bridge.gone()).code).toBe(0)
+    expect(server.requests).toEqual([])
+  })
+
+  test.each([[[]], [['--stateful']]])(
+    'a bare tools/list with no initialize before it is served (%j): our own handshake, no GET, DELETE at the end',
+    async (args) => {
+      const server = await ScriptedServer.start()
+      const bridge = BridgeProcess.start(server.url, { args })
+      bridge.send({ jsonrpc: '2.0', id: 1, method: 'tools/list' })
+      bridge.eof()
+      expect((await bridge.reply(1)).result.tools).toHaveLength(1)
+      expect((await bridge.gone()).code).toBe(0)
+      expect(bridge.lines).toHaveLength(1)
+      expect(server.requests.map((each) => each.rpc?.method ?? each.method)).toEqual([
+        'initialize',
+        'notifications/initialized',
+        'tools/list',
+        'DELETE',
+      ])
+      expect(JSON.parse(server.posts('initialize')[0]?.rpc?.params ?? '')).toMatchObject({ capabilities: {} })
+    },
+  )
+
+  test('an initialize after a bare request deletes that session and starts anew', async () => {
+    const server = await ScriptedServer.start()
+    const bridge = BridgeProcess.start(server.url, stateful)
+    expect((await bridge.call('tools/list')).result.tools).toHaveLength(1)
+    await bridge.handshake()
+    await eventually('the push stream', () => server.listening())
+    expect(server.sessions.size).toBe(2)
+    expect([...server.sessions.values()].map((session) => session.endedBy)).toEqual(['delete', undefined])
+  })
+})
+
+test('one session, one push stream, and a DELETE with its id at the end', async () => {
+  const server = await ScriptedServer.start()
+  const bridge = await BridgeProcess.connected(server.url, stateful)
+  await bridge.call('tools/list')
+  await eventually('the push stream', () => server.listening())
+  expect(server.sessions.size).toBe(1)
+  expect(server.of('GET')).toHaveLength(1)
+  bridge.eof()
+  expect((await bridge.gone()).code).toBe(0)
+  expect(server.of('DELETE').map((each) => each.session)).toEqual([...server.sessions.keys()])
+  expect(server.live()).toEqual([])
+})
+
+test('the push stream is not opened before the client’s initialized', async () => {
+  const server = await ScriptedServer.start()
+  const bridge = BridgeProcess.start(server.url, stateful)
+  bridge.send({
+    jsonrpc: '2.0',
+    id: 0,
+    method: 'initialize',
+    params: { protocolVersion: '2025-11-25', capabilities: {}, clientInfo: { name: 'test', version: '1' } },
+  })
+  await bridge.reply(0)
+  await pause(200)
+  expect(server.of('GET')).toEqual([])
+  bridge.notify('notifications/initialized')
+  await eventually('the push stream', () => server.listening())
+  const initialized = server.posts('notifications/initialized')[0]?.at ?? 0
+  expect(server.of('GET')[0]?.at).toBeGreaterThanOrEqual(initialized)
+})
+
+test('a server that offers no push stream: 405 is fine, asked once', async () => {
+  const server = await ScriptedServer.start({ push: false })
+  const bridge = await BridgeProcess.connected(server.url, stateful)
+  await eventually('the GET', () => server.of('GET').length === 1)
+  await bridge.call('tools/list')
+  await pause(300)
+  expect(server.of('GET')).toHaveLength(1)
+  await bridge.waitFor('the warning', () => bridge.stderr.includes('push'))
+})
+
+test('the initialize of the client arrives with its own params, byte for byte, and its answer too', async () => {
+  const server = await ScriptedServer.start()
+  server.instructions = 'be kind'
+  const bridge = BridgeProcess.start(server.url)
+  const params =
+    '{"protocolVersion":"2025-06-18", "capabilities":{"x":{"n":1.0}},"clientInfo":{"name":"é","version":"0"},"z":[]}'
+  bridge.send(`{"jsonrpc":"2.0","id":"i\\u0031","method":"initialize","params":${params}}`)
+  await bridge.waitFor('the answer', () => bridge.lines.length === 1)
+  expect(server.posts('initialize')[0]?.rpc?.params).toBe(params)
+  expect(bridge.lines[0]?.toString()).toMatch(
+    /^\{"jsonrpc":"2.0","id":"i\\u0031","result":\{"protocolVersion":"2025-06-18"/,
+  )
+  expect(bridge.replies[0]?.result.instructions).toBe('be kind')
+})
+
+describe('a second initialize of the client', () => {
+  test('fails open requests, deletes the old session and opens the next', async () => {
+    const server = await ScriptedServer.start()
+    server.on('tools/call', () => {})
+    const bridge = await BridgeProcess.connected(server.url, stateful)
+    const open = bridge.ask('tools/call')
+    await eventually('the call', () => server.posts('tools/call').length === 1)
+    bridge.send({
+      jsonrpc: '2.0',
+      id: 'second',
+      method: 'initialize',
+      params: {
+        protocolVersion: '2025-11-25',
+        capabilities: {},
+        clientInfo: { name: 'again', version: '1' },
+      },
+    })
+    expect((await bridge.reply('second')).result).toBeDefined()
+    expect((await bridge.reply(open)).error?.data?.code).toBe('SUPERSEDED')
+    bridge.notify('notifications/initialized')
+    await eventually('the push stream of the second', () => server.listening())
+    expect([...server.sessions.values()].map((session) => session.endedBy)).toEqual(['delete', undefined])
+  })
+})
+
+describe('a session that the server forgot', () => {
+  test('twenty calls meet the 404 together: one new session with the client’s own params, each call answered once', async () => {
+    const server = await ScriptedServer.start()
+    const bridge = await BridgeProcess.connected(server.url)
+    await bridge.call('ping')
+    server.wipe()
+    const ids = [...Array(20).keys()].map((n) => bridge.ask('tools/call', { n }))
+    for (const [n, id] of ids.entries()) expect((await bridge.reply(id)).result.echo).toEqual({ n })
+    for (const id of ids) expect(bridge.answersTo(id)).toHaveLength(1)
+    expect(server.sessions.size).toBe(2)
+    const [first, second, third] = server.posts('initialize')
+    expect(second?.rpc?.params).toBe(first?.rpc?.params)
+    expect(second?.session).toBeUndefined()
+    expect(third).toBeUndefined()
+    expect(server.posts('notifications/initialized').map((post) => post.session)).toEqual([
+      ...server.sessions.keys(),
+    ])
+    // The client sees nothing of it but what may have changed.
+    expect(bridge.replies.flatMap((each) => each?.method ?? [])).toEqual(['notifications/tools/list_changed'])
+  })
+
+  test('nothing is sent in the new session before its initialized', async () => {
+    const server = await ScriptedServer.start()
+    const bridge = await BridgeProcess.connected(server.url, stateful)
+    await eventually('the push stream', () => server.listening())
+    server.wipe()
+    await Promise.all([bridge.call('tools/call'), bridge.call('tools/list')])
+    const second = [...server.sessions.keys()][1]
+    const inSecond = server.requests.filter((each) => each.session === second)
+    expect(inSecond[0]?.rpc?.method).toBe('notifications/initialized')
+    expect(server.mostLive).toBe(1)
+  })
+
+  test('a notification refused by 404 is sent again in the new session', async () => {
+    const server = await ScriptedServer.start()
+    const bridge = await BridgeProcess.connected(server.url)
+    await bridge.call('ping')
+    server.wipe()
+    bridge.notify('notifications/roots/list_changed')
+    await eventually('it arrived', () =>
+      server
+        .posts('notifications/roots/list_changed')
+        .some((post) => post.status === 202 && post.session === server.session.id),
+    )
+  })
+
+  test('what the client had set is set again: log level and subscriptions, as it wrote them', async () => {
+    const server = await ScriptedServer.start({
+      capabilities: {
+        logging: {},
+        resources: { subscribe: true, listChanged: true },
+        prompts: { listChanged: true },
+      },
+    })
+    const bridge = await BridgeProcess.connected(server.url, stateful)
+    await bridge.call('logging/setLevel', { level: 'debug', x: 1 })
+    await bridge.call('resources/subscribe', { uri: 'test://a' })
+    await bridge.call('resources/subscribe', { uri: 'test://b' })
+    await bridge.call('resources/unsubscribe', { uri: 'test://b' })
+    await eventually('the push stream', () => server.listening())
+    const before = bridge.lines.length
+    await server.restart()
+    await eventually('the next session', () => server.live().length === 1 && server.listening(), 8_000)
+    const restored = server.requests
+      .filter((each) => each.session === server.session.id)
+      .map((each) => each.rpc)
+    expect(restored.find((rpc) => rpc?.method === 'logging/setLevel')?.params).toBe('{"level":"debug","x":1}')
+    expect(restored.flatMap((rpc) => (rpc?.method === 'resources/subscribe' ? [rpc.params] : []))).toEqual([
+      '{"uri":"test://a"}',
+    ])
+    await bridge.waitFor('the news', () => bridge.received('notifications/resources/updated').length === 1)
+    expect(bridge.received('notifications/resources/updated')[0]?.params).toEqual({ uri: 'test://a' })
+    expect(bridge.received('notifications/prompts/list_changed')).toHaveLength(1)
+    expect(bridge.received('notifications/resources/list_changed')).toHaveLength(1)
+    expect(bridge.received('notifications/tools/list_changed')).toEqual([])
+    // No answer of ours leaks to the client.
+    expect(bridge.replies.slice(before).filter((each) => each?.method === undefined)).toEqual([])
+  })
+
+  test('requests of the server that were open are cancelled at the client; a late reply goes nowhere', async () => {
+    const server = await ScriptedServer.start()
+    const bridge = await BridgeProcess.connected(server.url, stateful)
+    await eventually('the push stream', () => server.listening())
+    server.push({ jsonrpc: '2.0', id: 'old', method: 'sampling/createMessage', params: {} })
+    await bridge.waitFor('the question', () => bridge.received('sampling/createMessage').length === 1)
+    await server.restart()
+    await bridge.waitFor('its cancellation', () => bridge.received('notifications/cancelled').length === 1)
+    expect(bridge.received('notifications/cancelled')[0]?.params?.requestId).toBe('old')
+    await eventually('the next session', () => server.listening(), 8_000)
+    bridge.send({ jsonrpc: '2.0', id: 'old', result: {} })
+    await bridge.call('ping')
+    expect(server.posts().filter((post) => post.rpc?.isResponse)).toEqual([])
+  })
+
+  test('another protocol version in the next session: the header says the new one, and a warning is written', async () => {
+    const server = await ScriptedServer.start()
+    const bridge = await BridgeProcess.connected(server.url)
+    await bridge.call('ping')
+    server.protocolVersion = '2025-03-26'
+    server.wipe()
+    await bridge.call('tools/call')
+    expect(server.posts('tools/call').at(-1)?.headers['mcp-protocol-version']).toBe('2025-03-26')
+    expect(bridge.stderr).toContain('2025-03-26')
+  })
+
+  test('a server whose next GET is 404 too, though it answers a ping, is not renewed for ever', async () => {
+    const server = await ScriptedServer.start()
+    const bridge = await BridgeProcess.connected(server.url, stateful)
+    await eventually('the push stream', () => server.listening())
+    server.before((x) => {
+      return x.request.method === 'GET' ? x.reply(404) : false
+    })
+    await server.restart()
+    await bridge.call('ping', {}, 8_000)
+    await pause(2_500)
+    expect(server.sessions.size).toBeLessThanOrEqual(3)
+    expect((await bridge.call('tools/list')).result.tools).toHaveLength(1)
+  })
+})
+
+describe('servers that do not say 404', () => {
+  const refusals: [string, number, string][] = [
+    [
+      '400 with -32000 "No valid session ID provided" (SDK examples, mastra)',
+      400,
+      '{"jsonrpc":"2.0","error":{"code":-32000,"message":"Bad Request: No valid session ID provided"},"id":null}',
+    ],
+    ['400 with plain text (affine)', 400, 'Invalid or missing session ID'],
+    ['400 with another error shape (actual)', 400, '{"error":"session not found"}'],
+    ['410 without a body', 410, ''],
+    [
+      '500 with -32603',
+      500,
+      '{"jsonrpc":"2.0","error":{"code":-32603,"message":"Internal error"},"id":null}',
+    ],
+    [
+      '200 with -32001 (agent-wiki)',
+      200,
+      '{"jsonrpc":"2.0","error":{"code":-32001,"message":"Session not found"},"id":null}',
+    ],
+  ]
+
+  test.each(refusals)(
+    '%s: the ping decides, the session is renewed, the call is answered',
+    async (_, status, body) => {
+      const server = await ScriptedServer.start()
+      server.refuseLost = (x) =>
+        x.reply(status, body, { 'content-type': body.startsWith('{') ? 'application/json' : 'text/plain' })
+      const bridge = await BridgeProcess.connected(server.url)
+      await bridge.call('ping')
+      server.wipe()
+      const reply = await bridge.call('tools/call', { n: 1 })
+      expect(reply.result?.echo).toEqual({ n: 1 })
+      expect(server.sessions.size).toBe(2)
+      expect(bridge.replies.flatMap((each) => each?.error ?? [])).toEqual([])
+    },
+  )
+
+  test.each(refusals)(
+    '%s on the push stream of an idle client: push flows again',
+    async (_, status, body) => {
+      const server = await ScriptedServer.start()
+      server.refuseLost = (x) =>
+        x.reply(status, body, { 'content-type': body.startsWith('{') ? 'application/json' : 'text/plain' })
+      const bridge = await BridgeProcess.connected(server.url, stateful)
+      await eventually('the push stream', () => server.listening())
+      await server.restart()
+      await eventually('the next push stream', () => server.listening(), 10_000)
+      server.push({ jsonrpc: '2.0', method: 'notifications/x' })
+      await bridge.waitFor('an event', () => bridge.received('notifications/x').length === 1)
+      expect(server.mostLive).toBe(1)
+    },
+  )
+
+  test('a 400 for the message’s own sake: the session answers a ping, the refusal is the answer', async () => {
+    const server = await ScriptedServer.start()
+    server.on('tools/call', (x) => x.error(-32602, 'bad arguments', 400))
+    const bridge = await BridgeProcess.connected(server.url)
+    for (let i = 0; i < 3; i++) expect((await bridge.call('tools/call')).error?.message).toBe('bad arguments')
+    expect(server.sessions.size).toBe(1)
+    expect(server.posts('tools/call')).toHaveLength(3)
+    expect(bridge.replies.filter((each) => each?.method === 'ping')).toEqual([])
+  })
+
+  test('a server that refuses everything but initialize: no tight loop, never two renewals at a time', async () => {
+    const server = await ScriptedServer.start()
+    const bridge = await BridgeProcess.connected(server.url, { args: ['--stateful', ...patience(1_500)] })
+    await eventually('the push stream', () => server.listening())
+    let open = 0
+    let most = 0
+    server.on('initialize', async (x) => {
+      most = Math.max(most, ++open)
+      await pause(30)
+      open--
+      server.welcome(x)
+    })
+    server.before((x) => {
+      if (x.rpc.method === 'initialize') return false
+      x.error(-32000, 'Bad Request: No valid session ID provided', 400)
+      return true
+    })
+    server.cutAll()
+    const replies = await Promise.all([...Array(5)].map(() => bridge.call('tools/call', {}, 15_000)))
+    for (const reply of replies) expect(reply.error).toBeDefined()
+    await pause(1_500)
+    expect(most).toBe(1)
+    expect(server.posts('initialize').length).toBeLessThan(25)
+  })
+})
