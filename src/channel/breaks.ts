@@ -118,7 +118,8 @@ export class Breaks {
 
   #session(status: SessionStatus): void {
     if (status.changed !== undefined) this.#changed = status.changed
-    if (status.state === 'lost' || status.state === 'reopening') this.#loss ??= status.reason
+    if (status.state !== 'lost' && status.state !== 'reopening') return
+    this.#loss ??= `the session was lost${status.reason === undefined ? '' : `: ${status.reason}`}`
   }
 
   #push(status: PushStatus): void {
@@ -126,9 +127,7 @@ export class Breaks {
     switch (status.state) {
       case 'down':
       case 'retrying':
-        if (stream.state.kind === 'down') stream.state.latest = status.reason ?? stream.state.latest
-        else this.#fell(stream, status)
-        return
+        return this.#fell(stream, status)
       case 'not-offered':
         return this.#withdrawn(stream, status)
       case 'up':
@@ -151,8 +150,15 @@ export class Breaks {
   }
 
   #fell(stream: Stream, status: PushStatus): void {
+    const { state } = stream
     // Only a stream that was up goes down, also one from before the client started anew.
-    const first = stream.state.kind === 'awaited' && status.state === 'retrying'
+    const wasUp = state.kind === 'up' || status.state === 'down'
+    if (state.kind === 'down' && !(state.first && wasUp)) {
+      state.latest = status.reason ?? state.latest
+      return
+    }
+    this.#ended(stream)
+    const first = !wasUp
     const down: Down = {
       kind: 'down',
       // The one stream of a server is expected from the start, others from when they are first heard of.

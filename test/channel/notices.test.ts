@@ -89,7 +89,7 @@ describe('a gap notice', () => {
     })
     it.server.report(push('up', { at: 2_000, continuous: false, generation: 2 }))
     const { content, meta } = await oneNotice(it)
-    expect(meta.reason).toBe('404 to a ping')
+    expect(meta.reason).toBe('the session was lost: 404 to a ping')
     expect(content).toContain('protocol version 2025-06-18')
   })
 
