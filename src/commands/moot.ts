@@ -34,7 +34,7 @@ const FEED_OPTIONS: readonly OptionSpec[] = [
     description: 'every event of the subscribed spaces, not only those that concern the agent',
   },
   {
-    flags: '--ca-file <path>',
+    flags: '--ca <file>',
     env: 'SSL_CERT_FILE',
     description: 'CA certificate (PEM) of a self-hosted moot',
   },

@@ -100,7 +100,7 @@ export function resolveFeed(input: FeedInput): { readonly config: FeedConfig; re
   const apiKey = keyOf(given, read)
   const channelUrl = given('channelUrl', 'CONVO_CHANNEL_URL')
   const wording = wordingOf(given('texts', 'CONVO_TEXTS'))
-  const caFile = given('caFile', 'SSL_CERT_FILE')
+  const caFile = given('ca', 'SSL_CERT_FILE')
   if (!apiKey.startsWith('convo_'))
     warnings.push('CONVO_API_KEY does not begin with "convo_"; it is used as it is')
   return {

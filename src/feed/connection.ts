@@ -11,7 +11,7 @@ import type { Duplex } from 'node:stream'
 import { Agent, DecoratorHandler, type Dispatcher, ping, WebSocket } from 'undici'
 import type { Clock } from '../retry.ts'
 import { sleep } from '../retry.ts'
-import { failedBy, no, type Refusal, type Reply, refusedBy, yes } from './refusal.ts'
+import { type Clean, failedBy, no, type Refusal, type Reply, refusedBy, yes } from './refusal.ts'
 
 export interface DialOptions {
   /** With the token: never shown. */
@@ -25,6 +25,8 @@ export interface DialOptions {
   readonly maxFrameBytes: number
   readonly maxQueued: number
   readonly clock: Clock
+  /** Cuts secrets out of what the server says. */
+  readonly clean: Clean
 }
 
 /** How a connection ended. */
@@ -169,13 +171,17 @@ class Live implements Connection {
       const limit = `${Math.round(options.maxFrameBytes / 1_048_576)} MiB`
       return { reason: `lost, or a frame was refused (malformed, or longer than ${limit})` }
     }
-    const words = event.reason === '' ? '' : `: ${event.reason.slice(0, 120)}`
-    const reason = `the server closed it (code ${event.code}${words})`
+    const said = options.clean(event.reason).slice(0, 120)
+    const reason = `the server closed it (code ${event.code}${said === '' ? '' : `: ${said}`})`
     const status =
       event.code === 1008 ? 403 : event.code > 4400 && event.code < 4430 ? event.code - 4000 : undefined
     return status === undefined
       ? { reason, code: event.code }
-      : { reason, code: event.code, refusal: refusedBy(status, options.what, reason) }
+      : {
+          reason,
+          code: event.code,
+          refusal: refusedBy(status, options.what, said, undefined, `close code ${event.code}`),
+        }
   }
 }
 

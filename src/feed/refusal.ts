@@ -53,11 +53,17 @@ const BAD_CERTIFICATE = new Set(['CERT_HAS_EXPIRED', 'CERT_NOT_YET_VALID', 'ERR_
 
 /**
  * An HTTP status instead of what was wanted. `what` is the act ("join space x"), `said` the server's own words
- * (already cleaned, may be empty).
+ * (already cleaned, may be empty), `how` what stood for the status where it was not HTTP.
  */
-export function refusedBy(status: number, what: string, said = '', retryAfterMs?: number): Refusal {
+export function refusedBy(
+  status: number,
+  what: string,
+  said = '',
+  retryAfterMs?: number,
+  how = `HTTP ${status}`,
+): Refusal {
   const words = said === '' ? '' : `: ${said}`
-  const text = `moot refused to ${what} (HTTP ${status}${words})`
+  const text = `moot refused to ${what} (${how}${words})`
   if (status === 401) return lasting(status, new BridgeError('KEY_REFUSED', text, { hint: KEY_HINT }))
   if (status === 403)
     return lasting(
@@ -77,7 +83,7 @@ export function refusedBy(status: number, what: string, said = '', retryAfterMs?
       new BridgeError('FEED_REFUSED', text, { hint: 'the space is paused or archived; it must be active' }),
     )
   if (status === 429 || status >= 500) {
-    const error = new BridgeError('SERVER_BUSY', `moot could not ${what} (HTTP ${status}${words})`, {
+    const error = new BridgeError('SERVER_BUSY', `moot could not ${what} (${how}${words})`, {
       hint: 'nothing to do: it is tried again by itself',
     })
     return { error, lasting: false, status, ...(retryAfterMs === undefined ? {} : { retryAfterMs }) }

@@ -152,9 +152,9 @@ class Member implements Subscription {
     return next
   }
 
-  async end(): Promise<void> {
+  async end(why?: string): Promise<void> {
     this.#over.abort()
-    this.status.ended('not subscribed any more')
+    if (why !== undefined) this.status.ended(why)
     this.#owner.left()
     await this.#admitting
   }

@@ -8,7 +8,7 @@ import { Backoff } from '../retry.ts'
 import type { Status } from '../status.ts'
 import type { FeedConfig } from './config.ts'
 import type { Ending } from './connection.ts'
-import { type Refusal, type Reply, yes } from './refusal.ts'
+import { cleaner, type Refusal, type Reply, yes } from './refusal.ts'
 import { KeptSocket } from './socket.ts'
 import { readFrame, type Space } from './space.ts'
 import { StreamStatus } from './stream-status.ts'
@@ -20,8 +20,8 @@ export interface Subscription {
   readonly problem: string | undefined
   /** How the next attempt goes, or went if it is live: asks for one now. */
   attempt(): Promise<Reply<unknown>>
-  /** Ends it; resolves when its connection is gone. */
-  end(): Promise<void>
+  /** Ends it, and says why unless all ends; resolves when its connection is gone. */
+  end(why?: string): Promise<void>
 }
 
 /** Told to everyone who waits for an attempt. */
@@ -98,9 +98,9 @@ export class OwnSocket implements Subscription {
     return next
   }
 
-  async end(): Promise<void> {
+  async end(why?: string): Promise<void> {
     this.#over.abort()
-    this.#status.ended('not subscribed any more')
+    if (why !== undefined) this.#status.ended(why)
     await Promise.all([this.#run, this.#checking])
   }
 
@@ -112,8 +112,19 @@ export class OwnSocket implements Subscription {
 }
 
 export function dialing(config: FeedConfig, url: string, what: string): ReturnType<KeepDial> {
+  const { clock } = config
   const { handshakeMs, pingMs, maxFrameBytes, maxQueued } = config.limits
-  return { url, what, ca: config.ca, handshakeMs, pingMs, maxFrameBytes, maxQueued, clock: config.clock }
+  return {
+    url,
+    what,
+    ca: config.ca,
+    handshakeMs,
+    pingMs,
+    maxFrameBytes,
+    maxQueued,
+    clock,
+    clean: cleaner(config.apiKey),
+  }
 }
 
 type KeepDial = ConstructorParameters<typeof KeptSocket>[0]['dial']

@@ -28,6 +28,8 @@ export interface SubscribedAll {
   readonly waiting: readonly { readonly spaceId: string; readonly problem: string }[]
 }
 
+const UNSUBSCRIBED = 'not subscribed any more'
+
 export class Subscriptions {
   readonly #config: FeedConfig
   readonly #push: (draft: ChannelDraft) => Promise<void>
@@ -76,7 +78,7 @@ export class Subscriptions {
     const reply = await this.#firstAttempt(subscription)
     if (reply.ok) return { state: known === undefined ? 'new' : 'already' }
     if (!reply.no.lasting || known !== undefined) return { state: 'kept', refusal: reply.no }
-    this.#drop(spaceId, subscription)
+    this.#drop(subscription, UNSUBSCRIBED)
     return { state: 'refused', refusal: reply.no }
   }
 
@@ -113,7 +115,7 @@ export class Subscriptions {
     this.#left.add(spaceId)
     const subscription = this.#followed.get(spaceId)
     if (subscription === undefined) return false
-    this.#drop(spaceId, subscription)
+    this.#drop(subscription, UNSUBSCRIBED)
     return true
   }
 
@@ -124,7 +126,7 @@ export class Subscriptions {
     const count = this.#followed.size
     for (const [spaceId, subscription] of this.#followed) {
       this.#left.add(spaceId)
-      this.#drop(spaceId, subscription)
+      this.#drop(subscription, UNSUBSCRIBED)
     }
     return count
   }
@@ -137,7 +139,7 @@ export class Subscriptions {
   /** Ends everything; resolves when no connection is left. */
   async close(): Promise<void> {
     this.#over.abort()
-    for (const [spaceId, subscription] of this.#followed) this.#drop(spaceId, subscription)
+    for (const subscription of this.#followed.values()) this.#drop(subscription)
     await Promise.all([...this.#ending, this.#shared?.close()])
     await this.#backend.close()
   }
@@ -170,9 +172,9 @@ export class Subscriptions {
     return subscription
   }
 
-  #drop(spaceId: string, subscription: Subscription): void {
-    this.#followed.delete(spaceId)
-    const ending = subscription.end().finally(() => this.#ending.delete(ending))
+  #drop(subscription: Subscription, why?: string): void {
+    this.#followed.delete(subscription.spaceId)
+    const ending = subscription.end(why).finally(() => this.#ending.delete(ending))
     this.#ending.add(ending)
   }
 

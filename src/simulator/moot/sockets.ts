@@ -99,6 +99,7 @@ export class Sockets {
     raw.on('error', () => raw.destroy())
     if (this.#weather.hangHandshakes) {
       // Read on, or the end of the connection would never be noticed.
+      raw.on('end', () => raw.end())
       raw.resume()
       return
     }

@@ -1,0 +1,146 @@
+/**
+ * `chamade-mcp moot` as a client starts it: the real process, real pipes, a moot behind real sockets.
+ */
+import { writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { BridgeProcess } from '../support/bridge-process.ts'
+import { eventually } from '../support/eventually.ts'
+import { type Simulator, simulator } from './feed-client.ts'
+
+const SPACE = 'sprint-planning'
+
+function start(
+  moot: Simulator,
+  args: readonly string[] = [],
+  env: Record<string, string> = {},
+): BridgeProcess {
+  return BridgeProcess.start(undefined, {
+    args: ['moot', '--hold', '10ms', '--log-level', 'debug', ...args],
+    env: { CONVO_API_URL: moot.url, CONVO_API_KEY: moot.key, ...env },
+  })
+}
+
+async function tool(bridge: BridgeProcess, name: string, args: object = {}): Promise<string> {
+  const reply = await bridge.call('tools/call', { name, arguments: args })
+  const result = reply.result as { content: { text: string }[] }
+  return result.content[0]?.text ?? ''
+}
+
+test('a client that probes, shakes hands, subscribes, hears, and leaves', async () => {
+  const moot = await simulator()
+  const bridge = start(moot)
+  bridge.send({ jsonrpc: '2.0', id: 'server-discover-probe-1', method: 'server/discover', params: {} })
+  expect((await bridge.reply('server-discover-probe-1')).error?.code).toBe(-32601)
+  const hello = await bridge.handshake()
+  expect(hello.result).toMatchObject({
+    serverInfo: { name: 'moot-channel' },
+    capabilities: { experimental: { 'claude/channel': {} } },
+  })
+  expect(await tool(bridge, 'subscribe')).toBe('Subscribed to 1 new space(s). Total: 1 active subscriptions.')
+  const said = moot.publish(SPACE, { text: 'Can you review this PR?', mentions: [moot.agent.actor_id] })
+  await bridge.waitFor('the mention', () => bridge.channel().length === 1)
+  expect(bridge.received('notifications/claude/channel')[0]?.params).toEqual({
+    content: '@MyAgent mentioned by Alice:\nCan you review this PR?',
+    meta: {
+      source: 'convo-channel',
+      space_id: SPACE,
+      event_type: 'mention',
+      event_id: said.event_id,
+      speaker: 'alice-actor-id',
+    },
+  })
+  bridge.eof()
+  expect((await bridge.exited).code).toBe(0)
+  expect(moot.sockets.closedWith).toEqual([1000])
+  expect(bridge.stderr).not.toContain(moot.key)
+})
+
+test('a redeploy loses nothing, and costs no notice when the gap could be filled', async () => {
+  const moot = await simulator()
+  const bridge = start(moot, ['--space', SPACE])
+  await bridge.handshake()
+  await eventually('the space is followed', () => moot.sockets.count(SPACE) === 1)
+  for (let round = 0; round < 3; round++) {
+    moot.publish(SPACE, { text: `@MyAgent before ${round}` })
+    await moot.stop()
+    moot.publish(SPACE, { text: `@MyAgent during ${round}` })
+    await moot.listen()
+    moot.publish(SPACE, { text: `@MyAgent after ${round}` })
+  }
+  await bridge.waitFor('all', () => bridge.channel().length >= 9, 15_000)
+  expect(bridge.channel().map((content) => content.split('@MyAgent ').at(-1))).toEqual(
+    [0, 1, 2].flatMap((round) => [`before ${round}`, `during ${round}`, `after ${round}`]),
+  )
+})
+
+test('a gap that could not be filled is told to the agent', async () => {
+  const moot = await simulator()
+  const bridge = start(moot, ['--space', SPACE])
+  await bridge.handshake()
+  await eventually('the space is followed', () => moot.sockets.count(SPACE) === 1)
+  moot.publish(SPACE, { text: '@MyAgent one' })
+  await bridge.waitFor('the first', () => bridge.channel().length === 1)
+  await moot.stop()
+  moot.space(SPACE).events = []
+  await moot.listen()
+  await bridge.waitFor('the notice', () => bridge.channel().length === 2, 15_000)
+  const notice = bridge.received('notifications/claude/channel')[1]?.params
+  expect(notice).toMatchObject({ meta: { event_type: 'channel_gap', stream: SPACE } })
+})
+
+test('without a key it says so, and exits with 2', async () => {
+  const moot = await simulator()
+  const bridge = start(moot, [], { CONVO_API_KEY: '' })
+  expect((await bridge.exited).code).toBe(2)
+  await bridge.waitFor('the text', () => bridge.stderr.includes('try: '))
+  expect(bridge.stderr).toMatch(/^error: no API key.*\ntry: set CONVO_API_KEY/)
+})
+
+test('a wrong key leaves it running, with the reason in the log and in the tool', async () => {
+  const moot = await simulator()
+  const bridge = start(moot, [], { CONVO_API_KEY: 'convo_wrong_key' })
+  await bridge.handshake()
+  expect(await tool(bridge, 'subscribe', { space_id: SPACE })).toMatch(/HTTP 401.*set CONVO_API_KEY/)
+  await bridge.waitFor('the log', () => /reaching moot failed.*HTTP 401/.test(bridge.stderr))
+  expect(await tool(bridge, 'list_subscriptions')).toBe('No active subscriptions')
+  expect(`${bridge.stderr}${Buffer.concat(bridge.lines)}`).not.toContain('convo_wrong_key')
+})
+
+test('flags do what the variables do, and the key may stand in a file', async () => {
+  const moot = await simulator({ key: 'convo_from_a_file' })
+  const file = join(tmpdir(), `moot-key-${process.pid}`)
+  writeFileSync(file, 'convo_from_a_file\n', { mode: 0o600 })
+  const args = [
+    '--api-url',
+    moot.url,
+    '--api-key-file',
+    file,
+    '--space',
+    SPACE,
+    '--firehose',
+    '--texts',
+    'source',
+  ]
+  const bridge = start(moot, args, { CONVO_API_KEY: '', CONVO_API_URL: '' })
+  await bridge.handshake()
+  await bridge.waitFor('it is up', () => bridge.stderr.includes(`push stream ${SPACE} up`))
+  moot.publish(SPACE, { text: 'to nobody' })
+  await bridge.waitFor('the event', () => bridge.channel().length === 1)
+  expect(bridge.received('notifications/claude/channel')[0]?.params).toMatchObject({
+    content: 'Alice (human):\nto nobody',
+    meta: { source: 'convo', event_type: 'firehose' },
+  })
+})
+
+test('SIGTERM says goodbye to the sockets', async () => {
+  const moot = await simulator()
+  const bridge = start(moot, ['--space', SPACE])
+  await bridge.handshake()
+  await eventually('the space is followed', () => moot.sockets.count(SPACE) === 1)
+  process.kill(bridge.pid, 'SIGTERM')
+  expect((await bridge.exited).code).toBe(143)
+  await eventually('the goodbye', () => moot.sockets.closedWith.length === 1)
+  expect(moot.sockets.closedWith).toEqual([1000])
+})
