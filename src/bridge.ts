@@ -20,12 +20,11 @@ import {
   success,
 } from './protocol.ts'
 import { sleep } from './retry.ts'
-import type { OpenUpstream, Upstream } from './sides.ts'
+import type { OpenUpstream, Port, Upstream } from './sides.ts'
 import type { Status } from './status.ts'
-import type { StdioPort } from './stdio.ts'
 
 export interface BridgeOptions {
-  readonly port: StdioPort
+  readonly port: Port
   readonly open: OpenUpstream
   readonly report: (status: Status) => void
   /** Aborted by a signal: ends the bridge at once. */

@@ -19,6 +19,8 @@ export interface Port {
    * (that is the back-pressure); rejects once the reader is gone.
    */
   write(message: Message): Promise<void>
+  /** Resolves when all that was written has left, or can't any more. */
+  flush(): Promise<void>
 }
 
 /** The far side. */

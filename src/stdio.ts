@@ -15,11 +15,6 @@ export interface StdioOptions {
   readonly maxLineBytes: number
 }
 
-/** A Port on two streams, and `flush`: resolves when all that was written has left (or can't any more). */
-export interface StdioPort extends Port {
-  flush(): Promise<void>
-}
-
 const LF = 0x0a
 const CR = 0x0d
 const NEWLINE = Buffer.from('\n')
@@ -29,7 +24,8 @@ const EDGE_BYTES = 64 * 1024
 /** Up to here a line and its newline are copied together, one write; beyond, two writes of the same tick. */
 const COPY_BYTES = 64 * 1024
 
-export function openStdio(input: Readable, output: Writable, options: StdioOptions): StdioPort {
+/** A Port on two streams. */
+export function openStdio(input: Readable, output: Writable, options: StdioOptions): Port {
   const writer = new LineWriter(output)
   return {
     incoming: readMessages(input, options),

@@ -37,7 +37,8 @@ export class Body {
     const chunk = this.#chunks.shift()
     if (chunk !== undefined) {
       this.#bytes -= chunk.length
-      if (this.#paused && this.#bytes < HIGH_WATER_BYTES) {
+      // Only once all is read: undici puts back what it had when it was paused, and copies it at each resume.
+      if (this.#paused && this.#bytes === 0) {
         this.#paused = false
         this.#valve.resume()
       }

@@ -110,7 +110,7 @@ export class Exchange {
         reply = await this.#roundTrip(url, { ...call, onSent })
       } catch (cause) {
         if (!sent && isTlsFailure(cause) && (await this.#trustMore(cause))) continue
-        return unavailable(sent, reasonOf(cause), cause)
+        return unavailable(sent, isTimeout(call.signal) ? 'no answer' : reasonOf(cause), cause)
       }
       if (reply.status >= 300 && reply.status < 400) {
         const target = await this.#follow(url, reply, redirects)
@@ -292,11 +292,13 @@ export class Exchange {
         location: undefined,
       }
     }
-    await drained(reply.body)
     if (call.method === 'GET') {
-      const text = `${type === '' ? 'no content type' : type.split(';')[0]}, not an event stream`
-      return { kind: 'refused', status: reply.status, text, rpcError: undefined, location: undefined }
+      const { text, rpcError } = await this.#readError(reply)
+      const excerpt =
+        rpcError === undefined ? `${type === '' ? 'no content type' : type}, not an event stream` : text
+      return { kind: 'refused', status: reply.status, text: excerpt, rpcError, location: undefined }
     }
+    await drained(reply.body)
     return { kind: 'accepted' }
   }
 
@@ -364,6 +366,10 @@ class Connections {
     this.#all.delete(dispatcher)
     void dispatcher.close().catch(() => undefined)
   }
+}
+
+function isTimeout(signal: AbortSignal): boolean {
+  return signal.aborted && signal.reason instanceof DOMException && signal.reason.name === 'TimeoutError'
 }
 
 function isTlsFailure(cause: unknown): boolean {

@@ -40,6 +40,7 @@ export class Push {
   #retryMs = 0
   /** A stream was open once: from then on its absence is a break and not a feature. */
   #everUp = false
+  #upInSession = false
   /** Uptime at which the stream was noticed to be down, and why. */
   #downSince: number | undefined
   #refusalsInRow = 0
@@ -98,8 +99,8 @@ export class Push {
   }
 
   async #holdStream(live: Live, signal: AbortSignal): Promise<void> {
-    const renewed = live.generation !== this.#generation
-    if (renewed) {
+    if (live.generation !== this.#generation) {
+      this.#upInSession = false
       this.#generation = live.generation
       this.#cursor = undefined
       this.#refusalsInRow = 0
@@ -109,10 +110,11 @@ export class Push {
     if (signal.aborted) return
     if (outcome.kind === 'stream') {
       this.#refusalsInRow = 0
+      this.#upInSession = true
       this.#life.prove(live)
       return await this.#read(outcome.events, live, cursor !== undefined, signal)
     }
-    await this.#understand(outcome, live, signal, renewed)
+    await this.#understand(outcome, live, signal)
   }
 
   /** Reads one open stream to its end. */
@@ -204,16 +206,15 @@ export class Push {
     outcome: Exclude<Outcome, { kind: 'stream' }>,
     live: Live,
     signal: AbortSignal,
-    renewed: boolean,
   ): Promise<void> {
     switch (outcome.kind) {
       case 'not-offered':
         if (!this.#everUp) return await this.#notOffered(live, 'HTTP 405', signal)
         return await this.#retryRefused('HTTP 405', signal)
       case 'no-such-session':
-        // A brand-new session that GET doesn't know but ping does: not the session's fault.
-        if (renewed && live.generation > 1 && (await this.#life.ping(live, PING_LIMIT_MS)) === 'alive') {
-          return await this.#retry('HTTP 404', signal)
+        // A session that GET never knew but ping does: renewing it would not help.
+        if (!this.#upInSession && (await this.#life.ping(live, PING_LIMIT_MS)) === 'alive') {
+          return await this.#retryRefused('HTTP 404', signal)
         }
         return this.#life.lose(live, '404 to the push stream')
       case 'unauthorized':
@@ -230,6 +231,7 @@ export class Push {
       }
       case 'accepted':
       case 'answer':
+        if (this.#everUp) return await this.#retryRefused('it answered without a stream', signal)
         return await this.#notOffered(live, 'it answered without a stream', signal)
       default:
         return impossible(outcome)
@@ -245,8 +247,8 @@ export class Push {
       this.#cursor = undefined
       return
     }
-    if (outcome.status >= 400 && outcome.status <= 500 && (await this.#life.gone(live, signatureOf(outcome))))
-      return
+    const mayMeanSession = (outcome.status >= 400 && outcome.status <= 500) || outcome.rpcError !== undefined
+    if (mayMeanSession && (await this.#life.gone(live, signatureOf(outcome)))) return
     if (!this.#everUp && live.id === undefined) return await this.#notOffered(live, why, signal)
     if (this.#everUp || outcome.status >= 500 || outcome.status === 400) return await this.#retry(why, signal)
     return await this.#retryRefused(why, signal)

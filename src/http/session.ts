@@ -435,10 +435,7 @@ export class SessionLife {
     const tries = new Backoff(backoff, random)
     const request = handshake.initialize
     for (;;) {
-      const limit = AbortSignal.any([
-        this.#ended.signal,
-        AbortSignal.timeout(Math.max(patienceMs, privateLimitMs)),
-      ])
+      const limit = this.#limit(patienceMs > 0 ? Math.max(1, deadline - clock.uptime()) : privateLimitMs)
       const call = this.#exchange.call({ method: 'POST', body: request.raw, signal: limit })
       const outcome = await unlessAborted(this.#track(call), signal)
       if (outcome === undefined) {
