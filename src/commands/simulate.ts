@@ -159,7 +159,7 @@ async function runMoot(values: OptionValues, io: Io): Promise<number> {
     port: portOf(values, DEFAULT_PORT),
     key: listOf(values, 'key')[0],
   }).catch(failedToListen)
-  const { url, key } = simulator
+  const { url, key, agent } = simulator
   const args = ['-y', '@chamade/mcp-server', 'moot']
   const entry = { command: 'npx', args, env: { CONVO_API_URL: url, CONVO_API_KEY: key } }
   io.stdout.write(`moot simulator
@@ -171,7 +171,7 @@ ${JSON.stringify({ mcpServers: { 'moot-channel': entry } }, undefined, 2)}
 
 Somebody speaks in a space:
 curl -X POST ${url}/_simulator/publish -H 'Authorization: Bearer ${key}' \\
-  -d '{"space_id":"sprint-planning","text":"@Agent hello","mentions":["agent"]}'
+  -d '{"space_id":"sprint-planning","text":"hello","mentions":["${agent.actor_id}"]}'
 `)
   await aborted(io.signal)
   await simulator.close()

@@ -1,0 +1,73 @@
+/** `simulate` and `emit`, the real program in both roles. */
+import { readdir, stat } from 'node:fs/promises'
+import { expect, it } from 'vitest'
+import { beaconFolder } from '../../src/simulator/beacon.ts'
+import { eventually } from './agent.ts'
+import { agentBehindBridge, done, home, introduced, run } from './program.ts'
+
+it('prints what connects an agent, and ends on a signal leaving no file behind', async () => {
+  const at = await home()
+  const simulator = run(at, ['simulate', '--port', '0', '--key', 'chmd_told'])
+  const { mcpUrl, key } = await introduced(simulator)
+  expect(key).toBe('chmd_told')
+  const block = /^\{$[\s\S]*?^\}$/m.exec(simulator.output())?.[0] ?? ''
+  expect(JSON.parse(block)).toMatchObject({
+    mcpServers: { chamade: { args: ['-y', '@chamade/mcp-server', '--stateful', '--url', mcpUrl] } },
+  })
+  const folder = beaconFolder(at)
+  const [file = ''] = await readdir(folder)
+  if (process.platform !== 'win32') {
+    expect(((await stat(`${folder}/${file}`)).mode & 0o777).toString(8)).toBe('600')
+    expect(((await stat(folder)).mode & 0o777).toString(8)).toBe('700')
+  }
+  simulator.child.kill('SIGTERM')
+  expect(await simulator.exited).toBe(128 + 15)
+  expect(await readdir(folder)).toEqual([])
+})
+
+it('emit finds the simulator, and what it emits leaves the stdout of the real bridge', async () => {
+  const at = await home()
+  const { mcpUrl, key } = await introduced(run(at, ['simulate', '--port', '0']))
+  const events = await agentBehindBridge(mcpUrl, key, async () => {})
+  const text = 'Can you check the test results?'
+  const dm = await done(at, ['emit', 'dm', '--from', 'Alice', '--platform', 'discord', text])
+  expect(dm.code).toBe(0)
+  await eventually(() => events.length >= 1)
+  expect(events.at(-1)?.content).toBe(`New message from Alice on Discord: "${text}"`)
+  const call = await done(at, ['emit', 'call', '--from', '+33 1 23 45 67 89'])
+  expect(call.output).toContain('Incoming call: SIP +33 1 23 45 67 89, state: "ringing"')
+  const fault = await done(at, ['emit', 'fault', 'slow', '--ms', '1', '--seconds', '1'])
+  expect(fault.output).toBe('slow for 1 s\n')
+  const lines = '{"type":"raw","content":"from stdin","meta":{"a":"b"}}\n{"fault":"clear"}\n'
+  const piped = await done(at, ['emit', '--json'], lines)
+  expect(
+    piped.output
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as unknown),
+  ).toMatchObject([
+    { events: [{ content: 'from stdin', pushed_to: ['s1'] }] },
+    { done: 'all faults cleared' },
+  ])
+  await eventually(() => events.some((event) => event.content === 'from stdin' && event.meta.a === 'b'))
+})
+
+it('says what is wrong and what to do', async () => {
+  const at = await home()
+  const nobody = await done(at, ['emit', 'dm', 'hello'])
+  expect(nobody).toMatchObject({ code: 1 })
+  expect(nobody.errors).toContain('chamade-mcp simulate')
+  await introduced(run(at, ['simulate', '--port', '0']))
+  expect(await done(at, ['emit', 'dm', '--platform', 'fax', 'x'])).toMatchObject({ code: 2 })
+  expect((await done(at, ['emit', 'fault', 'earthquake'])).errors).toContain('half-open')
+  expect((await done(at, ['emit'], 'not json\n')).errors).toContain('line 1')
+  expect((await done(at, ['emit', 'dm'])).errors).toContain('needs a text')
+})
+
+it('refuses a port that is taken, with a hint', async () => {
+  const at = await home()
+  const { mcpUrl } = await introduced(run(at, ['simulate', '--port', '0']))
+  const second = await done(at, ['simulate', '--port', new URL(mcpUrl).port])
+  expect(second.code).toBe(2)
+  expect(second.errors).toContain('--port')
+})
