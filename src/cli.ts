@@ -28,6 +28,11 @@ const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import('./commands/init.ts')).init,
   },
   {
+    name: 'doctor',
+    summary: 'check every link between the server and the agent',
+    load: async () => (await import('./commands/doctor.ts')).doctor,
+  },
+  {
     name: 'listen',
     summary: 'print pushed events as they come',
     load: async () => (await import('./commands/listen.ts')).listen,

@@ -1,0 +1,93 @@
+/**
+ * `chamade-mcp doctor`: which link of the chain is down.
+ *
+ * Between a message out there and an agent here stand a dozen things that fail without a word. Each has a named
+ * check. The one rule: nothing is changed, and what is printed can be pasted into an issue.
+ */
+import { redactor } from '../status.ts'
+import { VERSION } from '../version.ts'
+import type { CommandSpec, Io, OptionValues } from './command.ts'
+import { type Check, type Result, runCheck } from './doctor/check.ts'
+import { MACHINE_CHECKS, machineContext } from './doctor/machine.ts'
+import { JsonReport, ListReport, type Report } from './doctor/report.ts'
+import { hangUp, SERVER_CHECKS, type ServerContext, STREAM_CHECKS } from './doctor/server.ts'
+import { CONNECTION_OPTIONS } from './far-side.ts'
+import { lengthOf } from './values.ts'
+
+export const doctor: CommandSpec = {
+  name: 'doctor',
+  summary: `Check every link between the server and the agent, and say what to do.
+
+Exit code 1 when a check failed. Secrets are cut out: the list can be pasted into an issue.`,
+  operands: '[url]',
+  options: [
+    ...CONNECTION_OPTIONS.filter(({ flags }) => flags !== '--stateful' && !flags.startsWith('--patience')),
+    { flags: '--wait <time>', description: 'how long to listen to the push stream', fallback: '35s' },
+    { flags: '--long', description: 'keep listening, up to 15 min, to see what closes an idle stream' },
+    { flags: '--json', description: 'one JSON object' },
+  ],
+  examples: [
+    'CHAMADE_API_KEY=chmd_… chamade-mcp doctor',
+    'chamade-mcp doctor --long',
+    'chamade-mcp doctor --json',
+  ],
+  run,
+}
+
+const LONG_MS = 15 * 60_000
+
+async function run(values: OptionValues, operands: readonly string[], io: Io): Promise<number> {
+  const waitMs = lengthOf(values.wait, '--wait') ?? 35_000
+  const redact = redactor()
+  for (const [name, value] of Object.entries(io.env)) {
+    if (
+      /KEY|TOKEN|SECRET|PASSW/i.test(name) &&
+      !/_FILE$/.test(name) &&
+      value !== undefined &&
+      value.length >= 8
+    ) {
+      // The text of a reference is no secret, and the finding about it must stay readable.
+      if (!value.includes('${')) redact.add(value)
+    }
+  }
+  const server: ServerContext = {
+    io,
+    values: { ...values, stateful: true },
+    operands,
+    redact,
+    signal: io.signal,
+    waitMs,
+    longMs: values.long === true ? LONG_MS : undefined,
+    facts: {},
+  }
+  const report: Report =
+    values.json === true
+      ? new JsonReport(io, redact, { version: VERSION, at: new Date().toISOString(), platform: io.platform })
+      : new ListReport(io, redact, `chamade-mcp ${VERSION} doctor`)
+  const results: Result[] = []
+  const work = async <C>(
+    title: string,
+    checks: readonly Check<C>[],
+    context: C,
+    limitMs: number,
+  ): Promise<void> => {
+    report.group(title)
+    for (const check of checks) {
+      if (io.signal.aborted) return
+      report.running(check.name, '')
+      const found = await runCheck(check, context, (text) => report.running(check.name, text), limitMs)
+      const result = { group: title.toLowerCase(), name: check.name, ...found }
+      results.push(result)
+      report.result(result)
+    }
+  }
+  try {
+    await work('Out there', SERVER_CHECKS, server, 60_000)
+    await work('Here', MACHINE_CHECKS, await machineContext(io), 30_000)
+    await work('The push stream', STREAM_CHECKS, server, (server.longMs ?? waitMs) + 10_000)
+  } finally {
+    await hangUp(server)
+  }
+  report.end(results)
+  return results.some(({ state }) => state === 'fail') ? 1 : 0
+}

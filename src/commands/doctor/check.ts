@@ -1,0 +1,65 @@
+/**
+ * What a check is, and how a list of them is run.
+ *
+ * The one rule: a check says one thing, in one sentence, and with anything but `ok` one thing to do about it.
+ * A check never throws at its reader: what it did not expect becomes a failed finding.
+ */
+import { BridgeError, reasonOf } from '../../errors.ts'
+
+export type State = 'ok' | 'warn' | 'fail' | 'skip'
+
+export interface Finding {
+  readonly state: State
+  readonly text: string
+  /** What to do. */
+  readonly advice?: string
+}
+
+export interface Check<Context> {
+  /** Stable, for scripts: `session-404`. */
+  readonly name: string
+  run(context: Context, progress: (text: string) => void): Promise<Finding>
+}
+
+/** A finding with whose it is. */
+export interface Result extends Finding {
+  readonly group: string
+  readonly name: string
+  readonly ms: number
+}
+
+export const ok = (text: string): Finding => ({ state: 'ok', text })
+export const skip = (text: string): Finding => ({ state: 'skip', text })
+export const warn = (text: string, advice?: string): Finding => finding('warn', text, advice)
+export const fail = (text: string, advice?: string): Finding => finding('fail', text, advice)
+
+function finding(state: State, text: string, advice: string | undefined): Finding {
+  return advice === undefined ? { state, text } : { state, text, advice }
+}
+
+/** Runs one check; `limitMs` ends the wait for one that hangs. */
+export async function runCheck<Context>(
+  check: Check<Context>,
+  context: Context,
+  progress: (text: string) => void,
+  limitMs: number,
+): Promise<Finding & { readonly ms: number }> {
+  const start = performance.now()
+  const limit = new AbortController()
+  const timer = setTimeout(() => limit.abort(), limitMs)
+  const tooLong = new Promise<Finding>((resolve) => {
+    const text = `no result within ${Math.round(limitMs / 1_000)} s`
+    limit.signal.addEventListener('abort', () =>
+      resolve(fail(text, 'run it again; if it stays so, report it')),
+    )
+  })
+  try {
+    const found = await Promise.race([check.run(context, progress), tooLong])
+    return { ...found, ms: Math.round(performance.now() - start) }
+  } catch (error) {
+    const advice = error instanceof BridgeError ? error.hint : undefined
+    return { ...fail(reasonOf(error), advice), ms: Math.round(performance.now() - start) }
+  } finally {
+    clearTimeout(timer)
+  }
+}

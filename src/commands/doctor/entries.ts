@@ -1,0 +1,122 @@
+/**
+ * What the clients on this machine are configured to start: every entry that is ours, wherever it stands.
+ *
+ * Reads only; a file that is absent is no news, one that is broken is. The one rule: values of entries are
+ * looked at and never shown.
+ */
+import { readFile } from 'node:fs/promises'
+import { type ParseError, parse, printParseErrorCode } from 'jsonc-parser'
+import { record } from '../client.ts'
+import { CLIENTS, type Place, paths } from '../init/clients.ts'
+import { channelEntries, isOurs } from '../init/launch.ts'
+
+export type Plain = Readonly<Record<string, unknown>>
+
+/** One entry that starts our program, or reaches Chamade over HTTP. */
+export interface Found {
+  readonly client: string
+  readonly file: string
+  readonly name: string
+  readonly entry: Plain
+  readonly pushes: boolean
+  /** Switched off by Claude Code's settings. */
+  readonly disabled: boolean
+}
+
+export interface Configured {
+  readonly entries: readonly Found[]
+  /** Files that cannot be read, with why. */
+  readonly broken: readonly { readonly file: string; readonly why: string }[]
+}
+
+/** All of them: project and user files of the four clients, and Claude Code's own file. */
+export async function configured(place: Place): Promise<Configured> {
+  const entries: Found[] = []
+  const broken: { file: string; why: string }[] = []
+  const take = (client: string, file: string, root: unknown, off: ReadonlySet<string>): void => {
+    const all = new Map(Object.entries(record(root)).map(([name, entry]) => [name, record(entry)]))
+    const pushing = new Set(channelEntries(all))
+    for (const [name, entry] of all) {
+      if (!isOurs(entry) && !pushing.has(name)) continue
+      entries.push({ client, file, name, entry, pushes: pushing.has(name), disabled: off.has(name) })
+    }
+  }
+  const load = async (file: string): Promise<Plain | undefined> => {
+    const found = await readSettings(file)
+    if (found.why !== undefined) broken.push({ file, why: found.why })
+    return found.value
+  }
+  const own = await load(claudeFile(place))
+  const project = record(record(own?.projects)[place.cwd])
+  const off = new Set([...strings(project.disabledMcpjsonServers), ...(await disabledNames(place))])
+  for (const client of CLIENTS) {
+    for (const scope of client.scopes) {
+      const file = client.file(place, scope)
+      if (file === undefined) continue
+      const value = await load(file)
+      take(client.title, file, value?.[client.root], client.name === 'claude-code' ? off : NONE)
+    }
+  }
+  take('Claude Code', claudeFile(place), own?.mcpServers, NONE)
+  take('Claude Code', claudeFile(place), project.mcpServers, new Set(strings(project.disabledMcpServers)))
+  return { entries, broken }
+}
+
+/** Claude Code's settings, the ones that win first. */
+export function settingsFiles(place: Place): readonly string[] {
+  const { join } = paths(place)
+  const managed = {
+    darwin: '/Library/Application Support/ClaudeCode/managed-settings.json',
+    win32: 'C:\\Program Files\\ClaudeCode\\managed-settings.json',
+  }[place.platform as 'darwin' | 'win32']
+  return [
+    managed ?? '/etc/claude-code/managed-settings.json',
+    join(place.cwd, '.claude', 'settings.local.json'),
+    join(place.cwd, '.claude', 'settings.json'),
+    join(claudeFolder(place), 'settings.json'),
+  ]
+}
+
+/** `~/.claude`, or where CLAUDE_CONFIG_DIR says. */
+export function claudeFolder(place: Place): string {
+  return place.env.CLAUDE_CONFIG_DIR || paths(place).join(place.homedir, '.claude')
+}
+
+/** A JSON file with comments. Undefined value: absent, or broken when `why` says so. */
+export async function readSettings(file: string): Promise<{ value: Plain | undefined; why?: string }> {
+  let text: string
+  try {
+    text = await readFile(file, 'utf8')
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    return code === 'ENOENT' || code === 'ENOTDIR'
+      ? { value: undefined }
+      : { value: undefined, why: String(code) }
+  }
+  if (text.trim() === '') return { value: {} }
+  const problems: ParseError[] = []
+  const value = record(parse(text.replace(/^\uFEFF/, ''), problems, { allowTrailingComma: true }))
+  const [first] = problems
+  if (first === undefined) return { value }
+  const line = text.slice(0, first.offset).split('\n').length
+  return { value: undefined, why: `line ${line}: ${printParseErrorCode(first.error)}` }
+}
+
+function claudeFile(place: Place): string {
+  const { join } = paths(place)
+  const folder = place.env.CLAUDE_CONFIG_DIR
+  return folder ? join(folder, '.claude.json') : join(place.homedir, '.claude.json')
+}
+
+async function disabledNames(place: Place): Promise<readonly string[]> {
+  const all = await Promise.all(settingsFiles(place).map((file) => readSettings(file)))
+  return all.flatMap(({ value }) => strings(value?.disabledMcpjsonServers))
+}
+
+export function strings(value: unknown): readonly string[] {
+  return Array.isArray(value)
+    ? (value as unknown[]).filter((each): each is string => typeof each === 'string')
+    : []
+}
+
+const NONE: ReadonlySet<string> = new Set()

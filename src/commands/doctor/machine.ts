@@ -1,0 +1,451 @@
+/**
+ * The checks here: what is installed, what is configured, and what makes Claude Code drop events in silence.
+ *
+ * Everything is found by looking: nothing is changed, no client is started but for its version. The one rule:
+ * a setting is named with the file or variable it stands in, never with a secret value.
+ */
+import { readdir, readFile, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { VERSION } from '../../version.ts'
+import { record, text } from '../client.ts'
+import type { Io } from '../command.ts'
+import { type Place, paths } from '../init/clients.ts'
+import { PLACEHOLDER } from '../init/entry.ts'
+import { CHANNEL_FLAG, launchLines } from '../init/launch.ts'
+import { type Check, fail, ok, skip, warn } from './check.ts'
+import {
+  type Configured,
+  claudeFolder,
+  configured,
+  type Found,
+  readSettings,
+  settingsFiles,
+  strings,
+} from './entries.ts'
+import { output, type Running, running } from './processes.ts'
+
+export interface MachineContext {
+  readonly io: Io
+  readonly place: Place
+  /** Read once, used by several checks. */
+  readonly entries: Configured
+  readonly processes: readonly Running[] | undefined
+}
+
+export async function machineContext(io: Io): Promise<MachineContext> {
+  const place: Place = { platform: io.platform, cwd: io.cwd, homedir: io.homedir, env: io.env }
+  const [entries, processes] = await Promise.all([configured(place), running(io.platform)])
+  return { io, place, entries, processes }
+}
+
+const OLDEST_NODE = '20.18.1'
+const OLDEST_CLAUDE = '2.1.80'
+const DEBUG_FILES = 20
+const DEBUG_BYTES = 4 * 1024 * 1024
+
+/** Each switches channels off, or moves Claude Code to where there are none. */
+const SWITCHES: Readonly<Record<string, string>> = {
+  DISABLE_TELEMETRY: 'switches telemetry off, and channels with it',
+  CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC: 'switches channels off with other traffic',
+  DO_NOT_TRACK: 'switches telemetry off, and channels with it',
+  DISABLE_GROWTHBOOK: 'hides the feature switch that channels need',
+  CLAUDE_CODE_USE_BEDROCK: 'there are no channels on Bedrock',
+  CLAUDE_CODE_USE_VERTEX: 'there are no channels on Vertex',
+  CLAUDE_CODE_USE_FOUNDRY: 'there are no channels on Foundry',
+}
+
+const node: Check<MachineContext> = {
+  name: 'node',
+  async run({ io }) {
+    const found = (await version('node', io))?.replace(/^v/, '')
+    if (found === undefined)
+      return fail('there is no node on the PATH', `install Node.js ${OLDEST_NODE} or newer`)
+    if (older(found, OLDEST_NODE))
+      return fail(`node ${found} on the PATH is too old`, `install Node.js ${OLDEST_NODE} or newer`)
+    return ok(`node ${found} on the PATH`)
+  },
+}
+
+const npx: Check<MachineContext> = {
+  name: 'npx',
+  async run({ io, entries, place }) {
+    const used = entries.entries.some(({ entry }) =>
+      strings([entry.command, ...strings(entry.args)]).some((word) => /^npx(\.cmd)?$/.test(word)),
+    )
+    const installed = (
+      await output('chamade-mcp', ['--version'], 5_000, { env: env(io), shell: io.platform === 'win32' })
+    )?.trim()
+    if (installed !== undefined) {
+      return older(installed, VERSION) && /^\d/.test(installed)
+        ? warn(
+            `chamade-mcp ${installed} is on the PATH; this is ${VERSION}`,
+            'npm install -g @chamade/mcp-server@3',
+          )
+        : ok(`chamade-mcp ${installed} is on the PATH`)
+    }
+    const cached = await cachedVersions(place)
+    if (cached.length === 0) {
+      return used
+        ? warn(
+            'not in the cache of npx: the first start downloads it, which may take longer than a client waits',
+            'npx -y @chamade/mcp-server@3 --version',
+          )
+        : ok('no entry starts it through npx')
+    }
+    const newest = cached.reduce((a, b) => (older(a, b) ? b : a))
+    if (older(newest, VERSION))
+      return warn(
+        `the cache of npx holds ${newest}; this is ${VERSION}`,
+        'npx -y @chamade/mcp-server@latest --version',
+      )
+    return ok(`${newest} is in the cache of npx`)
+  },
+}
+
+const environment: Check<MachineContext> = {
+  name: 'environment',
+  run({ io, entries }) {
+    const ours = Object.entries(io.env).filter(([name]) => /^(CHAMADE|CONVO)_/.test(name))
+    for (const [name, value = ''] of ours) {
+      const reference = /\$\{[^}]*\}/.exec(value)?.[0]
+      if (reference !== undefined) {
+        return Promise.resolve(
+          fail(
+            `${name} is the literal text ${reference}: the variable was not set where it should have been expanded`,
+            'set the variable before you start the client',
+          ),
+        )
+      }
+      if (value === PLACEHOLDER)
+        return Promise.resolve(fail(`${name} still says ${PLACEHOLDER}`, 'put your key there'))
+      if (value !== value.trim())
+        return Promise.resolve(warn(`${name} begins or ends with white space`, 'set it again without'))
+    }
+    const needed = entries.entries.find(({ entry }) => missingVariable(entry, io) !== undefined)
+    if (needed !== undefined) {
+      const name = missingVariable(needed.entry, io) ?? ''
+      return Promise.resolve(
+        warn(
+          `the entry "${needed.name}" of ${needed.client} names \${${name}}, which is not set in this shell`,
+          `set ${name} where ${needed.client} is started`,
+        ),
+      )
+    }
+    const names = ours.map(([name]) => name).sort()
+    return Promise.resolve(
+      ok(names.length === 0 ? 'no CHAMADE_ or CONVO_ variable is set' : `set: ${names.join(', ')}`),
+    )
+  },
+}
+
+const config: Check<MachineContext> = {
+  name: 'config',
+  run({ entries, io }) {
+    const [bad] = entries.broken
+    if (bad !== undefined)
+      return Promise.resolve(
+        fail(`${bad.file} is broken (${bad.why})`, 'mend it: its client ignores the whole file'),
+      )
+    if (entries.entries.length === 0)
+      return Promise.resolve(warn('no client here has an entry for this server', 'chamade-mcp init'))
+    for (const each of entries.entries) {
+      const problem = entryProblem(each, io)
+      if (problem !== undefined)
+        return Promise.resolve(warn(`"${each.name}" of ${each.client}: ${problem.text}`, problem.advice))
+    }
+    return Promise.resolve(ok(entries.entries.map(({ client, name }) => `"${name}" in ${client}`).join(', ')))
+  },
+}
+
+const duplicates: Check<MachineContext> = {
+  name: 'duplicates',
+  run({ entries, processes }) {
+    const active = entries.entries.filter(({ disabled, client }) => !disabled && client === 'Claude Code')
+    const doubled = active.find((each, at) =>
+      active.some((other, index) => index < at && sameTarget(each, other)),
+    )
+    if (doubled !== undefined) {
+      const other = active.find((each) => each !== doubled && sameTarget(each, doubled))
+      return Promise.resolve(
+        warn(
+          `Claude Code has it twice: "${other?.name}" (${other?.file}) and "${doubled.name}" (${doubled.file})`,
+          'each opens a session of its own and may get every event: remove one',
+        ),
+      )
+    }
+    if (processes === undefined) return Promise.resolve(skip('processes cannot be listed here'))
+    const bridges = processes.filter(({ words }) => isBridge(words))
+    const orphans = bridges.filter(({ parent }) => parent === 1)
+    if (orphans.length > 0) {
+      return Promise.resolve(
+        warn(
+          `${orphans.length} running without a client (process ${orphans.map(({ pid }) => pid).join(', ')})`,
+          'end them; if it happens again, report it',
+        ),
+      )
+    }
+    return Promise.resolve(
+      ok(bridges.length === 0 ? 'none is running' : `${bridges.length} running, each with its client`),
+    )
+  },
+}
+
+const claude: Check<MachineContext> = {
+  name: 'claude-code',
+  async run({ io }) {
+    const found = /\d+\.\d+\.\d+/.exec((await version('claude', io)) ?? '')?.[0]
+    if (found === undefined) return skip('claude is not on the PATH')
+    if (older(found, OLDEST_CLAUDE))
+      return fail(
+        `Claude Code ${found} has no channels`,
+        `update it to ${OLDEST_CLAUDE} or newer: claude update`,
+      )
+    return ok(`Claude Code ${found}`)
+  },
+}
+
+const switches: Check<MachineContext> = {
+  name: 'channels-off',
+  async run({ io, place }) {
+    for (const [name, why] of Object.entries(SWITCHES)) {
+      if (on(io.env[name]))
+        return fail(`${name} is set: it ${why}`, `unset ${name} where Claude Code is started`)
+    }
+    for (const file of settingsFiles(place)) {
+      const { value, why } = await readSettings(file)
+      if (why !== undefined) return warn(`${file} is broken (${why})`, 'mend it')
+      const variables = record(value?.env)
+      const name = Object.keys(SWITCHES).find((each) =>
+        on(text(variables[each]) ?? String(variables[each] ?? '')),
+      )
+      if (name !== undefined)
+        return fail(`${file} sets ${name}: it ${SWITCHES[name]}`, `remove it from "env" there`)
+      if (value?.channelsEnabled === false)
+        return fail(`${file} says channelsEnabled: false`, 'ask whoever manages it')
+    }
+    return ok('no variable or setting that switches channels off')
+  },
+}
+
+const launch: Check<MachineContext> = {
+  name: 'launch-line',
+  run({ entries, processes }) {
+    const names = entries.entries
+      .filter(({ client, pushes, disabled }) => client === 'Claude Code' && pushes && !disabled)
+      .map(({ name }) => name)
+    const unique = [...new Set(names)]
+    if (unique.length === 0) return Promise.resolve(skip('no entry of Claude Code here pushes events'))
+    const line = launchLines(unique)[0]?.line ?? ''
+    const sessions = (processes ?? []).filter(({ words }) => isClaude(words))
+    if (sessions.length === 0) return Promise.resolve(ok(`each time: ${line}`))
+    const deaf = sessions.filter(({ words }) => !unique.every((name) => loads(words, name)))
+    if (deaf.length === 0) return Promise.resolve(ok(`${sessions.length} running Claude Code with the flag`))
+    const wrong = deaf.flatMap(({ words }) => named(words)).find((name) => !unique.includes(name))
+    const what = wrong === undefined ? 'without the flag' : `with server:${wrong}, which is no entry here`
+    return Promise.resolve(
+      warn(
+        `${deaf.length} of ${sessions.length} running Claude Code ${what} (process ${deaf.map(({ pid }) => pid).join(', ')})`,
+        `start it like this: ${line}`,
+      ),
+    )
+  },
+}
+
+const debugLog: Check<MachineContext> = {
+  name: 'debug-log',
+  async run({ place }) {
+    const folder = paths(place).join(claudeFolder(place), 'debug')
+    const names = await readdir(folder).catch(() => undefined)
+    if (names === undefined)
+      return skip('Claude Code has written no debug log; start it with --debug to have one')
+    const files = await Promise.all(
+      names.map(async (name) => {
+        const file = join(folder, name)
+        const found = await stat(file).catch(() => undefined)
+        return { file, at: found?.isFile() === true ? found.mtimeMs : 0 }
+      }),
+    )
+    const recent = files
+      .filter(({ at }) => at > 0)
+      .sort((a, b) => b.at - a.at)
+      .slice(0, DEBUG_FILES)
+    for (const { file, at } of recent) {
+      const content = (await readFile(file, 'utf8').catch(() => '')).slice(-DEBUG_BYTES)
+      const lines = content.split('\n').filter((line) => line.includes('Channel notifications skipped'))
+      const reason = /Channel notifications skipped:?\s*(.*)$/.exec(lines.at(-1) ?? '')?.[1]
+      if (reason === undefined) continue
+      return warn(
+        `Claude Code dropped events (${new Date(at).toISOString().slice(0, 16).replace('T', ' ')} UTC): ${reason.trim() || 'no reason given'}`,
+        `see ${file}; start it with ${CHANNEL_FLAG} server:NAME`,
+      )
+    }
+    return ok(
+      `no "Channel notifications skipped" in the last ${recent.length} debug log${recent.length === 1 ? '' : 's'}`,
+    )
+  },
+}
+
+export const MACHINE_CHECKS: readonly Check<MachineContext>[] = [
+  node,
+  npx,
+  environment,
+  config,
+  duplicates,
+  claude,
+  switches,
+  launch,
+  debugLog,
+]
+
+/** What is wrong with one entry, the worst first. */
+function entryProblem(
+  { entry, disabled, client, file }: Found,
+  io: Io,
+): { text: string; advice: string } | undefined {
+  const args = strings(entry.args)
+  const env = record(entry.env)
+  if (disabled)
+    return {
+      text: `is switched off by "disabledMcpjsonServers"`,
+      advice: 'approve it with /mcp in Claude Code',
+    }
+  if (Object.values(env).includes(PLACEHOLDER))
+    return { text: 'its key is still missing', advice: `put it into ${file}` }
+  if (args.some((word) => /\b(chmd_|convo_)[\w-]{6,}|^Authorization:\s*Bearer\s+[^$\s]/i.test(word))) {
+    return {
+      text: 'a key stands in its arguments, where every program on this machine can read it',
+      advice: 'move it to "env": chamade-mcp init does',
+    }
+  }
+  if (io.platform === 'win32') {
+    if (args.some((word) => /[\s&|<>^%]/.test(word)))
+      return {
+        text: 'an argument holds a space or & and will not arrive whole',
+        advice: 'move it to "env": chamade-mcp init does',
+      }
+    if (entry.command === 'npx')
+      return {
+        text: 'npx cannot be started without a shell on Windows',
+        advice: 'use "cmd" with "/c", "npx": chamade-mcp init does',
+      }
+  }
+  const literal = Object.entries(env).find(([, value]) => /^\$\{[^}]*\}$/.test(String(value)))
+  if (literal !== undefined && client === 'Claude Desktop') {
+    return {
+      text: `${literal[0]} names a variable, which Claude Desktop does not expand`,
+      advice: 'write the key there, or CHAMADE_API_KEY_FILE',
+    }
+  }
+  const major = args
+    .map((word) => /^@chamade\/mcp-server(?:@(.*))?$/.exec(word))
+    .find((match) => match !== null)
+  if (major !== undefined && major !== null && major[1] === undefined) {
+    return {
+      text: 'it takes whatever version is newest',
+      advice: 'name the major version: @chamade/mcp-server@3',
+    }
+  }
+  return undefined
+}
+
+/** A variable that the entry takes from the shell and that is not there. */
+function missingVariable(entry: Found['entry'], io: Io): string | undefined {
+  for (const value of Object.values(record(entry.env))) {
+    const name = /^\$\{(?:env:)?([A-Za-z_]\w*)\}$/.exec(String(value))?.[1]
+    if (name !== undefined && !io.env[name]) return name
+  }
+  return undefined
+}
+
+/** Two entries that reach the same server. */
+function sameTarget(a: Found, b: Found): boolean {
+  return target(a) === target(b)
+}
+
+function target({ entry }: Found): string {
+  const args = strings(entry.args)
+  const env = record(entry.env)
+  if (args.includes('moot') || args.some((word) => word.endsWith('channel_runner'))) {
+    return `moot ${text(env.CONVO_API_URL) ?? ''} ${text(env.CONVO_SPACE_ID) ?? ''}`
+  }
+  const named =
+    text(entry.url) ??
+    args.find((word) => /^https?:/.test(word)) ??
+    text(env.CHAMADE_MCP_URL) ??
+    text(env.CHAMADE_URL)
+  if (named === undefined || !URL.canParse(named)) return 'mcp.chamade.io'
+  return new URL(named).host.replace(/^(?!mcp\.)(?=(?:[\w-]+\.)*chamade\.io$)/, 'mcp.')
+}
+
+function isBridge(words: readonly string[]): boolean {
+  const [program = '', script = ''] = words
+  const ours = /(?:^|[\\/])chamade-mcp(?:\.js)?$/
+  const started = ours.test(program) || (/(?:^|[\\/])node(?:\.exe)?$/.test(program) && ours.test(script))
+  const rest = words.slice(ours.test(program) ? 1 : 2)
+  return (
+    started &&
+    (rest[0] === undefined || rest[0].startsWith('-') || rest[0].includes(':') || rest[0] === 'moot')
+  )
+}
+
+function isClaude(words: readonly string[]): boolean {
+  const program = words
+    .slice(0, 2)
+    .some((word) => /(?:^|[\\/])claude(?:\.exe)?$|@anthropic-ai[\\/]claude-code[\\/]/.test(word))
+  const rest = words.slice(1)
+  return (
+    program &&
+    !rest.includes('mcp') &&
+    !rest.includes('-p') &&
+    !rest.includes('--print') &&
+    !rest.includes('--version')
+  )
+}
+
+function named(words: readonly string[]): readonly string[] {
+  return words.flatMap((word) => (word.startsWith('server:') ? [word.slice('server:'.length)] : []))
+}
+
+function loads(words: readonly string[], name: string): boolean {
+  return words.some((word) => word.startsWith(CHANNEL_FLAG)) && named(words).includes(name)
+}
+
+/** Versions of our package that npx keeps. */
+async function cachedVersions(place: Place): Promise<readonly string[]> {
+  const local = place.env.LOCALAPPDATA
+  const usual =
+    place.platform === 'win32' && local !== undefined ? join(local, 'npm-cache') : join(place.homedir, '.npm')
+  const cache = place.env.npm_config_cache || usual
+  const folders = await readdir(join(cache, '_npx')).catch(() => [])
+  const found = await Promise.all(
+    folders.map(async (folder) => {
+      const file = join(cache, '_npx', folder, 'node_modules', '@chamade', 'mcp-server', 'package.json')
+      return text((await readSettings(file)).value?.version)
+    }),
+  )
+  return found.filter((each) => each !== undefined)
+}
+
+async function version(program: string, io: Io): Promise<string | undefined> {
+  return (
+    await output(program, ['--version'], 10_000, { env: env(io), shell: io.platform === 'win32' })
+  )?.trim()
+}
+
+function env(io: Io): NodeJS.ProcessEnv {
+  return { ...io.env }
+}
+
+/** Is `a` an older version than `b`? Three numbers each. */
+function older(a: string, b: string): boolean {
+  const [left, right] = [a, b].map((each) => each.split(/[.-]/).slice(0, 3).map(Number))
+  for (let at = 0; at < 3; at++) {
+    const difference = (left?.[at] ?? 0) - (right?.[at] ?? 0)
+    if (difference !== 0) return difference < 0
+  }
+  return false
+}
+
+function on(value: string | undefined): boolean {
+  return value !== undefined && value !== '' && value !== '0' && value.toLowerCase() !== 'false'
+}

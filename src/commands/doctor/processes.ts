@@ -1,0 +1,65 @@
+/**
+ * What runs on this machine, as far as it can be seen without rights: ids, parents, command lines.
+ *
+ * The one rule: command lines may hold secrets; nothing of them is ever shown but what we look for.
+ */
+import { execFile } from 'node:child_process'
+import { readdir, readFile } from 'node:fs/promises'
+
+export interface Running {
+  readonly pid: number
+  readonly parent: number
+  readonly words: readonly string[]
+}
+
+/** All processes; undefined where they cannot be listed. */
+export async function running(platform: NodeJS.Platform): Promise<readonly Running[] | undefined> {
+  if (platform === 'linux') return await fromProc()
+  if (platform === 'win32') return undefined
+  const text = await output('ps', ['-axww', '-o', 'pid=,ppid=,args='], 5_000)
+  return text
+    ?.split('\n')
+    .map((line) => /^\s*(\d+)\s+(\d+)\s+(.*)$/.exec(line))
+    .flatMap((match) =>
+      match === null
+        ? []
+        : [{ pid: Number(match[1]), parent: Number(match[2]), words: (match[3] ?? '').split(/\s+/) }],
+    )
+}
+
+/** What a program prints; undefined when it cannot be run or fails. */
+export function output(
+  program: string,
+  args: readonly string[],
+  limitMs: number,
+  options: { readonly env?: NodeJS.ProcessEnv; readonly cwd?: string; readonly shell?: boolean } = {},
+): Promise<string | undefined> {
+  return new Promise((resolve) => {
+    execFile(program, [...args], { timeout: limitMs, windowsHide: true, ...options }, (error, stdout) => {
+      resolve(error === null ? stdout : undefined)
+    })
+  })
+}
+
+async function fromProc(): Promise<readonly Running[] | undefined> {
+  const names = await readdir('/proc').catch(() => undefined)
+  if (names === undefined) return undefined
+  const all = await Promise.all(
+    names
+      .filter((name) => /^\d+$/.test(name))
+      .map(async (pid): Promise<Running[]> => {
+        try {
+          const [line, stat] = await Promise.all([
+            readFile(`/proc/${pid}/cmdline`, 'utf8'),
+            readFile(`/proc/${pid}/stat`, 'utf8'),
+          ])
+          // pid (name) state ppid …; the name may hold anything, parentheses too.
+          const parent = Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1])
+          return [{ pid: Number(pid), parent, words: line.split('\0').filter((word) => word !== '') }]
+        } catch {
+          return [] // Gone by now, or not ours to see.
+        }
+      }),
+  )
+  return all.flat()
+}
