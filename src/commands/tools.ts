@@ -59,9 +59,7 @@ export function toolNamed(all: readonly Tool[], name: string): Tool {
 }
 
 /** Parameters as `name`, `[name]` when they may be left out. */
-export function parameters(
-  tool: Tool,
-): readonly {
+export function parameters(tool: Tool): readonly {
   readonly name: string
   readonly type: string
   readonly required: boolean

@@ -638,7 +638,7 @@ export class SessionLife {
   }
 
   #limit(ms = this.#config.privateLimitMs): AbortSignal {
-    return AbortSignal.any([this.#ended.signal, AbortSignal.timeout(ms)])
+    return AbortSignal.any([this.#ended.signal, AbortSignal.timeout(Math.ceil(ms))])
   }
 
   async #changedWithin(ms: number, signal: AbortSignal): Promise<void> {

@@ -15,6 +15,7 @@ interface Pair {
 export class TcpProxy {
   readonly #targetPort: number
   readonly #pairs = new Set<Pair>()
+  readonly #abandoned = new Set<Socket>()
   #server: Server | undefined
   #port = 0
   #frozen = false
@@ -84,20 +85,31 @@ export class TcpProxy {
     }
   }
 
-  /** Moves the bytes again. With `forget` the frozen connections stay dead for ever and only new ones work. */
-  thaw(forget = false): void {
+  /** Moves the bytes again. */
+  thaw(): void {
     this.#frozen = false
     for (const { near, far } of this.#pairs) {
-      if (forget) {
-        near.removeAllListeners('data')
-        far.removeAllListeners('data')
-      }
       near.resume()
       far.resume()
     }
   }
 
+  /** Half-open: the connections open now are dead for ever, without a word; new ones work. */
+  abandon(): void {
+    for (const pair of this.#pairs) {
+      for (const socket of [pair.near, pair.far]) {
+        socket.removeAllListeners('data')
+        socket.removeAllListeners('end')
+        socket.removeAllListeners('close')
+        socket.pause()
+        this.#abandoned.add(socket)
+      }
+    }
+    this.#pairs.clear()
+  }
+
   async close(): Promise<void> {
+    for (const socket of this.#abandoned) socket.destroy()
     this.cut()
     await this.refuse()
   }
