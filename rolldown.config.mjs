@@ -31,6 +31,8 @@ const leaveOut = {
 export default {
   input: { cli: 'src/cli.ts', 'llhttp-wasm': 'node_modules/undici/lib/llhttp/llhttp-wasm.js' },
   platform: 'node',
+  // Its CommonJS form loads its parts by a `require` that no bundler sees.
+  resolve: { alias: { 'jsonc-parser': 'jsonc-parser/lib/esm/main.js' } },
   plugins: [leaveOut],
   output: {
     dir: 'dist',
