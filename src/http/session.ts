@@ -434,6 +434,7 @@ export class SessionLife {
     const deadline = clock.uptime() + patienceMs
     const tries = new Backoff(backoff, random)
     const request = handshake.initialize
+    let failure: BridgeError | undefined
     for (;;) {
       const limit = this.#limit(patienceMs > 0 ? Math.max(1, deadline - clock.uptime()) : privateLimitMs)
       const call = this.#exchange.call({ method: 'POST', body: request.raw, signal: limit })
@@ -444,7 +445,8 @@ export class SessionLife {
       }
       const opened = await this.#track(this.#readHandshake(outcome, request))
       if (opened !== undefined) return opened
-      const failure = this.#whyNot(outcome, patienceMs)
+      // An attempt that our own deadline cut short says less than the one before it.
+      if (!limit.aborted || failure === undefined) failure = this.#whyNot(outcome, patienceMs)
       const retryAfterMs = outcome.kind === 'unavailable' ? (outcome.retryAfterMs ?? 0) : 0
       const wait = tries.next(0, retryAfterMs)
       const left = deadline - clock.uptime()
