@@ -15,6 +15,12 @@ export interface Actor {
   readonly displayName: string
 }
 
+/** The spaces of this agent, and when that was so, by the server's own clock: ms since 1970, if it tells. */
+export interface Discovered {
+  readonly spaces: readonly SpaceSummary[]
+  readonly at: number | undefined
+}
+
 export interface SpaceSummary {
   readonly spaceId: string
   readonly status: string
@@ -45,6 +51,7 @@ export class Backend {
       headersTimeout: httpMs,
       bodyTimeout: httpMs,
       maxResponseSize: maxBodyBytes,
+      connections: 16,
       allowH2: false,
     })
   }
@@ -77,19 +84,29 @@ export class Backend {
   }
 
   /** `GET /api/actors/me/spaces?status=active` */
-  async activeSpaces(signal: AbortSignal): Promise<Reply<readonly SpaceSummary[]>> {
+  async activeSpaces(signal: AbortSignal): Promise<Reply<Discovered>> {
     const what = 'list the spaces of this agent'
-    const reply = await this.#call('GET', '/api/actors/me/spaces?status=active', what, signal)
+    let at: number | undefined
+    const reply = await this.#call(
+      'GET',
+      '/api/actors/me/spaces?status=active',
+      what,
+      signal,
+      undefined,
+      (date) => {
+        const ms = Date.parse(date)
+        at = Number.isNaN(ms) ? undefined : ms
+      },
+    )
     if (!reply.ok) return reply
     const list = listIn(reply.value, 'spaces')
     if (list === undefined) return no(unreadable(what, 'it is no list'))
-    return yes(
-      list.filter(isRecord).flatMap((space): SpaceSummary[] => {
-        const spaceId = text(space.space_id)
-        const status = text(space.status)
-        return spaceId === undefined || status === undefined ? [] : [{ spaceId, status }]
-      }),
-    )
+    const spaces = list.filter(isRecord).flatMap((space): SpaceSummary[] => {
+      const spaceId = text(space.space_id)
+      const status = text(space.status)
+      return spaceId === undefined || status === undefined ? [] : [{ spaceId, status }]
+    })
+    return yes({ spaces, at })
   }
 
   /** `GET /api/spaces/{id}/events`, oldest first whatever the server's order. */
@@ -122,6 +139,7 @@ export class Backend {
     what: string,
     signal: AbortSignal,
     body?: object,
+    tellDate: (date: string) => void = () => undefined,
   ): Promise<Reply<unknown>> {
     const { apiUrl, apiKey } = this.#config
     let received: string
@@ -141,6 +159,7 @@ export class Backend {
       })
       status = response.statusCode
       retryAfter = text(response.headers['retry-after'])
+      tellDate(text(response.headers.date) ?? '')
       received = await response.body.text()
     } catch (cause) {
       return no(failedBy(cause, what, this.#host))
@@ -184,7 +203,8 @@ function oldestFirst(list: readonly unknown[]): readonly unknown[] {
   return first !== undefined && last !== undefined && first > last ? list.toReversed() : list
 }
 
-function timeOf(event: unknown): number | undefined {
+/** Milliseconds since 1970 of an event, by the server's clock. */
+export function timeOf(event: unknown): number | undefined {
   const at = isRecord(event) && typeof event.timestamp === 'string' ? Date.parse(event.timestamp) : Number.NaN
   return Number.isNaN(at) ? undefined : at
 }

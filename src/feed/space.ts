@@ -6,7 +6,7 @@
  */
 import type { ChannelDraft } from '../channel/notification.ts'
 import type { Status } from '../status.ts'
-import type { Actor, Backend } from './backend.ts'
+import { type Actor, type Backend, timeOf } from './backend.ts'
 import { isRecord, readEvent, relevance, text } from './filter.ts'
 import { History, placeIsLost } from './history.ts'
 import { type Refusal, type Reply, yes } from './refusal.ts'
@@ -16,6 +16,11 @@ export interface SpaceOptions {
   readonly spaceId: string
   /** False for a space the agent is known to take part in. */
   readonly join: boolean
+  /**
+   * For a space that appeared while we were looking: what was said since this moment (ms, the server's clock)
+   * is news, not past. Whoever invites an agent speaks to it at once.
+   */
+  readonly newsSince?: number | undefined
   readonly backend: Backend
   readonly identity: (signal: AbortSignal) => Promise<Reply<Actor>>
   readonly push: (draft: ChannelDraft) => Promise<void>
@@ -162,8 +167,17 @@ export class Space {
       if (event?.threadId !== undefined && event.speakerId === this.#actor?.actorId)
         this.#threads.add(event.threadId)
     }
-    this.#history.seed(past.value)
+    this.#history.seed(this.#past(past.value))
     return yes(undefined)
+  }
+
+  /** Of the latest events those that are no news. */
+  #past(latest: readonly unknown[]): readonly unknown[] {
+    const { newsSince } = this.#options
+    if (newsSince === undefined) return latest
+    const past = latest.filter((event) => (timeOf(event) ?? 0) < newsSince)
+    // A full page of news and nothing older: without a place to begin, begin with the page.
+    return past.length === 0 && latest.length >= 200 ? latest.slice(0, 1) : past
   }
 
   async #event(value: unknown): Promise<void> {

@@ -6,7 +6,7 @@
  */
 import type { ChannelDraft } from '../channel/notification.ts'
 import { BridgeError, seconds } from '../errors.ts'
-import { sleep } from '../retry.ts'
+import { Backoff, sleep } from '../retry.ts'
 import type { Status } from '../status.ts'
 import { type Actor, Backend, type SpaceSummary } from './backend.ts'
 import type { FeedConfig } from './config.ts'
@@ -41,6 +41,8 @@ export class Subscriptions {
   readonly #left = new Set<string>()
   readonly #shared: SharedSocket | undefined
   #discovery: AbortController | undefined
+  /** When the spaces were last looked at, by the server's clock: what is new since appeared after that. */
+  #lookedAt: number | undefined
   #actor: Actor | undefined
   #asking: Promise<Reply<Actor>> | undefined
   readonly #ending = new Set<Promise<void>>()
@@ -90,10 +92,11 @@ export class Subscriptions {
   /** Follows all active spaces, and from now on looks for new ones. */
   async subscribeAll(): Promise<Reply<SubscribedAll>> {
     this.#left.clear()
-    this.discover()
     const found = await this.#backend.activeSpaces(this.#over.signal)
+    this.discover(!found.ok)
     if (!found.ok) return found
-    const added = this.#add(found.value)
+    this.#lookedAt = found.value.at
+    const added = this.#add(found.value.spaces)
     await Promise.all(added.map((subscription) => this.#firstAttempt(subscription)))
     const waiting = added.flatMap(({ spaceId, problem }) =>
       problem === undefined ? [] : [{ spaceId, problem }],
@@ -123,6 +126,7 @@ export class Subscriptions {
   unsubscribeAll(): number {
     this.#discovery?.abort()
     this.#discovery = undefined
+    this.#lookedAt = undefined
     const count = this.#followed.size
     for (const [spaceId, subscription] of this.#followed) {
       this.#left.add(spaceId)
@@ -155,11 +159,12 @@ export class Subscriptions {
     return reply
   }
 
-  #follow(spaceId: string, join: boolean): Subscription {
+  #follow(spaceId: string, join: boolean, newsSince?: number): Subscription {
     const { wording, maxText, firehose } = this.#config
     const space = new Space({
       spaceId,
       join,
+      newsSince,
       backend: this.#backend,
       identity: () => this.identity(),
       push: this.#push,
@@ -188,31 +193,36 @@ export class Subscriptions {
     return reply
   }
 
-  #add(found: readonly SpaceSummary[]): Subscription[] {
+  #add(found: readonly SpaceSummary[], newsSince?: number): Subscription[] {
     const wanted = found.filter(({ spaceId, status }) => status === 'active' && !this.#left.has(spaceId))
     const fresh = wanted.filter(({ spaceId }) => !this.#followed.has(spaceId))
-    return fresh.map(({ spaceId }) => this.#follow(spaceId, false))
+    return fresh.map(({ spaceId }) => this.#follow(spaceId, false, newsSince))
   }
 
   async #look(signal: AbortSignal, atOnce: boolean): Promise<void> {
-    const { discoverMs } = this.#config.limits
+    const { limits, backoff: options, random } = this.#config
+    const backoff = new Backoff(options, random)
     let told: string | undefined
-    for (let wait = atOnce ? 0 : discoverMs; ; wait = discoverMs) {
-      if (wait > 0) await sleep(wait, signal)
+    for (let waitMs = atOnce ? backoff.next() : limits.discoverMs; ; ) {
+      if (waitMs > 0) await sleep(waitMs, signal)
       if (signal.aborted) return
       const found = await this.#backend.activeSpaces(signal)
       if (signal.aborted) return
       if (!found.ok) {
-        const { error } = found.no
+        const { error, lasting, retryAfterMs } = found.no
         if (told !== error.message) this.#report({ kind: 'failed', what: 'looking for spaces', error })
         told = error.message
+        waitMs = lasting ? backoff.slow() : backoff.next(0, retryAfterMs)
         continue
       }
       told = undefined
-      for (const { spaceId } of this.#add(found.value)) {
+      backoff.reset()
+      waitMs = limits.discoverMs
+      for (const { spaceId } of this.#add(found.value.spaces, this.#lookedAt)) {
         this.#report({ kind: 'note', level: 'info', text: `subscribed to space ${spaceId}, found by itself` })
       }
-      await this.#compareStatuses(found.value, signal)
+      this.#lookedAt = found.value.at
+      await this.#compareStatuses(found.value.spaces, signal)
     }
   }
 

@@ -131,7 +131,7 @@ async function subscribeAll(box: Toolbox): Promise<CallToolResult> {
   const done = await box.subscriptions.subscribeAll()
   if (!done.ok) {
     return wrong(
-      `Your spaces are not known yet: ${sentence(done.no)} They are looked for again every half minute and subscribed when found.`,
+      `Your spaces are not known yet: ${sentence(done.no)} They keep being looked for, and are subscribed as soon as they are found.`,
     )
   }
   const { added, total, waiting } = done.value

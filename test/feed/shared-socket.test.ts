@@ -1,0 +1,95 @@
+/** The documented single socket: what its own frames can do, and that one space never holds up another. */
+import { expect, test } from 'vitest'
+import { eventually } from '../support/eventually.ts'
+import { connected, type FeedClient, type Simulator, simulator } from './feed-client.ts'
+
+const SPACE = 'sprint-planning'
+
+async function start(spaces: readonly string[] = []): Promise<[Simulator, FeedClient]> {
+  const moot = await simulator()
+  for (const space of spaces) moot.space(space)
+  return [moot, await connected(moot, { CONVO_CHANNEL_URL: moot.channelUrl })]
+}
+
+test('one socket carries all spaces, subscribed and unsubscribed by frames', async () => {
+  const [moot, client] = await start(['b', 'c'])
+  await client.tool('subscribe')
+  expect(moot.sockets.count()).toBe(1)
+  for (const space of [SPACE, 'b', 'c']) moot.publish(space, { text: `@MyAgent in ${space}` })
+  await client.hears(3)
+  await client.tool('unsubscribe', { space_id: 'b' })
+  await eventually('b is not heard any more', () => moot.sockets.count('b') === 0)
+  moot.publish('b', { text: '@MyAgent unheard' })
+  moot.publish('c', { text: '@MyAgent heard' })
+  await client.hears(4)
+  expect(client.told[3]?.meta.space_id).toBe('c')
+  const types = moot.sockets.received.map(({ type }) => type)
+  expect(types).toEqual(['subscribe', 'subscribe', 'subscribe', 'unsubscribe'])
+})
+
+test('a space that is refused says why, and the others go on', async () => {
+  const [moot, client] = await start(['b'])
+  await client.tool('subscribe')
+  const answer = await client.tool('subscribe', { space_id: 'nowhere' })
+  expect(answer).toMatchObject({ isError: true, text: expect.stringMatching(/HTTP 404: Space not found/) })
+  moot.publish('b', { text: '@MyAgent on' })
+  await client.hears(1)
+  expect((await client.tool('list_subscriptions')).text).toBe(`- ${SPACE}\n- b`)
+})
+
+test('an error frame is a refusal with its words', async () => {
+  const [moot, client] = await start()
+  await client.tool('subscribe')
+  const space = moot.space('closed-shop')
+  const joined = moot.store.join.bind(moot.store)
+  // A backend that lets us join and then does not let us listen.
+  moot.store.join = (where, actor, adapter) => {
+    const participant = joined(where, actor, adapter)
+    if (where === space) space.participants.delete(actor.actor_id)
+    return participant
+  }
+  const answer = await client.tool('subscribe', { space_id: 'closed-shop' })
+  expect(answer).toMatchObject({ isError: true, text: expect.stringContaining('Not a participant') })
+})
+
+test('a server that never says "subscribed" is taken to have meant it', async () => {
+  const [moot, client] = await start()
+  moot.weather.quietChannel = true
+  const answer = await client.tool('subscribe', { space_id: SPACE })
+  expect(answer.isError).toBe(false)
+  moot.publish(SPACE, { text: '@MyAgent quiet' })
+  await client.hears(1)
+})
+
+test('what comes while a space catches up waits beside it, beyond a limit it is fetched: whole, in order', async () => {
+  const [moot, client] = await start(['b'])
+  await client.tool('subscribe')
+  let open = (): void => undefined
+  moot.publish(SPACE, { text: '@MyAgent 0' })
+  await client.hears(1)
+  await moot.stop()
+  moot.publish(SPACE, { text: '@MyAgent 1' })
+  client.gate = new Promise((resolve) => {
+    open = resolve
+  })
+  await moot.listen()
+  // The first missed event waits for the client: what follows arrives before the catch-up is over.
+  await eventually('it is heard again', () => moot.sockets.count(SPACE) === 1)
+  for (let i = 2; i < 1_500; i++) moot.publish(SPACE, { text: `@MyAgent ${i}` })
+  await eventually('it has come to us', () => moot.sockets.backlog(SPACE) === 0)
+  client.gate = undefined
+  open()
+  await client.hears(1_500, 15_000)
+  const numbers = client.contents.map((content) => Number(content.split('@MyAgent ').at(-1)))
+  expect(numbers).toEqual(numbers.map((_, i) => i))
+})
+
+test('the handshake of the channel is refused: every space says so, and comes back', async () => {
+  const [moot, client] = await start(['b'])
+  moot.weather.handshakeStatus = 403
+  const answer = await client.tool('subscribe')
+  expect(answer.text).toMatch(/is not connected yet: moot refused to open the channel socket \(HTTP 403\)/)
+  moot.weather.handshakeStatus = undefined
+  await eventually('both are followed', () => moot.sockets.count(SPACE) + moot.sockets.count('b') === 2)
+  expect(client.log).not.toContain(moot.key)
+})

@@ -1,0 +1,253 @@
+/** What the documentation leaves open about the tools, and what the seam promises about messages. */
+import { describe, expect, test, vi } from 'vitest'
+import { Interval } from '../../src/feed/interval.ts'
+import { openFeed } from '../../src/feed/upstream.ts'
+import { compose, parse } from '../../src/protocol.ts'
+import { eventually, pause } from '../support/eventually.ts'
+import { configFrom, connected, FeedClient, simulator } from './feed-client.ts'
+
+const SPACE = 'sprint-planning'
+
+describe('subscribing', () => {
+  test('--auto-subscribe follows all active spaces at start, as the package does', async () => {
+    const moot = await simulator()
+    moot.space('second')
+    await connected(moot, {}, { autoSubscribe: true })
+    await eventually('both are followed', () => moot.sockets.count() === 2)
+  })
+
+  test('to all while the backend is away: it is kept, and done as soon as the backend is back', async () => {
+    const moot = await simulator()
+    await moot.stop()
+    const client = await connected(moot, {}, { limits: { discoverMs: 60_000 } })
+    const answer = await client.tool('subscribe')
+    expect(answer.isError).toBe(true)
+    expect(answer.text).toMatch(/Your spaces are not known yet.*ECONNREFUSED/)
+    await moot.listen()
+    await eventually('the space is followed', () => moot.sockets.count(SPACE) === 1)
+  })
+
+  test('what is said in a new space before it is discovered is told', async () => {
+    const moot = await simulator()
+    const client = await connected(moot, {}, { limits: { discoverMs: 300 } })
+    await client.tool('subscribe')
+    moot.publish('invited', { text: '@MyAgent welcome, please look at this' })
+    await client.hears(1)
+    expect(client.told[0]?.meta).toMatchObject({ space_id: 'invited', event_type: 'mention' })
+    // What was there before it was looked for stays untold.
+    const older = new Date(Date.now() - 60_000).toISOString()
+    const space = moot.space('old-one')
+    space.events.push({ ...moot.publish('old-one', { text: '@MyAgent long ago' }), timestamp: older })
+    space.events.splice(0, 1)
+    moot.publish('old-one', { text: '@MyAgent just now' })
+    await client.hears(2)
+    expect(client.contents[1]).toContain('just now')
+  })
+
+  test('a space the agent left is not brought back by discovery, but by its own word', async () => {
+    const moot = await simulator()
+    const client = await connected(moot, {}, { limits: { discoverMs: 20 } })
+    await client.tool('unsubscribe', { space_id: SPACE })
+    moot.space('other')
+    await client.tool('subscribe', { space_id: 'other' })
+    await client.tool('unsubscribe', { space_id: 'other' })
+    await client.tool('subscribe')
+    expect((await client.tool('list_subscriptions')).text).toBe(`- ${SPACE}\n- other`)
+  })
+
+  test('a space of many is not connected yet: the answer says which and why', async () => {
+    const moot = await simulator()
+    moot.space('broken')
+    moot.weather.failures.push({ path: '/broken/events', status: 500, times: 1_000_000 })
+    const client = await connected(moot, {}, { limits: { toolMs: 200 } })
+    const answer = await client.tool('subscribe')
+    expect(answer.text).toMatch(
+      /^Subscribed to 2 new space\(s\)\. Total: 2 active subscriptions\.\n- broken is not connected yet: .*HTTP 500/,
+    )
+    expect((await client.tool('list_subscriptions')).text).toMatch(/- broken \(not connected: .*HTTP 500/)
+    await client.tool('unsubscribe', { space_id: 'broken' })
+  })
+
+  test('twice at once opens one socket', async () => {
+    const moot = await simulator()
+    const client = await connected(moot)
+    const answers = await Promise.all([1, 2, 3].map(() => client.tool('subscribe', { space_id: SPACE })))
+    expect(answers.map(({ isError }) => isError)).toEqual([false, false, false])
+    expect(moot.sockets.count(SPACE)).toBe(1)
+    expect(moot.calls.filter(({ path }) => path.endsWith('/join'))).toHaveLength(1)
+  })
+
+  test('ids that need escaping reach the backend whole', async () => {
+    const moot = await simulator()
+    const odd = 'räum%2F+&#1'.replace('#', '')
+    moot.space(odd)
+    const client = await connected(moot)
+    expect((await client.tool('subscribe', { space_id: odd })).isError).toBe(false)
+    moot.publish(odd, { text: '@MyAgent hi' })
+    expect((await client.hears(1))[0]?.meta.space_id).toBe(odd)
+  })
+})
+
+describe('set_interval', () => {
+  const wrong: readonly (readonly [string, object, RegExp])[] = [
+    ['too short', { seconds: 59, prompt: 'x' }, /at least 60/],
+    ['no number', { seconds: '60', prompt: 'x' }, /finite number/],
+    ['no prompt', { seconds: 60 }, /prompt must be/],
+    ['an empty prompt', { seconds: 60, prompt: '' }, /prompt must be/],
+    ['a prompt too long', { seconds: 60, prompt: 'x'.repeat(4_097) }, /1 to 4096/],
+  ]
+  for (const [what, args, text] of wrong) {
+    test(`refuses ${what}`, async () => {
+      const client = await connected(await simulator())
+      expect(await client.tool('set_interval', args)).toMatchObject({
+        isError: true,
+        text: expect.stringMatching(text),
+      })
+      expect((await client.tool('clear_interval')).text).toBe('No agent interval was set.')
+    })
+  }
+
+  test('answers in the words of the package, and is cleared', async () => {
+    const client = await connected(await simulator())
+    expect((await client.tool('set_interval', { seconds: 90.5, prompt: 'x' })).text).toBe(
+      'Agent interval set for every 90.5 seconds.',
+    )
+    expect((await client.tool('clear_interval')).text).toBe('Agent interval cleared.')
+    expect((await client.tool('clear_interval')).text).toBe('No agent interval was set.')
+  })
+
+  test('the prompt comes every so many seconds; a new one replaces it; it waits for the client', async () => {
+    const prompts: string[] = []
+    let open = (): void => undefined
+    let gate: Promise<void> | undefined
+    vi.useFakeTimers()
+    try {
+      const interval = new Interval(async (prompt) => {
+        await gate
+        prompts.push(prompt)
+      })
+      interval.set(60, 'first')
+      await vi.advanceTimersByTimeAsync(120_000)
+      expect(prompts).toEqual(['first', 'first'])
+      interval.set(100, 'second')
+      await vi.advanceTimersByTimeAsync(100_000)
+      expect(prompts).toEqual(['first', 'first', 'second'])
+      gate = new Promise((resolve) => {
+        open = resolve
+      })
+      await vi.advanceTimersByTimeAsync(1_000_000)
+      expect(prompts).toHaveLength(3)
+      gate = undefined
+      open()
+      await vi.advanceTimersByTimeAsync(100_000)
+      expect(prompts).toHaveLength(5)
+      interval.clear()
+      await vi.advanceTimersByTimeAsync(1_000_000)
+      expect(prompts).toHaveLength(5)
+      interval.set(4_000_000, 'long')
+      await vi.advanceTimersByTimeAsync(3_999_999_000)
+      expect(prompts).toHaveLength(5)
+      await vi.advanceTimersByTimeAsync(1_000)
+      expect(prompts).toHaveLength(6)
+      interval.clear()
+    } finally {
+      vi.useRealTimers()
+    }
+  })
+})
+
+describe('the seam', () => {
+  test('ids come back byte for byte', async () => {
+    const moot = await simulator()
+    const got: string[] = []
+    const config = configFrom({ CONVO_API_URL: moot.url, CONVO_API_KEY: moot.key })
+    const upstream = openFeed(config)({
+      deliver: async (message) => {
+        if (message.kind === 'response') got.push(message.id ?? 'null')
+      },
+      report: () => undefined,
+    })
+    const ids = ['0', '"0"', '12345678901234567890', '1.0', '"\\u00e9"', '-1']
+    for (const id of ids) {
+      const [message] = parse(Buffer.from(`{"jsonrpc":"2.0","id":${id},"method":"ping"}`))
+      if (message === undefined || message.kind === 'malformed') throw new Error('no message')
+      await upstream.send(message)
+    }
+    expect(got).toEqual(ids)
+    await upstream.close(100)
+  })
+
+  test('a tool call without a handshake works: a client that was here before does that', async () => {
+    const moot = await simulator()
+    const client = new FeedClient(
+      configFrom({ CONVO_API_URL: moot.url, CONVO_API_KEY: moot.key, CONVO_SPACE_ID: SPACE }),
+    )
+    expect((await client.tool('list_subscriptions')).isError).toBe(false)
+    await eventually('the space is followed', () => moot.sockets.count(SPACE) === 1)
+  })
+
+  test('a second initialize leaves the subscriptions as they are', async () => {
+    const moot = await simulator()
+    const client = await connected(moot, { CONVO_SPACE_ID: SPACE })
+    await eventually('the space is followed', () => moot.sockets.count(SPACE) === 1)
+    await client.initialize()
+    moot.publish(SPACE, { text: '@MyAgent still there?' })
+    await client.hears(1)
+    expect(moot.sockets.count()).toBe(1)
+  })
+
+  test('a cancelled call settles without an answer, and the next one works', async () => {
+    const moot = await simulator()
+    moot.weather.hangHttp = true
+    const client = await connected(moot)
+    const sent = client.upstream.send(
+      compose({ jsonrpc: '2.0', id: 77, method: 'tools/call', params: { name: 'subscribe', arguments: {} } }),
+    )
+    let settled = false
+    const watched = sent.then(() => {
+      settled = true
+    })
+    await pause(30)
+    expect(settled).toBe(false)
+    await client.upstream.send(
+      compose({ jsonrpc: '2.0', method: 'notifications/cancelled', params: { requestId: 77 } }),
+    )
+    await watched
+    expect((await client.tool('clear_interval')).text).toBe('No agent interval was set.')
+  })
+
+  test('an unknown method is -32601, an unknown notification nothing', async () => {
+    const client = await connected(await simulator())
+    expect(await client.request('resources/list')).toMatchObject({ code: -32601 })
+    await client.upstream.send(
+      compose({ jsonrpc: '2.0', method: 'notifications/claude/channel/permission_request' }),
+    )
+    expect(await client.request('ping')).toEqual({})
+  })
+
+  test('two events of two spaces are delivered one after the other', async () => {
+    const moot = await simulator()
+    moot.space('b')
+    const client = await connected(moot)
+    await client.tool('subscribe')
+    let most = 0
+    let now = 0
+    const told = client.told.push.bind(client.told)
+    client.told.push = (event) => {
+      now--
+      return told(event)
+    }
+    Object.defineProperty(client, 'gate', {
+      get: () => {
+        most = Math.max(most, ++now)
+        return pause(2)
+      },
+    })
+    for (let i = 0; i < 10; i++) {
+      moot.publish(SPACE, { text: `@MyAgent ${i}` })
+      moot.publish('b', { text: `@MyAgent ${i}` })
+    }
+    await client.hears(20)
+    expect(most).toBe(1)
+  })
+})
