@@ -6,6 +6,7 @@
  */
 import { describe, expect, test } from 'vitest'
 import { Backoff, DEFAULT_BACKOFF } from '../src/retry.ts'
+import { seeded } from './support/seeded.ts'
 
 /** Milliseconds after the server's return at which each bridge is back. */
 function comeBack(bridges: number, outageMs: number, random: () => number): Float64Array {
@@ -35,17 +36,6 @@ function peak(back: Float64Array, windowMs: number): number {
 
 function quantile(back: Float64Array, q: number): number {
   return back.slice().sort()[Math.floor(q * (back.length - 1))] ?? Number.NaN
-}
-
-/** A small generator with a seed (mulberry32), so that a failure can be repeated. */
-function seeded(seed: number): () => number {
-  let state = seed
-  return () => {
-    state = (state + 0x6d2b79f5) | 0
-    let t = Math.imul(state ^ (state >>> 15), 1 | state)
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32
-  }
 }
 
 describe('a fleet comes back', () => {

@@ -35,7 +35,9 @@ export class EventStream {
 
   /** Is a response attached and alive? */
   get open(): boolean {
-    return this.#response !== undefined && !this.#response.destroyed && !this.#response.writableEnded
+    const response = this.#response
+    if (response === undefined || response.destroyed || response.writableEnded) return false
+    return response.socket?.destroyed === false
   }
 
   /** Is there anything a cursor of this stream could ask for? */
@@ -97,8 +99,13 @@ export class EventStream {
     const response = this.#response
     if (response === undefined || !this.open || !response.writableNeedDrain) return Promise.resolve()
     return new Promise((resolve) => {
-      response.once('drain', resolve)
-      response.once('close', resolve)
+      const done = (): void => {
+        response.off('drain', done)
+        response.off('close', done)
+        resolve()
+      }
+      response.on('drain', done)
+      response.on('close', done)
     })
   }
 

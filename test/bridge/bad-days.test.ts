@@ -1,0 +1,351 @@
+/** Bad days: what the client sees when the key, the address or the server is wrong. The process lives on. */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { describe, expect, onTestFinished, test } from 'vitest'
+import { BridgeProcess, type Reply } from '../support/bridge-process.ts'
+import { eventually, pause } from '../support/eventually.ts'
+import { ScriptedServer } from '../support/scripted-server.ts'
+import { patience } from '../support/settings.ts'
+
+const key = 'chmd_test_0123456789abcdef'
+
+const initialize = {
+  jsonrpc: '2.0',
+  id: 0,
+  method: 'initialize',
+  params: { protocolVersion: '2025-11-25', capabilities: {}, clientInfo: { name: 'test', version: '1' } },
+}
+
+async function tryInitialize(bridge: BridgeProcess, withinMs = 5_000): Promise<Reply> {
+  bridge.send(initialize)
+  return await bridge.reply(0, withinMs)
+}
+
+/** A server that lets in only the bearer of `good.key`. */
+async function guarded(status = 401, headers: Record<string, string> = { 'www-authenticate': 'Bearer' }) {
+  const server = await ScriptedServer.start()
+  const good = { key }
+  server.before((x) =>
+    x.request.headers.authorization === `Bearer ${good.key}`
+      ? false
+      : x.reply(status, 'Unauthorized', headers),
+  )
+  return { server, good }
+}
+
+describe('the key', () => {
+  test('from CHAMADE_API_KEY: sent as a bearer on every request, never printed', async () => {
+    const { server } = await guarded()
+    const bridge = await BridgeProcess.connected(server.url, {
+      env: { CHAMADE_API_KEY: key },
+      args: ['--stateful', '--log-level', 'debug'],
+    })
+    await eventually('the push stream', () => server.listening())
+    await bridge.call('tools/list')
+    bridge.eof()
+    await bridge.gone()
+    expect(server.requests.every((each) => each.headers.authorization === `Bearer ${key}`)).toBe(true)
+    expect(bridge.stderr + bridge.lines.join('\n')).not.toContain(key)
+  })
+
+  test.each([401, 403])(
+    'missing, %d: an error that says it is the key and how to set it; the process lives on',
+    async (status) => {
+      const { server } = await guarded(status)
+      const bridge = BridgeProcess.start(server.url)
+      const reply = await tryInitialize(bridge)
+      expect(reply.error?.data?.code).toBe('KEY_MISSING')
+      expect(reply.error?.message).toContain('CHAMADE_API_KEY')
+      bridge.send({ ...initialize, id: 1 })
+      expect((await bridge.reply(1)).error?.data?.code).toBe('KEY_MISSING')
+    },
+  )
+
+  test.each([401, 403])(
+    'refused, %d: an error that says whose key it was, without the key',
+    async (status) => {
+      const { server } = await guarded(status)
+      const wrong = 'chmd_wrong_0123456789'
+      const bridge = BridgeProcess.start(server.url, {
+        env: { CHAMADE_API_KEY: wrong },
+        args: ['--log-level', 'debug'],
+      })
+      const reply = await tryInitialize(bridge)
+      expect(reply.error?.data?.code).toBe('KEY_REFUSED')
+      expect(reply.error?.message).toContain('CHAMADE_API_KEY')
+      expect(bridge.stderr + bridge.lines.join('\n')).not.toContain(wrong)
+    },
+  )
+
+  test('the literal ${CHAMADE_API_KEY}: said to be an unset variable, and not sent', async () => {
+    const { server } = await guarded()
+    const bridge = BridgeProcess.start(server.url, { env: { CHAMADE_API_KEY: '${CHAMADE_API_KEY}' } })
+    const reply = await tryInitialize(bridge)
+    expect(reply.error?.message).toContain('${CHAMADE_API_KEY}')
+    expect(reply.error?.message).toMatch(/not set|unset/)
+    expect(server.requests.every((each) => each.headers.authorization === undefined)).toBe(true)
+  })
+
+  test('from a file: read again on 401, so that a rotated key works without a restart', async () => {
+    const { server, good } = await guarded()
+    const folder = mkdtempSync(join(tmpdir(), 'chamade-key-'))
+    onTestFinished(() => rmSync(folder, { recursive: true }))
+    const path = join(folder, 'key')
+    writeFileSync(path, `${key}\n`)
+    const bridge = await BridgeProcess.connected(server.url, { args: ['--api-key-file', path] })
+    await bridge.call('ping')
+    good.key = 'chmd_rotated_0123456789'
+    writeFileSync(path, good.key)
+    expect((await bridge.call('tools/call')).error).toBeUndefined()
+    expect(server.posts('tools/call')).toHaveLength(2)
+  })
+
+  test('a --header wins over it; ${ENV} in it is expanded and never printed', async () => {
+    const server = await ScriptedServer.start()
+    const bridge = await BridgeProcess.connected(server.url, {
+      env: { CHAMADE_API_KEY: key, TOKEN: 'tok_0123456789' },
+      args: [
+        '--header',
+        'Authorization: Bearer ${TOKEN}',
+        '--header',
+        'X-Team: blue',
+        '--log-level',
+        'debug',
+      ],
+    })
+    await bridge.call('ping')
+    for (const each of server.requests) {
+      expect(each.headers.authorization).toBe('Bearer tok_0123456789')
+      expect(each.headers['x-team']).toBe('blue')
+    }
+    expect(bridge.stderr + bridge.lines.join('\n')).not.toContain('tok_0123456789')
+  })
+
+  test('a 401 with resource_metadata and no key: OAuth, not supported yet', async () => {
+    const { server } = await guarded(401, {
+      'www-authenticate': 'Bearer resource_metadata="https://x.example/.well-known/oauth-protected-resource"',
+    })
+    const reply = await tryInitialize(BridgeProcess.start(server.url))
+    expect(reply.error?.data?.code).toBe('OAUTH_UNSUPPORTED')
+  })
+
+  test('CHAMADE_API_KEY stays here when --url names a stranger, and a warning says so', async () => {
+    const bridge = BridgeProcess.start('https://stranger.invalid/mcp', {
+      env: { CHAMADE_API_KEY: key },
+      args: patience(100),
+    })
+    await bridge.waitFor('the warning', () => bridge.stderr.includes('stranger.invalid'))
+    expect(bridge.stderr).toMatch(/--header|--api-key-file/)
+    expect(bridge.stderr).not.toContain(key)
+  })
+
+  test('plain http beyond this machine with a credential: exit 2 before the first byte; --allow-http allows it', async () => {
+    const header = ['--header', 'Authorization: Bearer abcdefgh']
+    const refused = BridgeProcess.start('http://stranger.invalid/mcp', { args: header })
+    expect((await refused.gone()).code).toBe(2)
+    expect(refused.stderr).toContain('--allow-http')
+    expect(refused.lines).toEqual([])
+    const allowed = BridgeProcess.start('http://stranger.invalid/mcp', {
+      args: [...header, '--allow-http', ...patience(100)],
+    })
+    expect((await tryInitialize(allowed)).error?.data?.code).toBe('SERVER_UNREACHABLE')
+  })
+
+  test('a session id and the tokens of a query appear in no log and no error', async () => {
+    const server = await ScriptedServer.start()
+    const url = `${server.url}?token=tok_9876543210&x=1`
+    const bridge = await BridgeProcess.connected(url, {
+      args: ['--stateful', '--log-level', 'debug', ...patience(300)],
+    })
+    await eventually('the push stream', () => server.listening())
+    const session = server.session.id
+    await server.restart(50)
+    await eventually('the next session', () => server.listening(), 8_000)
+    const second = server.session.id
+    await server.down()
+    await bridge.call('tools/call', {}, 6_000)
+    for (const secret of [session, second, 'tok_9876543210']) {
+      expect(bridge.stderr + bridge.lines.join('\n')).not.toContain(secret)
+    }
+    expect(bridge.stderr).not.toBe('')
+    expect(server.requests.every((each) => each.url === '/mcp?token=tok_9876543210&x=1&stateful')).toBe(true)
+  })
+})
+
+describe('the address', () => {
+  test.each([
+    ['?stateful', '?stateful'],
+    ['?stateful=yes&a=1', '?stateful=yes&a=1'],
+    ['?a=%20+b&c', '?a=%20+b&c&stateful'],
+    ['', '?stateful'],
+  ])('--stateful on %j asks for %j: the key once, the rest byte for byte', async (query, expected) => {
+    const server = await ScriptedServer.start()
+    const bridge = await BridgeProcess.connected(`${server.url}${query}`, { args: ['--stateful'] })
+    await bridge.call('ping')
+    expect(new Set(server.requests.map((each) => each.url))).toEqual(new Set([`/mcp${expected}`]))
+  })
+
+  test('CHAMADE_MCP_URL and a positional URL name it too; --stateful has its twin', async () => {
+    const server = await ScriptedServer.start()
+    const byEnv = BridgeProcess.start(undefined, {
+      env: { CHAMADE_MCP_URL: server.url, CHAMADE_STATEFUL: '1' },
+    })
+    await byEnv.handshake()
+    expect(server.requests[0]?.url).toBe('/mcp?stateful')
+    const positional = BridgeProcess.start(undefined, { args: [`${server.url}?p`] })
+    await positional.handshake()
+    expect(server.posts('initialize').at(-1)?.url).toBe('/mcp?p')
+  })
+
+  test.each([
+    ['a refused port', () => 'http://127.0.0.1:1/mcp', /127\.0\.0\.1:1.*ECONNREFUSED/],
+    [
+      'an unknown host',
+      () => 'http://no-such-host.invalid/mcp',
+      /no-such-host\.invalid.*(ENOTFOUND|EAI_AGAIN)/,
+    ],
+    [
+      'no TLS where TLS was asked for',
+      (s: ScriptedServer) => s.url.replace('http:', 'https:'),
+      /127\.0\.0\.1.*(SSL|TLS|EPROTO|wrong version)/i,
+    ],
+  ])(
+    '%s at the start: an error naming host and cause, after the patience; the process lives on',
+    async (_, url, text) => {
+      const server = await ScriptedServer.start()
+      const bridge = BridgeProcess.start(url(server), { args: patience(500) })
+      const at = performance.now()
+      const reply = await tryInitialize(bridge)
+      expect(performance.now() - at).toBeGreaterThan(400)
+      expect(reply.error?.message).toMatch(text)
+      await pause(50)
+      expect(bridge.exit).toBeUndefined()
+      bridge.send({ jsonrpc: '2.0', id: 'p', method: 'server/discover' })
+      expect((await bridge.reply('p')).error?.code).toBe(-32601)
+    },
+  )
+
+  test('a server that comes up within the patience: initialize is answered as if nothing had been', async () => {
+    const server = await ScriptedServer.start()
+    await server.down()
+    const bridge = BridgeProcess.start(server.url)
+    bridge.send(initialize)
+    await pause(300)
+    expect(bridge.lines).toEqual([])
+    await server.up()
+    expect((await bridge.reply(0, 10_000)).result).toBeDefined()
+  })
+
+  test('a server that comes up after the patience: the next initialize works', async () => {
+    const server = await ScriptedServer.start()
+    await server.down()
+    const bridge = BridgeProcess.start(server.url, { args: patience(200) })
+    expect((await tryInitialize(bridge)).error?.data?.code).toBe('SERVER_UNREACHABLE')
+    await server.up()
+    bridge.send({ ...initialize, id: 1 })
+    expect((await bridge.reply(1)).result).toBeDefined()
+  })
+
+  test('a server that accepts and never answers initialize: an error after the patience', async () => {
+    const server = await ScriptedServer.start()
+    server.on('initialize', () => {})
+    const bridge = BridgeProcess.start(server.url, { args: patience(700) })
+    const reply = await tryInitialize(bridge, 4_000)
+    expect(reply.error?.data?.code).toBe('SERVER_UNREACHABLE')
+  })
+
+  test('404 without a session: no MCP endpoint at URL, no loop', async () => {
+    const server = await ScriptedServer.start()
+    const bridge = BridgeProcess.start(`${server.origin}/wrong`)
+    const reply = await tryInitialize(bridge)
+    expect(reply.error?.data?.code).toBe('NO_ENDPOINT')
+    expect(reply.error?.message).toContain(`no MCP endpoint at ${server.origin}/wrong`)
+    await pause(300)
+    expect(server.requests).toHaveLength(1)
+  })
+
+  test.each([400, 404, 405])('%d to the first initialize mentions the old transport', async (status) => {
+    const server = await ScriptedServer.start()
+    server.on('initialize', (x) => x.reply(status, 'nope', { 'content-type': 'text/plain' }))
+    const reply = await tryInitialize(BridgeProcess.start(server.url))
+    expect(reply.error?.message).toMatch(/2024-11-05|HTTP\+SSE/)
+  })
+
+  test('a server that refuses initialize with its own error: the client gets it', async () => {
+    const server = await ScriptedServer.start()
+    server.on('initialize', (x) => x.error(-32602, 'Unsupported protocol version', 400))
+    const reply = await tryInitialize(BridgeProcess.start(server.url))
+    expect(reply.error).toEqual({ code: -32602, message: 'Unsupported protocol version' })
+  })
+})
+
+describe('redirects', () => {
+  test.each([301, 302, 307, 308])(
+    '%d inside the origin: method, body and headers are kept',
+    async (status) => {
+      const server = await ScriptedServer.start({ path: '/new' })
+      server.before((x) =>
+        x.request.url.startsWith('/old')
+          ? x.reply(status, '', { location: `/new${x.request.url.slice(4)}` })
+          : false,
+      )
+      const bridge = await BridgeProcess.connected(`${server.origin}/old?q=1`, { args: ['--stateful'] })
+      const line = '{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"n":1.0}}'
+      bridge.send(line)
+      await bridge.reply(7)
+      await eventually('the push stream', () => server.listening())
+      const call = server.posts('tools/call').at(-1)
+      expect(call?.url.startsWith('/new?q=1')).toBe(true)
+      expect(call?.body.toString()).toBe(line)
+      expect(call?.session).toBe(server.session.id)
+    },
+  )
+
+  test('to another origin: an error naming the Location, and nothing is sent there', async () => {
+    const other = await ScriptedServer.start()
+    const server = await ScriptedServer.start()
+    server.before((x) => x.reply(307, '', { location: `${other.url}?token=tok_secret` }))
+    const bridge = BridgeProcess.start(server.url, { env: { CHAMADE_API_KEY: key } })
+    const reply = await tryInitialize(bridge)
+    expect(reply.error?.data?.code).toBe('REDIRECT_REFUSED')
+    expect(reply.error?.message).toContain(other.url)
+    expect(other.requests).toEqual([])
+    expect(bridge.stderr + bridge.lines.join('\n')).not.toContain('tok_secret')
+  })
+
+  test('303: an error naming the Location', async () => {
+    const server = await ScriptedServer.start()
+    server.before((x) => x.reply(303, '', { location: '/elsewhere' }))
+    const reply = await tryInitialize(BridgeProcess.start(server.url))
+    expect(reply.error?.message).toContain('/elsewhere')
+  })
+
+  test('in a circle: an error, no loop', async () => {
+    const server = await ScriptedServer.start()
+    server.before((x) => x.reply(308, '', { location: '/mcp' }))
+    const reply = await tryInitialize(BridgeProcess.start(server.url))
+    expect(reply.error).toBeDefined()
+    expect(server.requests.length).toBeLessThan(20)
+  })
+})
+
+describe('configuration errors exit 2 before the first byte', () => {
+  test.each([
+    [['--url', 'nonsense']],
+    [['--url', 'ftp://x/']],
+    [['--url', 'https://user:pw@x.invalid/']],
+    [['--header', 'no colon']],
+    [['--header', 'X: ${NOT_SET_ANYWHERE}']],
+    [['--api-key-file', '/no/such/file']],
+    [['--log-level', 'loud']],
+    [['--no-such-flag']],
+    [['--patience', 'soon']],
+  ])('%j', async (args) => {
+    const bridge = BridgeProcess.start(undefined, { args })
+    expect((await bridge.gone()).code).toBe(2)
+    expect(bridge.stderr).toMatch(/error:/)
+    expect(bridge.lines).toEqual([])
+    expect(bridge.stderr).not.toMatch(/\n\s+at /)
+  })
+})
