@@ -7,8 +7,7 @@
  *
  * [MCP 2025-11-25 transports, Listening for Messages from the Server; Resumability and Redelivery]
  */
-import { impossible, reasonOf, seconds } from '../errors.ts'
-import { METHOD, parse } from '../protocol.ts'
+import { impossible, seconds } from '../errors.ts'
 import { Backoff, sleep } from '../retry.ts'
 import type { Outlet } from '../sides.ts'
 import type { PushStatus } from '../status.ts'
@@ -16,7 +15,7 @@ import type { HttpConfig } from './config.ts'
 import type { EventReader } from './events.ts'
 import type { Exchange, Outcome } from './exchange.ts'
 import type { Forwarder } from './forward.ts'
-import { Liveness } from './liveness.ts'
+import { PushStream } from './push-stream.ts'
 import { type Live, type SessionLife, signatureOf } from './session.ts'
 
 /** A gateway that answers so often in a row may be how this server says that the session is gone. */
@@ -24,9 +23,8 @@ const SUSPICIOUS_REFUSALS = 4
 const PING_LIMIT_MS = 10_000
 /** A server that refuses for longer than this is asked seldom. */
 const SLOW_AFTER_MS = 60_000
-/** How often the clock is looked at, and how long what arrived during a sleep may take to be read. */
+/** How often the clock is looked at. */
 const CLOCK_LOOK_MS = 1_000
-const AFTER_SLEEP_MS = 250
 
 export class Push {
   readonly #config: HttpConfig
@@ -41,13 +39,13 @@ export class Push {
   /** A stream was open once: from then on its absence is a break and not a feature. */
   #everUp = false
   #upInSession = false
-  /** Uptime at which the stream was noticed to be down, and why. */
+  /** Uptime at which the stream was noticed to be down. */
   #downSince: number | undefined
+  /** Wall time from which on something may have been missed. */
+  #downAt = 0
   #refusalsInRow = 0
   /** The stream being read. */
-  #events: EventReader | undefined
-  /** Why we ended that stream ourselves. */
-  #ourReason: string | undefined
+  #stream: PushStream | undefined
   /** Ends the present rest. */
   #wake: () => void = () => undefined
 
@@ -75,7 +73,7 @@ export class Push {
         const session = this.#life.current
         switch (session.state) {
           case 'live':
-            await this.#holdStream(session, signal)
+            await this.#openStream(session, signal)
             break
           case 'lost': {
             await this.#rest(this.#delayFor(!this.#mendsByWaiting(session.cause.code)), signal)
@@ -95,10 +93,10 @@ export class Push {
   lost(generation: number, reason: string): void {
     if (generation !== this.#generation) return
     this.#noteDown(reason)
-    this.#endStream(reason)
+    this.#stream?.end(reason)
   }
 
-  async #holdStream(live: Live, signal: AbortSignal): Promise<void> {
+  async #openStream(live: Live, signal: AbortSignal): Promise<void> {
     if (live.generation !== this.#generation) {
       this.#upInSession = false
       this.#generation = live.generation
@@ -112,93 +110,34 @@ export class Push {
       this.#refusalsInRow = 0
       this.#upInSession = true
       this.#life.prove(live)
-      return await this.#read(outcome.events, live, cursor !== undefined, signal)
+      return await this.#hold(outcome.events, live, cursor, signal)
     }
     await this.#understand(outcome, live, signal)
   }
 
-  /** Reads one open stream to its end. */
-  async #read(events: EventReader, live: Live, resumed: boolean, signal: AbortSignal): Promise<void> {
+  /** Holds one open stream to its end. */
+  async #hold(
+    events: EventReader,
+    live: Live,
+    cursor: string | undefined,
+    signal: AbortSignal,
+  ): Promise<void> {
     const { clock } = this.#config
     const upAt = clock.uptime()
-    this.#noteUp(live, resumed)
-    let reason = 'the server ended it'
-    let repeatable = resumed ? this.#cursor : undefined
-    const liveness = new Liveness(this.#config.minSilenceMs)
-    const done = new AbortController()
-    this.#events = events
-    this.#ourReason = undefined
-    void this.#watch(events, live, liveness, done.signal)
-    try {
-      for (;;) {
-        const event = events.take() ?? (await events.next())
-        if (event === undefined) break
-        if (event.kind === 'comment') {
-          liveness.beat(clock.uptime())
-        } else if (event.data.length > 0 && (repeatable === undefined || events.cursor !== repeatable)) {
-          // (A server that replays the event of the cursor itself has sent it before.)
-          await this.#deliver(event.data, live, liveness)
-        }
-        repeatable = undefined
-        this.#cursor = events.cursor ?? this.#cursor
-        this.#retryMs = events.retryMs ?? this.#retryMs
-      }
-    } catch (cause) {
-      reason = this.#ourReason ?? reasonOf(cause)
-      // An event that is too long would come again with its cursor, for ever.
-      if (cause instanceof RangeError) this.#cursor = undefined
-    } finally {
-      done.abort()
-      this.#events = undefined
-      events.destroy()
-      this.#retryMs = events.retryMs ?? this.#retryMs
-    }
+    const stream = new PushStream(this.#config, this.#life, this.#forwarder, events, live)
+    this.#stream = stream
+    this.#noteUp(live, cursor !== undefined)
+    const end = await stream.read(cursor, (reached) => {
+      this.#cursor = reached ?? this.#cursor
+    })
+    this.#stream = undefined
+    this.#retryMs = stream.retryMs ?? this.#retryMs
+    // Asked for with its cursor, an event that is too long would come again for ever.
+    if (end.poisoned) this.#cursor = undefined
     this.#backoff.settled(clock.uptime() - upAt)
     if (signal.aborted) return
-    this.#noteDown(reason)
+    this.#noteDown(end.reason, end.silentSince)
     if (this.#life.live === live) await this.#rest(this.#nextDelay(this.#retryMs), signal)
-  }
-
-  async #deliver(text: Buffer, live: Live, liveness: Liveness): Promise<void> {
-    for (const message of parse(text)) {
-      if (message.kind === 'request' && message.method === METHOD.ping)
-        liveness.beat(this.#config.clock.uptime())
-      const before = this.#config.clock.uptime()
-      await this.#forwarder.receive(message, live, 'push')
-      if (this.#config.clock.uptime() - before > 100) liveness.interrupt()
-    }
-  }
-
-  /** Watches one stream until `done`: ends it when its silence is suspect. */
-  async #watch(events: EventReader, live: Live, liveness: Liveness, done: AbortSignal): Promise<void> {
-    const { clock, idlePingMs, minSilenceMs } = this.#config
-    let pingedAt = 0
-    while (!done.aborted) {
-      const allowedMs = liveness.allowedSilenceMs
-      const limitMs = allowedMs ?? idlePingMs
-      const since = Math.max(
-        events.quietSince ?? Number.POSITIVE_INFINITY,
-        allowedMs === undefined ? pingedAt : 0,
-      )
-      const leftMs = limitMs - (clock.uptime() - since)
-      if (leftMs > 0) {
-        await sleep(Math.min(leftMs, minSilenceMs), done)
-        continue
-      }
-      if (allowedMs !== undefined) {
-        return this.#endStream(`nothing was heard for ${seconds(limitMs)}, far beyond its usual pace`)
-      }
-      const verdict = await this.#life.ping(live, PING_LIMIT_MS)
-      if (done.aborted) return
-      if (verdict === 'lost') return this.#life.lose(live, '404 to a ping')
-      if (verdict === 'failed') return this.#endStream('it is silent, and a ping got no answer')
-      pingedAt = clock.uptime()
-    }
-  }
-
-  #endStream(reason: string): void {
-    this.#ourReason ??= reason
-    this.#events?.destroy()
   }
 
   /** The GET got no stream: what now? */
@@ -274,7 +213,10 @@ export class Push {
   }
 
   async #again(why: string, delayMs: number, severe: boolean, signal: AbortSignal): Promise<void> {
-    this.#downSince ??= this.#config.clock.uptime()
+    if (this.#downSince === undefined) {
+      this.#downSince = this.#config.clock.uptime()
+      this.#downAt = this.#config.clock.now()
+    }
     this.#report({
       state: 'retrying',
       generation: this.#generation,
@@ -310,21 +252,14 @@ export class Push {
     return () => {
       const now = clock.now()
       const passed = now - last
+      const before = last
       last = now
       if (passed < CLOCK_LOOK_MS + clockJumpMs) return
       const text = `the clock jumped by ${seconds(passed)}; checking the push stream`
       this.#outlet.report({ kind: 'note', level: 'info', text })
       this.#wake()
-      if (this.#events !== undefined) void this.#afterSleep(this.#events)
+      void this.#stream?.wake(before)
     }
-  }
-
-  /** What arrived before the sleep is read first; a stream that stays silent then is not trusted. */
-  async #afterSleep(events: EventReader): Promise<void> {
-    const { chunks } = events
-    await sleep(AFTER_SLEEP_MS)
-    const idle = events.quietSince !== undefined && events.chunks === chunks
-    if (idle && this.#events === events) this.#endStream('the machine slept')
   }
 
   #noteUp(live: Live, resumed: boolean): void {
@@ -340,16 +275,17 @@ export class Push {
       ...(first && broken === undefined
         ? {}
         : {
-            downMs: Math.round(clock.uptime() - (broken ?? clock.uptime())),
+            downMs: Math.round(clock.now() - this.#downAt),
             attempts: this.#backoff.attempts,
           }),
     })
   }
 
-  #noteDown(reason: string): void {
+  #noteDown(reason: string, at = this.#config.clock.now()): void {
     if (!this.#everUp || this.#downSince !== undefined) return
     this.#downSince = this.#config.clock.uptime()
-    this.#report({ state: 'down', generation: this.#generation, reason })
+    this.#downAt = at
+    this.#outlet.report({ kind: 'push', at, state: 'down', generation: this.#generation, reason })
   }
 
   #mendsByWaiting(code: string): boolean {

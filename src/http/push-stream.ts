@@ -1,0 +1,139 @@
+/**
+ * One open push stream: read to its end, and watched while it is silent.
+ *
+ * Not a retry: how it ended is told to the loop that holds it (push.ts).
+ * The one rule: silence counts only while we are reading. A client that does not read is not a dead server.
+ */
+import { reasonOf, seconds } from '../errors.ts'
+import { METHOD, parse } from '../protocol.ts'
+import { sleep } from '../retry.ts'
+import type { HttpConfig } from './config.ts'
+import type { EventReader } from './events.ts'
+import type { Forwarder } from './forward.ts'
+import { Liveness } from './liveness.ts'
+import type { Live, SessionLife } from './session.ts'
+
+/** How a stream ended. */
+export interface StreamEnd {
+  readonly reason: string
+  /** Wall time (ms) from which on something may have been missed, where that is not the end itself. */
+  readonly silentSince: number | undefined
+  /** An event was too long to take: asking for it again would not help. */
+  readonly poisoned: boolean
+}
+
+const PING_LIMIT_MS = 10_000
+/** How long what arrived during a sleep may take to be read. */
+const AFTER_SLEEP_MS = 250
+/** A delivery that took longer than this was held up by the client. */
+const HELD_UP_MS = 100
+
+export class PushStream {
+  readonly #config: HttpConfig
+  readonly #life: SessionLife
+  readonly #forwarder: Forwarder
+  readonly #events: EventReader
+  readonly #live: Live
+  readonly #liveness: Liveness
+  readonly #done = new AbortController()
+  /** Why we ended it ourselves. */
+  #ours: { readonly reason: string; readonly silentSince: number | undefined } | undefined
+
+  constructor(config: HttpConfig, life: SessionLife, forwarder: Forwarder, events: EventReader, live: Live) {
+    this.#config = config
+    this.#life = life
+    this.#forwarder = forwarder
+    this.#events = events
+    this.#live = live
+    this.#liveness = new Liveness(config.minSilenceMs)
+  }
+
+  /**
+   * Delivers every event until the stream ends. `resumedAt`: the cursor it was asked for; a server that replays
+   * that very event has sent it before. `onCursor` is told after each delivery.
+   */
+  async read(
+    resumedAt: string | undefined,
+    onCursor: (cursor: string | undefined) => void,
+  ): Promise<StreamEnd> {
+    const { clock } = this.#config
+    let known = resumedAt
+    let reason = 'the server ended it'
+    let poisoned = false
+    void this.#watch()
+    try {
+      for (;;) {
+        const event = this.#events.take() ?? (await this.#events.next())
+        if (event === undefined) break
+        if (event.kind === 'comment') this.#liveness.beat(clock.uptime())
+        else if (event.data.length > 0 && (known === undefined || this.#events.cursor !== known)) {
+          await this.#deliver(event.data)
+        }
+        known = undefined
+        onCursor(this.#events.cursor)
+      }
+    } catch (cause) {
+      reason = reasonOf(cause)
+      poisoned = cause instanceof RangeError
+    } finally {
+      this.#done.abort()
+      this.#events.destroy()
+    }
+    return { reason: this.#ours?.reason ?? reason, silentSince: this.#ours?.silentSince, poisoned }
+  }
+
+  /** The server's `retry`, ms. */
+  get retryMs(): number | undefined {
+    return this.#events.retryMs
+  }
+
+  /** Ends it. `silentSince`: when something was last heard, if that is when the break began (wall, ms). */
+  end(reason: string, silentSince?: number): void {
+    this.#ours ??= { reason, silentSince }
+    this.#events.destroy()
+  }
+
+  /** The machine slept: what arrived before is read first; a stream that stays silent then is not trusted. */
+  async wake(asleepSince: number): Promise<void> {
+    const { chunks } = this.#events
+    await sleep(AFTER_SLEEP_MS, this.#done.signal)
+    const idle = this.#events.quietSince !== undefined && this.#events.chunks === chunks
+    if (idle && !this.#done.signal.aborted) this.end('the machine slept', asleepSince)
+  }
+
+  async #deliver(text: Buffer): Promise<void> {
+    const { clock } = this.#config
+    for (const message of parse(text)) {
+      const before = clock.uptime()
+      if (message.kind === 'request' && message.method === METHOD.ping) this.#liveness.beat(before)
+      await this.#forwarder.receive(message, this.#live, 'push')
+      if (clock.uptime() - before > HELD_UP_MS) this.#liveness.interrupt()
+    }
+  }
+
+  /** Until the stream ends: ends it when its silence is suspect. */
+  async #watch(): Promise<void> {
+    const { clock, idlePingMs, minSilenceMs } = this.#config
+    const { signal } = this.#done
+    let pingedAt = 0
+    while (!signal.aborted) {
+      const allowedMs = this.#liveness.allowedSilenceMs
+      const limitMs = allowedMs ?? idlePingMs
+      const quietSince = this.#events.quietSince ?? Number.POSITIVE_INFINITY
+      const leftMs = limitMs - (clock.uptime() - Math.max(quietSince, allowedMs === undefined ? pingedAt : 0))
+      if (leftMs > 0) {
+        await sleep(Math.min(leftMs, minSilenceMs), signal)
+        continue
+      }
+      const silentSince = clock.now() - (clock.uptime() - quietSince)
+      if (allowedMs !== undefined) {
+        return this.end(`nothing was heard for ${seconds(limitMs)}, far beyond its usual pace`, silentSince)
+      }
+      const verdict = await this.#life.ping(this.#live, PING_LIMIT_MS)
+      if (signal.aborted) return
+      if (verdict === 'lost') return this.#life.lose(this.#live, '404 to a ping')
+      if (verdict === 'failed') return this.end('it is silent, and a ping got no answer', silentSince)
+      pingedAt = clock.uptime()
+    }
+  }
+}
