@@ -55,7 +55,8 @@ export class Hold {
 
   /** Ends it: the client works with the server, or all is over. Idempotent. */
   release(): void {
-    this.#released.abort()
+    // Aborting builds an error with a stack, even when it was done before; this runs with every request.
+    if (!this.over) this.#released.abort()
   }
 
   /** Resolves once it is over. */

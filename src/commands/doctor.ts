@@ -66,6 +66,7 @@ async function run(values: OptionValues, operands: readonly string[], io: Io): P
       : new ListReport(io, redact, `chamade-mcp ${VERSION} doctor`)
   const results: Result[] = []
   const work = async <C>(
+    group: string,
     title: string,
     checks: readonly Check<C>[],
     context: C,
@@ -76,15 +77,15 @@ async function run(values: OptionValues, operands: readonly string[], io: Io): P
       if (io.signal.aborted) return
       report.running(check.name, '')
       const found = await runCheck(check, context, (text) => report.running(check.name, text), limitMs)
-      const result = { group: title.toLowerCase(), name: check.name, ...found }
+      const result = { group, name: check.name, ...found }
       results.push(result)
       report.result(result)
     }
   }
   try {
-    await work('Out there', SERVER_CHECKS, server, 60_000)
-    await work('Here', MACHINE_CHECKS, await machineContext(io), 30_000)
-    await work('The push stream', STREAM_CHECKS, server, (server.longMs ?? waitMs) + 10_000)
+    await work('server', 'Out there', SERVER_CHECKS, server, 60_000)
+    await work('machine', 'Here', MACHINE_CHECKS, await machineContext(io), 30_000)
+    await work('stream', 'The push stream', STREAM_CHECKS, server, (server.longMs ?? waitMs) + 10_000)
   } finally {
     await hangUp(server)
   }

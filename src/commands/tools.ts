@@ -88,9 +88,10 @@ function table(all: readonly Tool[], paint: Palette, width: number): string {
 function sheet(tool: Tool, paint: Palette): string {
   const all = parameters(tool)
   const longest = Math.max(...all.map(({ name }) => name.length + 2), 0)
+  const widest = Math.min(Math.max(...all.map(({ type }) => type.length), 0), 24)
   const rows = all.map(({ name, type, required, description }) => {
     const shown = (required ? name : `[${name}]`).padEnd(longest)
-    return `  ${paint.bold(shown)}  ${paint.dim(type)}${description === '' ? '' : `  ${harmless(description)}`}`
+    return `  ${paint.bold(shown)}  ${paint.dim(type.padEnd(widest))}${description === '' ? '' : `  ${harmless(description)}`}`
   })
   const head = `${paint.bold(tool.name)}\n\n${harmless(tool.description)}\n`
   return rows.length === 0 ? `${head}\nno parameters\n` : `${head}\n${rows.join('\n')}\n`

@@ -23,6 +23,7 @@ export interface Check<Context> {
 
 /** A finding with whose it is. */
 export interface Result extends Finding {
+  /** `server`, `machine` or `stream`. */
   readonly group: string
   readonly name: string
   readonly ms: number

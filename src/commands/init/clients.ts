@@ -101,10 +101,10 @@ function applications(place: Place): string {
   const { join } = paths(place)
   switch (place.platform) {
     case 'win32':
-      return place.env.APPDATA ?? join(place.homedir, 'AppData', 'Roaming')
+      return place.env.APPDATA || join(place.homedir, 'AppData', 'Roaming')
     case 'darwin':
       return join(place.homedir, 'Library', 'Application Support')
     default:
-      return place.env.XDG_CONFIG_HOME ?? join(place.homedir, '.config')
+      return place.env.XDG_CONFIG_HOME || join(place.homedir, '.config')
   }
 }

@@ -1,12 +1,14 @@
 /**
  * The web console over HTTP: one page, everything in it.
  *
- * Not the page itself (console-page.ts). The one rule: the page can load nothing but itself and talk to nobody but
+ * Not the page itself (page.ts, script.ts, style.ts). The one rule: the page can load nothing but itself and talk to nobody but
  * this simulator, and no other page may frame it.
  */
 import { createHash } from 'node:crypto'
 import type { ServerResponse } from 'node:http'
-import { PAGE, SCRIPT, STYLE } from './console-page.ts'
+import { PAGE } from './page.ts'
+import { SCRIPT } from './script.ts'
+import { STYLE } from './style.ts'
 
 const POLICY = [
   "default-src 'none'",
