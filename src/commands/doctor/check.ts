@@ -58,8 +58,14 @@ export async function runCheck<Context>(
     const found = await Promise.race([check.run(context, progress), tooLong])
     return { ...found, ms: Math.round(performance.now() - start) }
   } catch (error) {
-    const advice = error instanceof BridgeError ? error.hint : undefined
-    return { ...fail(reasonOf(error), advice), ms: Math.round(performance.now() - start) }
+    const found =
+      error instanceof BridgeError
+        ? fail(error.message, error.hint)
+        : fail(
+            reasonOf(error),
+            'run it again; if it stays so, look at what stands between you and the server',
+          )
+    return { ...found, ms: Math.round(performance.now() - start) }
   } finally {
     clearTimeout(timer)
   }

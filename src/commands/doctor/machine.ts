@@ -175,7 +175,7 @@ const duplicates: Check<MachineContext> = {
     }
     if (processes === undefined) return Promise.resolve(skip('processes cannot be listed here'))
     const bridges = processes.filter(({ words }) => isBridge(words))
-    const orphans = bridges.filter(({ parent }) => parent === 1)
+    const orphans = bridges.filter((each) => isOrphan(each, processes))
     if (orphans.length > 0) {
       return Promise.resolve(
         warn(
@@ -229,14 +229,16 @@ const switches: Check<MachineContext> = {
 
 const launch: Check<MachineContext> = {
   name: 'launch-line',
-  run({ entries, processes }) {
+  run({ entries, processes, place }) {
     const names = entries.entries
       .filter(({ client, pushes, disabled }) => client === 'Claude Code' && pushes && !disabled)
       .map(({ name }) => name)
     const unique = [...new Set(names)]
     if (unique.length === 0) return Promise.resolve(skip('no entry of Claude Code here pushes events'))
     const line = launchLines(unique)[0]?.line ?? ''
-    const sessions = (processes ?? []).filter(({ words }) => isClaude(words))
+    const sessions = (processes ?? []).filter(
+      ({ words, cwd }) => isClaude(words) && (cwd === undefined || cwd === place.cwd),
+    )
     if (sessions.length === 0) return Promise.resolve(ok(`each time: ${line}`))
     const deaf = sessions.filter(({ words }) => !unique.every((name) => loads(words, name)))
     if (deaf.length === 0) return Promise.resolve(ok(`${sessions.length} running Claude Code with the flag`))
@@ -386,6 +388,12 @@ function isBridge(words: readonly string[]): boolean {
     started &&
     (rest[0] === undefined || rest[0].startsWith('-') || rest[0].includes(':') || rest[0] === 'moot')
   )
+}
+
+/** Left to whoever collects what others have left: the init process, or what stands in for it. */
+function isOrphan({ parent }: Running, all: readonly Running[]): boolean {
+  const program = all.find(({ pid }) => pid === parent)?.words[0] ?? ''
+  return /(?:^|\/)(?:systemd|init|launchd|tini|dumb-init|docker-init|catatonit)$/.test(program)
 }
 
 function isClaude(words: readonly string[]): boolean {

@@ -4,12 +4,14 @@
  * The one rule: command lines may hold secrets; nothing of them is ever shown but what we look for.
  */
 import { execFile } from 'node:child_process'
-import { readdir, readFile } from 'node:fs/promises'
+import { readdir, readFile, readlink } from 'node:fs/promises'
 
 export interface Running {
   readonly pid: number
   readonly parent: number
   readonly words: readonly string[]
+  /** Its folder, where that can be told. */
+  readonly cwd?: string | undefined
 }
 
 /** All processes; undefined where they cannot be listed. */
@@ -49,13 +51,14 @@ async function fromProc(): Promise<readonly Running[] | undefined> {
       .filter((name) => /^\d+$/.test(name))
       .map(async (pid): Promise<Running[]> => {
         try {
-          const [line, stat] = await Promise.all([
+          const [line, stat, cwd] = await Promise.all([
             readFile(`/proc/${pid}/cmdline`, 'utf8'),
             readFile(`/proc/${pid}/stat`, 'utf8'),
+            readlink(`/proc/${pid}/cwd`).catch(() => undefined),
           ])
           // pid (name) state ppid …; the name may hold anything, parentheses too.
           const parent = Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1])
-          return [{ pid: Number(pid), parent, words: line.split('\0').filter((word) => word !== '') }]
+          return [{ pid: Number(pid), parent, words: line.split('\0').filter((word) => word !== ''), cwd }]
         } catch {
           return [] // Gone by now, or not ours to see.
         }

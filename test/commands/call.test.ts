@@ -1,0 +1,167 @@
+/**
+ * `chamade-mcp call` and `tools`: one tool from the shell.
+ */
+import { describe, expect, onTestFinished, test } from 'vitest'
+import { argumentsOf } from '../../src/commands/call.ts'
+import { type Simulator, startSimulator } from '../../src/simulator/simulator.ts'
+import { eventually } from '../support/eventually.ts'
+import { ScriptedServer } from '../support/scripted-server.ts'
+import { Cli, runCli } from './support.ts'
+
+const KEY = 'chmd_call-test-key'
+const env = { CHAMADE_API_KEY: KEY }
+
+async function simulator(): Promise<Simulator> {
+  const started = await startSimulator({ keys: [KEY] })
+  onTestFinished(() => started.close())
+  return started
+}
+
+describe('tools', () => {
+  test('lists names and what they do', async () => {
+    const { mcpUrl } = await simulator()
+    const { code, stdout } = await runCli(['tools', '--url', mcpUrl], { env })
+    expect(code).toBe(0)
+    expect(stdout).toMatch(/^chamade_inbox +Reads new direct messages/m)
+  })
+
+  test('shows one with its parameters', async () => {
+    const { mcpUrl } = await simulator()
+    const { stdout } = await runCli(['tools', 'chamade_inbox', '--url', mcpUrl], { env })
+    expect(stdout).toMatch(/^ {2}\[wait\] +integer +seconds to wait/m)
+  })
+
+  test('reads every page of a long list', async () => {
+    const server = await ScriptedServer.start()
+    server.on('tools/list', (x) => {
+      const at = Number(x.params.cursor ?? 0)
+      const next = at < 2 ? { nextCursor: String(at + 1) } : {}
+      x.result({ tools: [{ name: `tool_${at}`, inputSchema: { type: 'object' } }], ...next })
+    })
+    const { stdout } = await runCli(['tools', '--url', server.url, '--json'])
+    expect(JSON.parse(stdout)).toMatchObject([{ name: 'tool_0' }, { name: 'tool_1' }, { name: 'tool_2' }])
+  })
+})
+
+describe('call', () => {
+  test('prints what the tool says and nothing else', async () => {
+    const { mcpUrl } = await simulator()
+    const { code, stdout, stderr } = await runCli(['call', 'chamade_inbox', 'wait=0', '--url', mcpUrl], {
+      env,
+    })
+    expect(code).toBe(0)
+    expect(JSON.parse(stdout)).toMatchObject({ events: [] })
+    expect(stderr).toBe('')
+  })
+
+  test('exits 1 when the tool reports an error, and prints it', async () => {
+    const { mcpUrl } = await simulator()
+    const { code, stdout } = await runCli(['call', 'chamade_dm_chat', 'text=hi', '--url', mcpUrl], { env })
+    expect(code).toBe(1)
+    expect(stdout).toContain('conversation_id')
+  })
+
+  test('takes --arguments from stdin', async () => {
+    const { mcpUrl, agents } = await simulator()
+    const input = JSON.stringify({ platform: 'discord', to: 'Alice', text: 'On my way' })
+    const { code } = await runCli(['call', 'chamade_dm_chat', '--arguments', '-', '--url', mcpUrl], {
+      env,
+      input,
+    })
+    expect(code).toBe(0)
+    expect(agents).toHaveLength(1)
+  })
+
+  test('names the nearest tool for one that is not there', async () => {
+    const { mcpUrl } = await simulator()
+    const { code, stderr } = await runCli(['call', 'chamade_inbx', '--url', mcpUrl], { env })
+    expect(code).toBe(2)
+    expect(stderr).toBe('error: the server has no tool "chamade_inbx"\ntry: did you mean chamade_inbox?\n')
+  })
+
+  test('passes on a refusal of the server, exit 1', async () => {
+    const server = await ScriptedServer.start()
+    server.on('tools/call', (x) => x.error(-32602, 'no such colour'))
+    const { code, stderr } = await runCli(['call', 'echo', '--url', server.url])
+    expect(code).toBe(1)
+    expect(stderr).toContain('error: the server refused the call: no such colour (-32602)')
+  })
+
+  test('cancels the call after --timeout', async () => {
+    const server = await ScriptedServer.start()
+    server.on('tools/call', () => undefined)
+    const { code, stderr } = await runCli(['call', 'echo', '--timeout', '200ms', '--url', server.url])
+    expect(code).toBe(1)
+    expect(stderr).toContain('did not answer within --timeout')
+    await eventually('the cancellation', () => server.posts('notifications/cancelled').length === 1)
+  })
+
+  test('ends its session when it is interrupted', async () => {
+    const server = await ScriptedServer.start()
+    server.on('tools/call', () => undefined)
+    const cli = new Cli(['call', 'echo', '--url', server.url])
+    await eventually('the call is there', () => server.posts('tools/call').length === 1, 10_000)
+    cli.child.kill('SIGINT')
+    expect((await cli.ended).code).toBe(130)
+    expect(server.of('DELETE')).toHaveLength(1)
+  })
+
+  test('shows blocks that are no text as what they are', async () => {
+    const server = await ScriptedServer.start()
+    const content = [
+      { type: 'image', mimeType: 'image/png', data: Buffer.alloc(30).toString('base64') },
+      { type: 'resource_link', uri: 'file:///a.txt', name: 'a' },
+      { type: 'resource', resource: { uri: 'x:y', text: 'inside' } },
+    ]
+    server.on('tools/call', (x) => x.result({ content }))
+    const { stdout } = await runCli(['call', 'echo', '--url', server.url])
+    expect(stdout).toBe('[image, image/png, 30 bytes]\n[resource_link, file:///a.txt]\ninside\n')
+  })
+})
+
+describe('arguments', () => {
+  const tool = {
+    name: 'paint',
+    description: '',
+    inputSchema: {
+      type: 'object',
+      additionalProperties: false,
+      properties: {
+        colour: { type: 'string' },
+        coats: { type: 'integer' },
+        gloss: { type: 'boolean' },
+        rooms: { type: 'array', items: { type: 'string' } },
+        extra: { type: 'object' },
+      },
+    },
+  }
+
+  test('become what the schema wants', () => {
+    const pairs = ['colour=007', 'coats=2', 'gloss=true', 'rooms=hall,bath', 'extra={"a":1}']
+    expect(argumentsOf(pairs, tool)).toEqual({
+      colour: '007',
+      coats: 2,
+      gloss: true,
+      rooms: ['hall', 'bath'],
+      extra: { a: 1 },
+    })
+  })
+
+  test('keep = and : in their values, and take := as JSON', () => {
+    expect(argumentsOf(['colour=a=b:c', 'coats:=3', 'rooms:=["x"]'], tool)).toEqual({
+      colour: 'a=b:c',
+      coats: 3,
+      rooms: ['x'],
+    })
+  })
+
+  test.each([
+    [['colour'], '"colour" is no argument'],
+    [['coats=many'], '"coats=many": that is no integer'],
+    [['gloss=1'], '"gloss=1": that is no boolean'],
+    [['extra={a}'], '"extra={a}": that is no JSON'],
+    [['size=1'], 'paint has no parameter size'],
+  ])('that cannot be meant are refused: %s', (pairs, text) => {
+    expect(() => argumentsOf(pairs, tool)).toThrow(text)
+  })
+})

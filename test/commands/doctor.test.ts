@@ -1,0 +1,513 @@
+/**
+ * `chamade-mcp doctor` names the link that is down: one test a fault, each made for real.
+ */
+import { spawn } from 'node:child_process'
+import { chmodSync, mkdirSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { dirname, join } from 'node:path'
+import { describe, expect, onTestFinished, test } from 'vitest'
+import type { FaultName } from '../../src/simulator/faults.ts'
+import { type Simulator, startSimulator } from '../../src/simulator/simulator.ts'
+import { baseEnv } from '../support/bridge-process.ts'
+import { type Exchange, ScriptedServer } from '../support/scripted-server.ts'
+import { emptyFolder, runCli } from './support.ts'
+
+const KEY = 'chmd_doctor-test-key'
+
+interface Found {
+  readonly state: string
+  readonly text: string
+  readonly advice?: string
+}
+
+interface Examined {
+  readonly code: number | null
+  readonly checks: Readonly<Record<string, Found>>
+  readonly output: string
+}
+
+interface Place {
+  readonly home?: string
+  readonly cwd?: string
+  readonly env?: Readonly<Record<string, string>>
+}
+
+async function examine(url: string, place: Place = {}, args: readonly string[] = []): Promise<Examined> {
+  const env = { CHAMADE_API_KEY: KEY, ...place.env }
+  const { code, stdout, stderr } = await runCli(['doctor', url, '--json', '--wait', '400ms', ...args], {
+    ...place,
+    env,
+  })
+  const { checks } = JSON.parse(stdout) as { checks: (Found & { name: string })[] }
+  return {
+    code,
+    checks: Object.fromEntries(checks.map((each) => [each.name, each])),
+    output: stdout + stderr,
+  }
+}
+
+async function simulator(): Promise<Simulator> {
+  const started = await startSimulator({ keys: [KEY], pingMs: 60 })
+  onTestFinished(() => started.close())
+  return started
+}
+
+function states(checks: Examined['checks'], ...names: string[]): string[] {
+  return names.map((name) => `${name} ${checks[name]?.state}`)
+}
+
+const SERVER = [
+  'settings',
+  'proxy',
+  'connect',
+  'http',
+  'key',
+  'initialize',
+  'stateless',
+  'stateful',
+  'channel',
+  'push',
+]
+const REST = ['session-404', 'tools', 'round-trip', 'first-byte', 'keep-alive']
+
+describe('out there', () => {
+  test('all is well with a healthy server, and no session is left behind', async () => {
+    const server = await simulator()
+    const { checks, code } = await examine(server.mcpUrl)
+    expect(states(checks, ...SERVER, ...REST)).toEqual([...SERVER, ...REST].map((name) => `${name} ok`))
+    expect(code).toBe(0)
+    expect(server.sessions).toEqual([])
+  })
+
+  const faults: readonly [FaultName, string, string, RegExp][] = [
+    ['503', 'http', 'fail', /HTTP 503, it asks to wait \d+ s \(deploying/],
+    ['429', 'http', 'fail', /HTTP 429, it asks to wait/],
+    ['502', 'http', 'fail', /HTTP 502 \(502 Bad Gateway/],
+    ['down', 'http', 'fail', /ECONNRESET|socket hang up/],
+    ['bad-key', 'key', 'fail', /the key from CHAMADE_API_KEY is refused \(HTTP 401\)/],
+    ['hold-stream', 'push', 'fail', /still holds another one \(HTTP 409\)/],
+    ['forget-400', 'session-404', 'warn', /HTTP 400 instead of 404/],
+  ]
+  for (const [fault, name, state, text] of faults) {
+    test(`names the fault ${fault}: ${name}`, async () => {
+      const server = await simulator()
+      await server.fault(fault, { seconds: 30 })
+      const { checks, code } = await examine(server.mcpUrl)
+      expect(checks[name]).toMatchObject({ state, text: expect.stringMatching(text) as string })
+      expect(checks[name]?.advice).toBeTruthy()
+      expect(code).toBe(state === 'fail' ? 1 : 0)
+      // The first thing that is wrong is the only thing that is wrong.
+      const others = Object.entries(checks).filter(
+        ([each]) => [...SERVER, ...REST].includes(each) && each !== name,
+      )
+      expect(others.filter(([, { state: other }]) => other === 'fail' || other === 'warn')).toEqual([])
+    })
+  }
+
+  test('names a slow server', async () => {
+    const server = await ScriptedServer.start()
+    server.before(async (x) => {
+      if (x.rpc.method === 'ping') await new Promise((resolve) => setTimeout(resolve, 1_050))
+      return false
+    })
+    const { checks } = await examine(server.url)
+    expect(checks['round-trip']).toMatchObject({
+      state: 'warn',
+      text: expect.stringMatching(/^p50 1\d\d\d ms/) as string,
+    })
+  }, 40_000)
+
+  test('names a port on which nothing listens', async () => {
+    const server = createServer()
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+    const { port } = server.address() as { port: number }
+    await new Promise((resolve) => server.close(resolve))
+    const { checks, code } = await examine(`http://127.0.0.1:${port}/mcp`)
+    expect(checks.connect).toMatchObject({
+      state: 'fail',
+      text: expect.stringContaining('ECONNREFUSED') as string,
+    })
+    expect(states(checks, 'http', 'push', 'first-byte')).toEqual([
+      'http skip',
+      'push skip',
+      'first-byte skip',
+    ])
+    expect(code).toBe(1)
+  })
+
+  test('names a host that has no address', async () => {
+    const { checks } = await examine('https://nowhere.invalid/mcp')
+    expect(checks.dns).toMatchObject({
+      state: 'fail',
+      text: expect.stringContaining('nowhere.invalid cannot be resolved') as string,
+    })
+    expect(checks.connect?.state).toBe('skip')
+  })
+
+  test('names a TLS port that speaks no TLS', async () => {
+    const server = await simulator()
+    const { checks } = await examine(`https://127.0.0.1:${server.port}/mcp/`)
+    expect(checks.tls).toMatchObject({ state: 'fail', advice: expect.stringContaining('TLS') as string })
+  })
+
+  test('names a proxy that is not there', async () => {
+    const server = await simulator()
+    const { checks } = await examine(server.mcpUrl, {
+      env: { HTTP_PROXY: 'http://user:pr0xy-pass@127.0.0.1:9' },
+    })
+    expect(checks.proxy).toMatchObject({
+      state: 'fail',
+      text: expect.stringContaining('127.0.0.1:9 from HTTP_PROXY') as string,
+    })
+  })
+
+  const scripted: readonly [string, (server: ScriptedServer) => void, string, string, RegExp][] = [
+    [
+      'a wrong path',
+      (s) => s.before((x) => x.reply(404, '<h1>nope</h1>')),
+      'http',
+      'fail',
+      /no MCP endpoint at this path \(HTTP 404\)/,
+    ],
+    [
+      'a page instead of an answer',
+      (s) => s.before((x) => x.reply(200, '<title>Sign in</title>', { 'content-type': 'text/html' })),
+      'initialize',
+      'fail',
+      /initialize was not answered: Sign in/,
+    ],
+    [
+      'an OAuth login',
+      (s) =>
+        s.before((x) => x.reply(401, '', { 'www-authenticate': 'Bearer resource_metadata="https://x"' })),
+      'key',
+      'fail',
+      /wants an OAuth login|is refused/,
+    ],
+    [
+      'no session',
+      (s) => {
+        s.sessionsOffered = false
+      },
+      'stateful',
+      'warn',
+      /no session id is issued/,
+    ],
+    [
+      'no channel',
+      (s) => {
+        s.capabilities = { tools: {} }
+      },
+      'channel',
+      'warn',
+      /claude\/channel is not declared/,
+    ],
+    [
+      'no push stream',
+      (s) => {
+        s.pushOffered = false
+      },
+      'push',
+      'warn',
+      /offers no push stream \(HTTP 405\)/,
+    ],
+    [
+      'a server that takes any session',
+      (s) => {
+        s.refuseLost = (x) => x.result({})
+      },
+      'session-404',
+      'warn',
+      /is accepted \(HTTP 200\)/,
+    ],
+    [
+      'no tools',
+      (s) => {
+        s.tools = []
+      },
+      'tools',
+      'warn',
+      /no tools/,
+    ],
+    [
+      'a stream that is held back',
+      (s) => {
+        s.heartbeatMs = 0
+      },
+      'first-byte',
+      'warn',
+      /nothing in 400 ms/,
+    ],
+    [
+      'a stream that is cut',
+      (s) => s.before(cutStream),
+      'first-byte',
+      'fail',
+      /the push stream .* without one byte/,
+    ],
+    [
+      'a redirect to elsewhere',
+      (s) => s.before((x) => x.reply(301, '', { location: 'https://elsewhere.example/mcp?token=s3cret' })),
+      'http',
+      'warn',
+      /HTTP 301 to https:\/\/elsewhere\.example\/mcp$/,
+    ],
+  ]
+  for (const [what, fault, name, state, text] of scripted) {
+    test(`names ${what}: ${name}`, async () => {
+      const server = await ScriptedServer.start({
+        capabilities: { tools: {}, experimental: { 'claude/channel': {} } },
+      })
+      fault(server)
+      const { checks } = await examine(server.url)
+      expect(checks[name]).toMatchObject({ state, text: expect.stringMatching(text) as string })
+      expect(checks[name]?.advice).toBeTruthy()
+    })
+  }
+
+  test('waits with --long for what closes an idle stream', async () => {
+    const server = await ScriptedServer.start()
+    const cut = setInterval(() => {
+      for (const session of server.live())
+        if (session.push.open && performance.now() - session.openedAt > 900) server.cutAll()
+    }, 50)
+    onTestFinished(() => clearInterval(cut))
+    const { checks } = await examine(server.url, {}, ['--long'])
+    expect(checks.idle).toMatchObject({
+      state: 'warn',
+      text: expect.stringMatching(/the push stream .* after (\d{3} ms|1\.?\d* s)/) as string,
+    })
+  })
+})
+
+function cutStream(x: Exchange): unknown {
+  if (x.request.method !== 'GET') return false
+  x.response.writeHead(200, { 'content-type': 'text/event-stream' })
+  x.response.flushHeaders()
+  setTimeout(() => x.reset(), 50)
+  return true
+}
+
+describe('here', () => {
+  /** A place with these files; JSON values are written as JSON. */
+  function placeWith(files: Readonly<Record<string, unknown>>): { home: string; cwd: string } {
+    const home = emptyFolder()
+    const cwd = join(home, 'project')
+    mkdirSync(cwd)
+    for (const [name, content] of Object.entries(files)) {
+      const file = join(home, name)
+      mkdirSync(dirname(file), { recursive: true })
+      writeFileSync(file, typeof content === 'string' ? content : JSON.stringify(content))
+    }
+    return { home, cwd }
+  }
+  const nowhere = 'http://127.0.0.1:9/mcp'
+  const entry = { command: 'npx', args: ['-y', '@chamade/mcp-server@3', '--stateful'], env: {} }
+  const config = (servers: object): Readonly<Record<string, unknown>> => ({
+    'project/.mcp.json': { mcpServers: servers },
+  })
+
+  test('finds the entry and its launch line', async () => {
+    const { checks } = await examine(nowhere, placeWith(config({ 'my-chamade': entry })))
+    expect(checks.config).toMatchObject({ state: 'ok', text: '"my-chamade" in Claude Code' })
+    expect(checks['launch-line']?.text).toContain(
+      'claude --dangerously-load-development-channels server:my-chamade',
+    )
+  })
+
+  const problems: readonly [string, Readonly<Record<string, unknown>>, string, RegExp][] = [
+    [
+      'a broken file',
+      { 'project/.mcp.json': '{"mcpServers": {' },
+      'config',
+      /\.mcp\.json is broken \(line 1/,
+    ],
+    ['no entry at all', {}, 'config', /no client here has an entry/],
+    [
+      'a key in the arguments',
+      config({
+        c: { ...entry, args: [...entry.args, '--header', 'Authorization: Bearer chmd_in-the-args'] },
+      }),
+      'config',
+      /a key stands in its arguments/,
+    ],
+    [
+      'a placeholder',
+      config({ c: { ...entry, env: { CHAMADE_API_KEY: 'put-your-key-here' } } }),
+      'config',
+      /key is still missing/,
+    ],
+    [
+      'no major version',
+      config({ c: { ...entry, args: ['-y', '@chamade/mcp-server'] } }),
+      'config',
+      /whatever version is newest/,
+    ],
+    [
+      'an entry switched off',
+      { ...config({ c: entry }), '.claude/settings.json': { disabledMcpjsonServers: ['c'] } },
+      'config',
+      /switched off by "disabledMcpjsonServers"/,
+    ],
+    [
+      'a variable that is not set',
+      config({ c: { ...entry, env: { CHAMADE_API_KEY: '${MY_OWN_KEY}' } } }),
+      'environment',
+      /names \$\{MY_OWN_KEY\}, which is not set/,
+    ],
+    [
+      'the same server twice',
+      { ...config({ a: entry }), '.claude.json': { mcpServers: { b: entry } } },
+      'duplicates',
+      /twice: "a" \(.*\.mcp\.json\) and "b"/,
+    ],
+    [
+      'telemetry switched off in the settings',
+      { '.claude/settings.json': { env: { DISABLE_TELEMETRY: '1' } } },
+      'channels-off',
+      /settings\.json sets DISABLE_TELEMETRY/,
+    ],
+    [
+      'channels switched off in the settings',
+      { 'project/.claude/settings.json': { channelsEnabled: false } },
+      'channels-off',
+      /channelsEnabled: false/,
+    ],
+    [
+      'events dropped by Claude Code',
+      {
+        '.claude/debug/a.txt':
+          '2026 [DEBUG] x\n2026 [DEBUG] Channel notifications skipped: server not in --channels list\n',
+      },
+      'debug-log',
+      /dropped events .*: server not in --channels list/,
+    ],
+    [
+      'an old package in the cache of npx',
+      {
+        ...config({ c: entry }),
+        '.npm/_npx/1f/node_modules/@chamade/mcp-server/package.json': { version: '3.0.0' },
+      },
+      'npx',
+      /the cache of npx holds 3\.0\.0/,
+    ],
+  ]
+  for (const [what, files, name, text] of problems) {
+    test(`names ${what}: ${name}`, async () => {
+      const { checks, output } = await examine(nowhere, placeWith(files))
+      expect(checks[name]).toMatchObject({ text: expect.stringMatching(text) as string })
+      expect(['warn', 'fail']).toContain(checks[name]?.state)
+      expect(checks[name]?.advice).toBeTruthy()
+      expect(output).not.toContain('chmd_in-the-args')
+    })
+  }
+
+  test.each([
+    'DISABLE_TELEMETRY',
+    'CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC',
+    'DO_NOT_TRACK',
+    'DISABLE_GROWTHBOOK',
+    'CLAUDE_CODE_USE_BEDROCK',
+  ])('names %s, which switches channels off', async (name) => {
+    const { checks } = await examine(nowhere, { env: { [name]: '1' } })
+    expect(checks['channels-off']).toMatchObject({
+      state: 'fail',
+      advice: expect.stringContaining(`unset ${name}`) as string,
+    })
+    expect((await examine(nowhere, { env: { [name]: '0' } })).checks['channels-off']?.state).toBe('ok')
+  })
+
+  test('names a variable that was never expanded', async () => {
+    const { checks } = await examine(nowhere, { env: { CHAMADE_API_KEY: '${CHAMADE_API_KEY}' } })
+    expect(checks.environment).toMatchObject({
+      state: 'fail',
+      text: expect.stringContaining('the literal text ${CHAMADE_API_KEY}') as string,
+    })
+    expect(checks.settings?.state).toBe('warn')
+  })
+
+  describe.skipIf(process.platform === 'win32')('programs', () => {
+    function withProgram(name: string, prints: string): Place {
+      const folder = emptyFolder()
+      writeFileSync(join(folder, name), `#!/bin/sh\necho '${prints}'\n`)
+      chmodSync(join(folder, name), 0o755)
+      return { env: { PATH: `${folder}:${baseEnv.PATH ?? ''}` } }
+    }
+
+    test('names a Claude Code that is too old for channels, and accepts a new one', async () => {
+      const old = await examine(nowhere, withProgram('claude', '2.1.79 (Claude Code)'))
+      expect(old.checks['claude-code']).toMatchObject({
+        state: 'fail',
+        text: 'Claude Code 2.1.79 has no channels',
+      })
+      const fresh = await examine(nowhere, withProgram('claude', '2.1.328 (Claude Code)'))
+      expect(fresh.checks['claude-code']).toMatchObject({ state: 'ok', text: 'Claude Code 2.1.328' })
+    })
+
+    test('names a node that is too old', async () => {
+      const { checks } = await examine(nowhere, withProgram('node', 'v18.20.0'))
+      expect(checks.node).toMatchObject({ state: 'fail', text: 'node 18.20.0 on the PATH is too old' })
+    })
+
+    test.skipIf(process.platform !== 'linux')(
+      'names a running Claude Code that was started with another name',
+      async () => {
+        const place = placeWith(config({ chamade: entry }))
+        const program = join(place.home, 'claude')
+        writeFileSync(program, 'setTimeout(() => undefined, 60_000)')
+        const args = [program, '--dangerously-load-development-channels', 'server:chamdae']
+        const child = spawn(process.execPath, args, { cwd: place.cwd, stdio: 'ignore' })
+        onTestFinished(() => {
+          child.kill('SIGKILL')
+        })
+        const { checks } = await examine(nowhere, place)
+        expect(checks['launch-line']).toMatchObject({
+          state: 'warn',
+          text: `1 of 1 running Claude Code with server:chamdae, which is no entry here (process ${child.pid})`,
+          advice: 'start it like this: claude --dangerously-load-development-channels server:chamade',
+        })
+      },
+    )
+  })
+})
+
+describe('the report', () => {
+  test('shows no secret, wherever one is planted', async () => {
+    const server = await simulator()
+    const url = `${server.mcpUrl}?token=qu3ry-s3cret`
+    const env = {
+      CHAMADE_API_KEY: 'chmd_pl4nted',
+      HTTPS_PROXY: 'http://me:pr0xy-s3cret@127.0.0.1:9',
+      MY_TOKEN: 'h3ader-s3cret',
+    }
+    const args = ['doctor', url, '--wait', '100ms', '--header', 'X-Token: ${MY_TOKEN}']
+    for (const more of [[], ['--json']]) {
+      const { stdout, stderr } = await runCli([...args, ...more], { env })
+      expect(stdout + stderr).not.toMatch(/pl4nted|qu3ry-s3cret|pr0xy-s3cret|h3ader-s3cret/)
+    }
+  })
+
+  test('is a plain list without a terminal', async () => {
+    const server = await simulator()
+    const { stdout } = await runCli(['doctor', server.mcpUrl, '--wait', '400ms'], {
+      env: { CHAMADE_API_KEY: KEY },
+    })
+    expect(stdout).not.toContain('\u001b')
+    expect(stdout).toMatch(/^ {2}✓ key {14}the key from CHAMADE_API_KEY is accepted$/m)
+    expect(stdout).toMatch(/^ {21}→ chamade-mcp init$/m)
+    expect(stdout).toMatch(/\n\n1 warning\n$/)
+  })
+
+  test('says a wrong setting as the finding it is', async () => {
+    const { code, stdout } = await runCli([
+      'doctor',
+      'http://example.invalid/mcp',
+      '--json',
+      '--header',
+      'no colon',
+    ])
+    expect(code).toBe(1)
+    const { checks } = JSON.parse(stdout) as { checks: (Found & { name: string })[] }
+    expect(checks[0]).toMatchObject({ name: 'settings', state: 'fail', text: 'a --header has no colon' })
+  })
+})

@@ -1,0 +1,176 @@
+/**
+ * `chamade-mcp init` on a real disk.
+ */
+import {
+  chmodSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { join } from 'node:path'
+import { describe, expect, test } from 'vitest'
+import { emptyFolder, runCli } from './support.ts'
+
+const read = (...path: string[]): string => readFileSync(join(...path), 'utf8')
+
+describe('init', () => {
+  test('writes the entry and ends with the launch lines', async () => {
+    const cwd = emptyFolder()
+    const { code, stdout } = await runCli(['init', '--yes'], { cwd })
+    expect(code).toBe(0)
+    expect(JSON.parse(read(cwd, '.mcp.json'))).toEqual({
+      mcpServers: {
+        chamade: {
+          type: 'stdio',
+          command: 'npx',
+          args: ['-y', '@chamade/mcp-server@3', '--stateful'],
+          env: { CHAMADE_API_KEY: '${CHAMADE_API_KEY}' },
+        },
+      },
+    })
+    expect(stdout).toMatch(/^ +claude --dangerously-load-development-channels server:chamade$/m)
+    expect(stdout).toMatch(/--continue$/m)
+    expect(stdout).toMatch(/--dangerously-skip-permissions/)
+    expect(stdout).toContain('Set CHAMADE_API_KEY')
+  })
+
+  test('names every entry that pushes in the launch line, under the names they have', async () => {
+    const cwd = emptyFolder()
+    await runCli(['init', '--yes', '--name', 'my-chamade'], { cwd })
+    const { stdout } = await runCli(['init', '--yes', '--moot'], { cwd })
+    expect(stdout).toContain(
+      'claude --dangerously-load-development-channels server:my-chamade server:moot-channel\n',
+    )
+  })
+
+  test('keeps what was there beside it, at every change another copy', async () => {
+    const cwd = emptyFolder()
+    const first = '{ "mcpServers": {} }\n'
+    writeFileSync(join(cwd, '.mcp.json'), first)
+    await runCli(['init', '--yes'], { cwd })
+    const second = read(cwd, '.mcp.json')
+    await runCli(['init', '--yes', '--moot'], { cwd })
+    expect(read(cwd, '.mcp.json.bak')).toBe(first)
+    expect(read(cwd, '.mcp.json.bak2')).toBe(second)
+    const { stdout } = await runCli(['init', '--yes'], { cwd })
+    expect(stdout).toContain('already as it should be')
+    expect(existsSync(join(cwd, '.mcp.json.bak3'))).toBe(false)
+  })
+
+  test('only shows with --print', async () => {
+    const cwd = emptyFolder()
+    const { code, stdout } = await runCli(['init', '--print'], { cwd })
+    expect(code).toBe(0)
+    expect(stdout).toContain('+      "command": "npx",')
+    expect(stdout).toContain("claude mcp add --scope user --env 'CHAMADE_API_KEY=${CHAMADE_API_KEY}'")
+    expect(existsSync(join(cwd, '.mcp.json'))).toBe(false)
+  })
+
+  test('does not write unasked: without a terminal it wants --yes', async () => {
+    const cwd = emptyFolder()
+    const { code, stderr } = await runCli(['init'], { cwd })
+    expect(code).toBe(2)
+    expect(stderr).toMatch(/^error: .*\ntry: .*--yes/)
+    expect(existsSync(join(cwd, '.mcp.json'))).toBe(false)
+  })
+
+  test('leaves a broken file as it is, and says where it is broken', async () => {
+    const cwd = emptyFolder()
+    const broken = '{\n  "mcpServers": {\n    "a": { "command": "x" },,\n  }\n}\n'
+    writeFileSync(join(cwd, '.mcp.json'), broken)
+    const { code, stderr } = await runCli(['init', '--yes'], { cwd })
+    expect(code).toBe(2)
+    expect(stderr).toContain('line 3, column 29')
+    expect(stderr).toMatch(/^try: /m)
+    expect(read(cwd, '.mcp.json')).toBe(broken)
+    expect(existsSync(join(cwd, '.mcp.json.bak'))).toBe(false)
+  })
+
+  test.skipIf(process.platform === 'win32')(
+    'follows a link instead of replacing it, and keeps the mode',
+    async () => {
+      const cwd = emptyFolder()
+      const dotfiles = emptyFolder()
+      writeFileSync(join(dotfiles, 'mcp.json'), '{}\n')
+      chmodSync(join(dotfiles, 'mcp.json'), 0o640)
+      symlinkSync(join(dotfiles, 'mcp.json'), join(cwd, '.mcp.json'))
+      const { code } = await runCli(['init', '--yes'], { cwd })
+      expect(code).toBe(0)
+      expect(lstatSync(join(cwd, '.mcp.json')).isSymbolicLink()).toBe(true)
+      expect(read(dotfiles, 'mcp.json')).toContain('@chamade/mcp-server@3')
+      expect(statSync(join(dotfiles, 'mcp.json')).mode & 0o777).toBe(0o640)
+      expect(read(dotfiles, 'mcp.json.bak')).toBe('{}\n')
+    },
+  )
+
+  test.skipIf(process.platform !== 'linux')(
+    'gives Claude Desktop the key itself, hidden on the screen and from other users',
+    async () => {
+      const home = emptyFolder()
+      const key = 'chmd_plant3d-s3cret'
+      const { stdout } = await runCli(['init', '--client', 'claude-desktop', '--yes'], {
+        home,
+        env: { CHAMADE_API_KEY: key },
+      })
+      const file = join(home, '.config', 'Claude', 'claude_desktop_config.json')
+      expect(JSON.parse(read(file))).toMatchObject({
+        mcpServers: { chamade: { env: { CHAMADE_API_KEY: key } } },
+      })
+      expect(statSync(file).mode & 0o777).toBe(0o600)
+      expect(stdout).not.toContain(key)
+      expect(stdout).toContain('holds your key')
+    },
+  )
+
+  test('keeps the key that stands in the entry, and turns an HTTP entry into one that starts the bridge', async () => {
+    const cwd = emptyFolder()
+    mkdirSync(join(cwd, '.cursor'))
+    const entry = {
+      url: 'https://mcp.chamade.io/mcp/',
+      headers: { Authorization: 'Bearer chmd_from-before' },
+    }
+    writeFileSync(join(cwd, '.cursor', 'mcp.json'), JSON.stringify({ mcpServers: { chamade: entry } }))
+    const { stdout } = await runCli(['init', '--client', 'cursor', '--yes'], { cwd })
+    expect(JSON.parse(read(cwd, '.cursor', 'mcp.json'))).toEqual({
+      mcpServers: {
+        chamade: {
+          command: 'npx',
+          args: ['-y', '@chamade/mcp-server@3'],
+          env: { CHAMADE_API_KEY: 'chmd_from-before' },
+        },
+      },
+    })
+    expect(stdout).not.toContain('chmd_from-before')
+  })
+
+  test('makes an entry for the simulator that needs nothing else', async () => {
+    const cwd = emptyFolder()
+    const { stdout } = await runCli(['init', '--simulator', '--yes'], { cwd })
+    const key = /simulate --key (chmd_local_\w+)/.exec(stdout)?.[1]
+    expect(JSON.parse(read(cwd, '.mcp.json'))).toMatchObject({
+      mcpServers: {
+        'chamade-simulator': { env: { CHAMADE_MCP_URL: 'http://127.0.0.1:8484/mcp/', CHAMADE_API_KEY: key } },
+      },
+    })
+  })
+
+  test.each([
+    [['--client', 'emacs'], '--client emacs is not known'],
+    [['--client', 'claude-desktop', '--scope', 'project'], 'Claude Desktop has no --scope project'],
+    [['--name', 'my server'], '--name my server cannot be the name of an entry'],
+    [['--url', 'mcp.chamade.io'], '--url mcp.chamade.io is no http(s) URL'],
+    [['--moot', '--simulator'], '--moot and --simulator exclude each other'],
+    [['--cleint', 'cursor'], "unknown option '--cleint'"],
+  ])('refuses %s with exit code 2 and something to try', async (args, text) => {
+    const cwd = emptyFolder()
+    const { code, stderr } = await runCli(['init', '--yes', ...args], { cwd })
+    expect(code).toBe(2)
+    expect(stderr).toContain(`error: ${text}`)
+    expect(stderr).toMatch(/^try: |Did you mean --client/m)
+    expect(existsSync(join(cwd, '.mcp.json'))).toBe(false)
+  })
+})

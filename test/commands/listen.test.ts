@@ -1,0 +1,187 @@
+/**
+ * `chamade-mcp listen` against the local Chamade.
+ */
+import { once } from 'node:events'
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect, onTestFinished, test } from 'vitest'
+import { type Simulator, startSimulator } from '../../src/simulator/simulator.ts'
+import { eventually } from '../support/eventually.ts'
+import { ScriptedServer } from '../support/scripted-server.ts'
+import { Cli, emptyFolder, runCli } from './support.ts'
+
+const KEY = 'chmd_listen-test-key'
+
+async function simulator(): Promise<Simulator> {
+  const started = await startSimulator({ keys: [KEY], pingMs: 50 })
+  onTestFinished(() => started.close())
+  return started
+}
+
+/** Listens, and waits until its stream is open. */
+async function listening(server: Simulator, args: readonly string[] = []): Promise<Cli> {
+  const cli = new Cli(['listen', server.mcpUrl, ...args], { env: { CHAMADE_API_KEY: KEY } })
+  await eventually('the stream is open', () => server.sessions.some(({ streamOpen }) => streamOpen), 10_000)
+  return cli
+}
+
+function say(server: Simulator, text: string, platform = 'discord'): void {
+  server.publish({ type: 'dm', from: 'Alice', text, platform })
+}
+
+test('prints an event as one JSON line with kind, sender, latency, content and meta', async () => {
+  const server = await simulator()
+  const cli = await listening(server, ['--count', '1'])
+  say(server, 'Can you check\nthe test results?')
+  const { code } = await cli.ended
+  expect(code).toBe(0)
+  const [event] = cli.objects.filter(({ type }) => type === 'event')
+  expect(event).toMatchObject({
+    kind: 'dm_chat',
+    sender: 'Alice',
+    content: expect.stringContaining('Can you check\nthe test results?') as string,
+    meta: { platform: 'discord' },
+  })
+  expect(event?.latency_ms).toBeGreaterThanOrEqual(0)
+  expect(event?.latency_ms).toBeLessThan(5_000)
+  expect(cli.objects[0]).toMatchObject({
+    type: 'status',
+    text: expect.stringContaining('connected to chamade') as string,
+  })
+  await eventually('the session has ended', () => server.sessions.length === 0)
+})
+
+test('counts only what --only and --drop let pass', async () => {
+  const server = await simulator()
+  const cli = await listening(server, [
+    '--count',
+    '2',
+    '--only',
+    'platform=slack,platform=discord',
+    '--drop',
+    'platform=slack',
+  ])
+  for (const [text, platform] of [
+    ['one', 'telegram'],
+    ['two', 'discord'],
+    ['three', 'slack'],
+    ['four', 'discord'],
+  ] as const) {
+    say(server, text, platform)
+  }
+  await cli.ended
+  const texts = cli.objects.filter(({ type }) => type === 'event').map(({ content }) => content)
+  expect(texts).toEqual([expect.stringContaining('two'), expect.stringContaining('four')])
+})
+
+test('fails when --for ends before --count is reached, and not without --count', async () => {
+  const server = await simulator()
+  const options = { env: { CHAMADE_API_KEY: KEY } }
+  const [short, enough] = await Promise.all([
+    runCli(['listen', server.mcpUrl, '--count', '1', '--for', '700ms'], options),
+    runCli(['listen', server.mcpUrl, '--for', '700ms'], options),
+  ])
+  expect(short.code).toBe(1)
+  expect(enough.code).toBe(0)
+})
+
+test('shows a lost session and the gap in their place, and goes on', async () => {
+  const server = await simulator()
+  const cli = await listening(server, ['--count', '2'])
+  say(server, 'before')
+  await eventually('the first event', () => cli.objects.some(({ type }) => type === 'event'))
+  server.restart()
+  await eventually('a new stream', () => server.sessions.some(({ streamOpen }) => streamOpen), 10_000)
+  await eventually('the gap', () => cli.objects.some(({ type }) => type === 'gap'), 10_000)
+  say(server, 'after')
+  const { code } = await cli.ended
+  expect(code).toBe(0)
+  const order = cli.objects.flatMap(({ type, text }) => {
+    if (type !== 'status') return [type]
+    return String(text).startsWith('session') ? [String(text).replace(/[:;].*| after.*/, '')] : []
+  })
+  expect(order[0]).toBe('event')
+  expect(order.indexOf('gap')).toBeGreaterThan(0)
+  expect(order.at(-1)).toBe('event')
+  expect(order).toContain('session 2 live')
+})
+
+test('runs --exec for each event, in order, with the event on stdin', async () => {
+  const server = await simulator()
+  const folder = emptyFolder()
+  const script = join(folder, 'append.cjs')
+  writeFileSync(
+    script,
+    `const fs = require('fs'); const e = JSON.parse(fs.readFileSync(0, 'utf8'))
+     fs.appendFileSync(${JSON.stringify(join(folder, 'out'))}, e.sender + ' ' + e.content.slice(-4) + '\\n')`,
+  )
+  const cli = await listening(server, ['--count', '3', '--exec', `"${process.execPath}" "${script}"`])
+  for (const n of [1, 2, 3]) say(server, `no${n}`)
+  const { code } = await cli.ended
+  expect(code).toBe(0)
+  const { readFileSync } = await import('node:fs')
+  expect(readFileSync(join(folder, 'out'), 'utf8').split('\n')).toEqual([
+    expect.stringMatching(/^Alice .*no1/),
+    expect.stringMatching(/^Alice .*no2/),
+    expect.stringMatching(/^Alice .*no3/),
+    '',
+  ])
+})
+
+test('says that --exec failed, goes on, and fails in the end', async () => {
+  const server = await simulator()
+  const cli = await listening(server, ['--count', '2', '--exec', 'exit 3'])
+  say(server, 'one')
+  say(server, 'two')
+  const { code } = await cli.ended
+  expect(code).toBe(1)
+  expect(cli.objects.filter(({ text }) => text === '--exec failed: exit code 3')).toHaveLength(2)
+})
+
+test('ends by Ctrl-C with 130, its session ended', async () => {
+  const server = await simulator()
+  const cli = await listening(server)
+  cli.child.kill('SIGINT')
+  expect((await cli.ended).code).toBe(130)
+  await eventually('the session has ended', () => server.sessions.length === 0)
+})
+
+test('ends when its reader goes', async () => {
+  const server = await simulator()
+  const cli = await listening(server)
+  cli.child.stdout.destroy()
+  const exited = once(cli.child, 'exit')
+  say(server, 'one')
+  say(server, 'two')
+  await exited
+  await eventually('the session has ended', () => server.sessions.length === 0)
+})
+
+test('says that the key is refused, without showing it', async () => {
+  const server = await simulator()
+  const { code, stdout, stderr } = await runCli(['listen', server.mcpUrl], {
+    env: { CHAMADE_API_KEY: 'chmd_wr0ng-k3y' },
+  })
+  expect(code).toBe(1)
+  expect(stderr).toMatch(/^error: .*CHAMADE_API_KEY.*401.*\ntry: /)
+  expect(stdout + stderr).not.toContain('chmd_wr0ng-k3y')
+})
+
+test('warns when the server does not declare the channel', async () => {
+  const server = await ScriptedServer.start()
+  const { stdout } = await runCli(['listen', server.url, '--for', '500ms'])
+  expect(stdout).toContain('does not declare claude/channel')
+})
+
+test('refuses a count, a time or a rule that cannot be meant', async () => {
+  for (const [args, text] of [
+    [['--count', '0'], '--count 0 is no count'],
+    [['--for', 'soon'], '--for soon is no duration'],
+    [['--only', 'dm'], '--only "dm" has no "="'],
+  ] as const) {
+    const { code, stderr } = await runCli(['listen', 'http://127.0.0.1:9/mcp', ...args])
+    expect(code).toBe(2)
+    expect(stderr).toContain(`error: ${text}`)
+    expect(stderr).toMatch(/^try: /m)
+  }
+})
