@@ -1,0 +1,104 @@
+/**
+ * What takes half a minute by design: slow retries after refusals, and the ping of an idle stream. All scenes run
+ * side by side in one test, because nearly all of it is waiting.
+ */
+import { expect, test } from 'vitest'
+import { BridgeProcess } from '../support/bridge-process.ts'
+import { eventually } from '../support/eventually.ts'
+import { ScriptedServer, type ServerOptions } from '../support/scripted-server.ts'
+import { TcpProxy } from '../support/tcp-proxy.ts'
+
+type Scene = (
+  start: (options?: ServerOptions) => Promise<{ server: ScriptedServer; bridge: BridgeProcess }>,
+) => Promise<void>
+
+async function flows(server: ScriptedServer, bridge: BridgeProcess, withinMs: number): Promise<void> {
+  await eventually('a push stream again', () => server.listening(), withinMs)
+  server.push({ jsonrpc: '2.0', method: 'notifications/proof' })
+  await bridge.waitFor('an event', () => bridge.received('notifications/proof').length === 1)
+}
+
+/** In the middle of a redeploy every GET is refused with `status`, for a while. */
+const refused =
+  (status: number): Scene =>
+  async (start) => {
+    const { server, bridge } = await start()
+    const stop = server.before((x) => (x.request.method === 'GET' ? x.reply(status) : false))
+    server.session.push.cut()
+    await bridge.waitFor('a line on stderr', () => bridge.stderr.includes(String(status)), 5_000)
+    const refusals = server.of('GET').length
+    stop()
+    await flows(server, bridge, 35_000)
+    // One or two attempts before the rest, not a loop.
+    expect(refusals, `${status}`).toBeLessThan(6)
+    expect(server.sessions.size, `${status}`).toBe(1)
+  }
+
+/** The whole server refuses, as behind a wrong proxy: the renewal too. */
+const refusedAltogether =
+  (status: number): Scene =>
+  async (start) => {
+    const { server, bridge } = await start()
+    const stop = server.before((x) => x.reply(status))
+    await server.restart()
+    await bridge.waitFor('a line on stderr', () => bridge.stderr.includes(String(status)), 9_000)
+    stop()
+    await flows(server, bridge, 40_000)
+    expect(server.live()).toHaveLength(1)
+  }
+
+/** Sessions wiped, sockets kept, no heartbeat: only our own ping can meet the 404. */
+const wipedInSilence: Scene = async (start) => {
+  const { server, bridge } = await start()
+  const old = server.session
+  server.wipe()
+  expect(old.push.open).toBe(true)
+  await flows(server, bridge, 45_000)
+  expect(server.posts('ping').length).toBeGreaterThanOrEqual(1)
+  expect(
+    server.posts().filter((post) => post.rpc?.method === 'ping' && post.session === old.id),
+  ).toHaveLength(1)
+}
+
+/** The network dies without a word, no heartbeat: the ping gets no answer, the stream is replaced. */
+const deadInSilence: Scene = async () => {
+  const server = await ScriptedServer.start()
+  server.secondStream = 'replace'
+  const proxy = await TcpProxy.start(server.port)
+  const bridge = await BridgeProcess.connected(`http://127.0.0.1:${proxy.port}/mcp`, { args: ['--stateful'] })
+  await eventually('the push stream', () => server.listening())
+  proxy.abandon()
+  proxy.swallow = true
+  await eventually('a ping into the void', () => proxy.connections > 0, 40_000)
+  proxy.swallow = false
+  const gets = server.of('GET').length
+  await eventually('another stream', () => server.of('GET').length > gets, 20_000)
+  await flows(server, bridge, 10_000)
+}
+
+test('refusals in the middle of a redeploy, a session wiped in silence, a network that dies in silence: push flows again', {
+  timeout: 90_000,
+}, async () => {
+  const start = async (options: ServerOptions = {}) => {
+    const server = await ScriptedServer.start(options)
+    const bridge = await BridgeProcess.connected(server.url, { args: ['--stateful'] })
+    await eventually('the push stream', () => server.listening(), 10_000)
+    return { server, bridge }
+  }
+  const scenes: Scene[] = [
+    refused(401),
+    refused(403),
+    refused(405),
+    refusedAltogether(401),
+    refusedAltogether(404),
+    refusedAltogether(405),
+    wipedInSilence,
+    deadInSilence,
+  ]
+  const results = await Promise.allSettled(scenes.map((scene) => scene(start)))
+  expect(
+    results.flatMap((result, i) =>
+      result.status === 'rejected' ? [`scene ${i}: ${String(result.reason)}`] : [],
+    ),
+  ).toEqual([])
+})
