@@ -177,7 +177,9 @@ const http: Check<ServerContext> = {
   async run({ facts }) {
     const { probe } = facts
     if (probe === undefined || facts.reached !== true) return skip('not reached')
+    facts.reached = false
     const reply = await probe.initialize(false)
+    facts.reached = true
     facts.first = reply
     const { status, excerpt } = reply
     const took = `${Math.round(reply.ms)} ms`
