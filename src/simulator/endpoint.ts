@@ -103,25 +103,20 @@ export class Endpoint {
   }
 
   /** Forgets every session; their streams end in order unless their sockets were cut before. */
-  forgetSessions(): number {
+  forgetSessions(): void {
     const sessions = [...this.#sessions.values()]
     this.#sessions.clear()
     for (const session of sessions) this.#forget(session, 'forgotten')
-    return sessions.length
   }
 
   /** Cuts every push stream; sessions stay. */
-  dropStreams(): number {
-    const open = [...this.#sessions.values()].filter((session) => session.stream !== undefined)
-    for (const { stream } of open) stream?.response.socket?.destroy()
-    return open.length
+  dropStreams(): void {
+    for (const { stream } of this.#sessions.values()) stream?.response.socket?.destroy()
   }
 
   /** Open push streams go silent: nothing is written any more, not even comments, and nothing is closed. */
-  muteStreams(): number {
-    const open = [...this.#sessions.values()].filter((session) => session.stream !== undefined)
-    for (const { stream } of open) if (stream !== undefined) mute(stream.response)
-    return open.length
+  muteStreams(): void {
+    for (const { stream } of this.#sessions.values()) if (stream !== undefined) mute(stream.response)
   }
 
   #answerStateless(req: IncomingMessage, res: ServerResponse, agent: Agent, body: unknown): Promise<void> {

@@ -10,6 +10,7 @@ import { sleep } from '../retry.ts'
 import { Agent, type Published } from './agent.ts'
 import { ASSUMED } from './assumptions.ts'
 import { bearerOf, parseJson, readBody, refuse, sameSecret, sendText } from './body.ts'
+import { breakIt } from './breakage.ts'
 import { sendConsole } from './console/console.ts'
 import { answerControl } from './control.ts'
 import { Endpoint, type SessionView } from './endpoint.ts'
@@ -77,6 +78,7 @@ const MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 export async function startSimulator(options: SimulatorOptions = {}): Promise<Simulator> {
   const host = options.host ?? '127.0.0.1'
   const token = options.token ?? randomBytes(16).toString('hex')
+  const instance = randomBytes(6).toString('hex')
   const journal = new Journal(Date.now)
   const faults = new Faults()
   const agents = agentsOf(options, journal)
@@ -126,52 +128,11 @@ export async function startSimulator(options: SimulatorOptions = {}): Promise<Si
     await endpoint.handle(req, res, url, agent, body.value)
   }
 
-  const restart = (): void => {
-    listener.cutMcp()
-    endpoint.forgetSessions()
-  }
+  const fault = (name: FaultName, faultOptions: FaultOptions = {}): string =>
+    breakIt({ faults, endpoint, listener, journal }, name, faultOptions)
 
-  const apply = (name: FaultName, { seconds, ms }: FaultOptions): string => {
-    switch (name) {
-      case 'restart':
-        restart()
-        return 'restarted: sessions wiped, connections cut'
-      case 'down': {
-        const lengthMs = faults.start('down', { seconds })
-        restart()
-        return `down for ${lengthMs / 1_000} s: sessions wiped, connections cut`
-      }
-      case 'refuse':
-        restart()
-        listener.pause((seconds ?? 5) * 1_000)
-        return `connections refused for ${seconds ?? 5} s, sessions wiped`
-      case 'drop':
-        return `dropped ${endpoint.dropStreams()} push stream(s)`
-      case 'half-open':
-        return `${endpoint.muteStreams()} push stream(s) are half-open: they stay, and say nothing more`
-      case 'forget-404':
-      case 'forget-400':
-        faults.forgottenAs = name === 'forget-404' ? 404 : 400
-        return `forgot ${endpoint.forgetSessions()} session(s); using one is answered with ${faults.forgottenAs}`
-      case 'hold-stream': {
-        const lengthMs = faults.start('hold-stream', { seconds })
-        return `dropped ${endpoint.dropStreams()} push stream(s); new ones get 409 for ${lengthMs / 1_000} s`
-      }
-      case 'clear':
-        faults.clear()
-        return 'all faults cleared'
-      default:
-        return `${name} for ${faults.start(name, { seconds, ms }) / 1_000} s`
-    }
-  }
-
-  const fault = (name: FaultName, faultOptions: FaultOptions = {}): string => {
-    const text = apply(name, faultOptions)
-    journal.record({ kind: 'fault', text })
-    return text
-  }
-
-  const simulatorState = (): State => stateOf({ url: listener.origin, agents, endpoint, faults, journal })
+  const simulatorState = (): State =>
+    stateOf({ instance, url: listener.origin, agents, endpoint, faults, journal })
   const control = {
     token,
     journal,

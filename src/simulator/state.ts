@@ -10,6 +10,8 @@ import { FAULTS, type Faults } from './faults.ts'
 import type { Journal } from './journal.ts'
 
 export interface State {
+  /** Differs for every start of a simulator. */
+  readonly instance: string
   readonly url: string
   readonly mcpUrl: string
   /** Number of the latest journal entry; follow the timeline from here. */
@@ -33,6 +35,7 @@ export interface AgentState {
 const SHOWN_LINES = 50
 
 export function stateOf(world: {
+  readonly instance: string
   readonly url: string
   readonly agents: readonly Agent[]
   readonly endpoint: Endpoint
@@ -40,6 +43,7 @@ export function stateOf(world: {
   readonly journal: Journal
 }): State {
   return {
+    instance: world.instance,
     url: world.url,
     mcpUrl: `${world.url}/mcp/`,
     seq: world.journal.seq,

@@ -5,38 +5,35 @@
  * nothing is loaded from anywhere.
  */
 import { DM_PLATFORMS, PLATFORMS } from '../events.ts'
-import { FAULTS } from '../faults.ts'
+import { FAULTS, type FaultName } from '../faults.ts'
 import { SCRIPT } from './script.ts'
 import { STYLE } from './style.ts'
 
-/** Faults that last; the number beside the buttons is for them. */
-const FAULT_LABELS: Readonly<Record<keyof typeof FAULTS, string>> = {
-  restart: 'Restart',
-  down: 'Down',
-  refuse: 'Refuse',
-  drop: 'Drop streams',
-  'half-open': 'Half-open',
-  slow: 'Slow',
-  '503': '503',
-  '429': '429',
-  '502': '502 HTML',
-  'bad-key': 'Bad key',
-  'forget-404': 'Forget (404)',
-  'forget-400': 'Forget (400)',
-  'hold-stream': 'Hold stream (409)',
-  clear: 'Clear all',
-}
+/** In the order of the page: what everybody tries first comes first. */
+const FAULT_LABELS: readonly (readonly [FaultName, string])[] = [
+  ['restart', 'Restart'],
+  ['down', 'Down'],
+  ['drop', 'Drop streams'],
+  ['half-open', 'Half-open'],
+  ['slow', 'Slow'],
+  ['503', '503'],
+  ['429', '429'],
+  ['502', '502 HTML'],
+  ['bad-key', 'Bad key'],
+  ['forget-404', 'Forget (404)'],
+  ['forget-400', 'Forget (400)'],
+  ['hold-stream', 'Hold stream (409)'],
+  ['refuse', 'Refuse'],
+  ['clear', 'Clear all'],
+]
 
 function options(names: readonly (keyof typeof PLATFORMS)[]): string {
   return names.map((name) => `<option value="${name}">${PLATFORMS[name]}</option>`).join('')
 }
 
-const faultButtons = Object.entries(FAULTS)
-  .map(([name, what]) => {
-    const label = FAULT_LABELS[name as keyof typeof FAULTS]
-    return `<button type="button" data-fault="${name}" title="${what}">${label}</button>`
-  })
-  .join('\n')
+const faultButtons = FAULT_LABELS.map(
+  ([name, label]) => `<button type="button" data-fault="${name}" title="${FAULTS[name]}">${label}</button>`,
+).join('\n')
 
 export const PAGE = `<!doctype html>
 <html lang="en">
@@ -89,8 +86,10 @@ export const PAGE = `<!doctype html>
           <label>Call <select name="call" required></select></label>
         </div>
         <label>Line <input name="text" required autocomplete="off" placeholder="OK let's start the sprint review."></label>
-        <button class="main">Say</button>
-        <button type="button" id="hangup">Hang up</button>
+        <div class="pair">
+          <button class="main">Say</button>
+          <button type="button" id="hangup">Hang up</button>
+        </div>
         <p class="hint" id="no-call">No call is active: ring the phone, or ask the agent to join a meeting.</p>
       </form>
     </section>

@@ -97,7 +97,7 @@ const clock = (at) => {
   const date = new Date(at)
   return date.toLocaleTimeString('en-GB') + '.' + String(date.getMilliseconds()).padStart(3, '0')
 }
-const length = (ms) => (ms < 1000 ? ms + ' ms' : (ms / 1000).toFixed(1) + ' s')
+const length = (ms) => (ms < 1 ? '< 1 ms' : ms < 1000 ? ms + ' ms' : (ms / 1000).toFixed(1) + ' s')
 
 const row = (entry, kind, tag, text) => {
   const item = make('li', kind)
@@ -123,7 +123,7 @@ const add = (entry) => {
   while ($('timeline').childElementCount > KEEPS_ROWS) $('timeline').lastElementChild.remove()
 }
 
-// A number that went back: another simulator has taken the place of the one before.
+// Another simulator has taken the place of the one before.
 const forget = () => {
   seq = 0
   events.clear()
@@ -180,8 +180,9 @@ const refresh = async () => {
   try {
     do {
       again = false
+      const before = state && state.instance
       state = await (await ask('state')).json()
-      if (state.seq < seq) forget()
+      if (before && before !== state.instance) forget()
       draw()
     } while (again)
   } finally {
@@ -255,7 +256,7 @@ const drawCalls = (agent) => {
   const active = agent.calls.filter((call) => call.state === 'active')
   const select = $('line').elements.call
   const before = select.value
-  select.replaceChildren(...active.map((call) => new Option(call.platform + ' ' + call.id, call.id)))
+  select.replaceChildren(...active.map((call) => new Option(call.platform + ' · ' + call.peer, call.id)))
   if (active.some((call) => call.id === before)) select.value = before
   $('no-call').hidden = active.length > 0
   $('line').querySelector('.main').disabled = active.length === 0

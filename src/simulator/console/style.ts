@@ -20,7 +20,7 @@ body {
 }
 .skip { position: absolute; left: -999px }
 .skip:focus { left: 8px; top: 8px; background: var(--card); padding: 6px 10px; z-index: 1 }
-header { display: flex; gap: 18px; align-items: baseline; padding: 12px 20px; flex-wrap: wrap }
+header { display: flex; gap: 18px; align-items: baseline; padding: 10px 20px; flex-wrap: wrap }
 h1 { font-size: 18px; margin: 0; letter-spacing: .01em }
 h1 span { color: var(--dim); font-weight: 400 }
 h2 { font-size: 12px; margin: 0 0 8px; text-transform: uppercase; letter-spacing: .06em; color: var(--dim) }
@@ -32,8 +32,8 @@ main {
   display: grid; gap: 14px; padding: 0 20px 20px; align-items: start;
   grid-template-columns: minmax(260px, 300px) minmax(340px, 1fr) minmax(280px, 360px);
 }
-.column { display: grid; gap: 14px; min-width: 0 }
-section { background: var(--card); border: 1px solid var(--edge); border-radius: 10px; padding: 12px 14px; min-width: 0 }
+.column { display: grid; gap: 12px; min-width: 0 }
+section { background: var(--card); border: 1px solid var(--edge); border-radius: 10px; padding: 10px 14px; min-width: 0 }
 section.column { gap: 6px }
 label { display: block; font-size: 12px; color: var(--dim) }
 input, select, textarea {
@@ -41,7 +41,7 @@ input, select, textarea {
   border: 1px solid var(--edge); border-radius: 6px; padding: 5px 8px; margin-top: 2px;
 }
 textarea { resize: vertical; display: block }
-form { display: grid; gap: 8px }
+form { display: grid; gap: 7px }
 form .pair { display: grid; grid-template-columns: 1fr 1fr; gap: 8px }
 form.inline { grid-template-columns: 1fr auto; align-items: end }
 button {
@@ -56,6 +56,7 @@ kbd { font: 11px ui-monospace, monospace; opacity: .8 }
 .hint { margin: 4px 0 0; color: var(--dim); font-size: 12px; min-height: 2.9em }
 #no-call { min-height: 0 }
 #faults { display: flex; flex-wrap: wrap; gap: 6px; margin-top: 8px }
+#faults button { font-size: 13px; padding: 3px 8px; min-height: 28px }
 #faults button[data-on] { border-color: var(--red); color: var(--red) }
 .seconds input { width: 5em; display: inline-block }
 .title { display: flex; justify-content: space-between; gap: 10px; flex-wrap: wrap }
@@ -73,8 +74,8 @@ ol, ul { list-style: none; margin: 0; padding: 0 }
 #timeline .route .ok { color: var(--green) } #timeline .route .no { color: var(--amber) }
 #timeline .route .answer { color: var(--blue) }
 .tag { font: 600 11px ui-monospace, 'DejaVu Sans Mono', monospace; margin-right: 6px }
-.event .tag { color: var(--violet) } .tool .tag { color: var(--blue) } .bad .tag, .fault .tag { color: var(--red) }
-.link .tag { color: var(--dim) } .up .tag { color: var(--green) }
+.event .tag { color: var(--violet) } .tool .tag { color: var(--blue) } .link .tag { color: var(--dim) }
+.up .tag { color: var(--green) } .bad .tag, .fault .tag { color: var(--red) }
 #timeline.no-event .event, #timeline.no-tool .tool, #timeline.no-link .link { display: none }
 #people { display: flex; gap: 6px; flex-wrap: wrap; margin-bottom: 8px }
 #people button[aria-pressed=true] { border-color: var(--blue); color: var(--blue) }
@@ -95,7 +96,7 @@ ol, ul { list-style: none; margin: 0; padding: 0 }
 @media (max-width: 720px) {
   main { grid-template-columns: 1fr; padding: 0 10px 14px }
   header { padding: 10px 12px }
-  input, select, textarea, button { font-size: 16px; min-height: 40px }
+  input, select, textarea, button, #faults button { font-size: 16px; min-height: 40px }
   .title input { min-height: 0 }
   #timeline { max-height: 60vh }
   #timeline > li { grid-template-columns: 1fr } #timeline .route { grid-column: 1 }
