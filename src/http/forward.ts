@@ -25,7 +25,8 @@ import type { AskedByServer } from './asked.ts'
 import type { HttpConfig } from './config.ts'
 import type { EventReader } from './events.ts'
 import type { Exchange, Outcome, Unavailable } from './exchange.ts'
-import { type Live, refusalSignature, responseSignature, type SessionLife } from './session.ts'
+import { refusalSignature, responseSignature } from './own-calls.ts'
+import type { Live, SessionLife } from './session.ts'
 
 /** A message that is under way. */
 export interface Flight {
@@ -311,7 +312,8 @@ export class Forwarder {
   }
 
   async #answer(response: Response, request: Request): Promise<void> {
-    if (response.result !== undefined && STATE_METHODS.has(request.method)) this.#life.remember(request)
+    if (response.result !== undefined && STATE_METHODS.has(request.method))
+      this.#life.memory.remember(request)
     if (response.id === request.id) return await this.#outlet.deliver(response, 'answer')
     const own =
       response.id === undefined && response.error !== undefined
@@ -325,7 +327,7 @@ export class Forwarder {
     const { where } = this.#exchange
     switch (outcome.kind) {
       case 'unauthorized':
-        return this.#life.unauthorized(outcome)
+        return this.#life.calls.unauthorized(outcome)
       case 'refused':
         if (outcome.location !== undefined) return errors.redirect(where, outcome.status, outcome.location)
         if (outcome.status === 404 && outcome.rpcError === undefined) return errors.noEndpoint(where, 404)

@@ -15,8 +15,9 @@ import type { HttpConfig } from './config.ts'
 import type { EventReader } from './events.ts'
 import type { Exchange, Outcome } from './exchange.ts'
 import type { Forwarder } from './forward.ts'
+import { signatureOf } from './own-calls.ts'
 import { PushStream } from './push-stream.ts'
-import { type Live, type SessionLife, signatureOf } from './session.ts'
+import type { Live, SessionLife } from './session.ts'
 
 /** A gateway that answers so often in a row may be how this server says that the session is gone. */
 const SUSPICIOUS_REFUSALS = 4

@@ -1,0 +1,313 @@
+/**
+ * What we say to the server in our own name: the handshake, pings, what restores a session, the goodbye.
+ *
+ * Not a state: what an answer means for the session is decided in session.ts.
+ * The one rule: our ids never leave this room. Answers to them end here; what else comes with them goes on.
+ */
+import { BridgeError, errors } from '../errors.ts'
+import { textAt } from '../json.ts'
+import {
+  compose,
+  LATEST_LEGACY_VERSION,
+  METHOD,
+  member,
+  type Notification,
+  parse,
+  type Request,
+  type Response,
+  sameId,
+  stringMember,
+  withId,
+} from '../protocol.ts'
+import { Backoff, sleep } from '../retry.ts'
+import type { Outlet } from '../sides.ts'
+import type { HttpConfig } from './config.ts'
+import type { Exchange, Outcome, Refused, SessionHeaders } from './exchange.ts'
+
+/** What a server's `initialize` answer opens; `response` may be an error. */
+export interface Opened {
+  readonly headers: SessionHeaders
+  readonly response: Response
+}
+
+/** What a reply says, short: `ok`, `no-such-session`, `unavailable`, or the refusal itself. Equal ones say the same. */
+export type Signature = string
+
+/** How long a server may take to end a stream whose answer has been read. */
+const LINGER_MS = 250
+
+/** The `initialized` of a client that never wrote one. */
+export const INITIALIZED = compose({ jsonrpc: '2.0', method: METHOD.initialized }) as Notification
+
+export class OwnCalls {
+  readonly #config: HttpConfig
+  readonly #exchange: Exchange
+  readonly #outlet: Outlet
+  /** Ends waits, not calls: a goodbye may still need the answer of an `initialize` that is under way. */
+  readonly #closing: AbortSignal
+  readonly #ended = new AbortController()
+  /** Every `initialize` whose session id may still come. */
+  readonly #underway = new Set<Promise<unknown>>()
+  #ids = 0
+
+  constructor(config: HttpConfig, exchange: Exchange, outlet: Outlet, closing: AbortSignal) {
+    this.#config = config
+    this.#exchange = exchange
+    this.#outlet = outlet
+    this.#closing = closing
+  }
+
+  /** Aborted when every call ends. */
+  get ended(): AbortSignal {
+    return this.#ended.signal
+  }
+
+  /** An `initialize` for a client that never wrote one: no capabilities. */
+  composeInitialize(): Request {
+    return compose({
+      jsonrpc: '2.0',
+      id: this.#nextId(),
+      method: METHOD.initialize,
+      params: {
+        protocolVersion: LATEST_LEGACY_VERSION,
+        capabilities: {},
+        clientInfo: { name: 'chamade-mcp', version: this.#config.version },
+      },
+    }) as Request
+  }
+
+  /** `initialize`, as often as `patienceMs` allows (0: once). Resolves with the server's answer, good or bad. */
+  async initialize(request: Request, patienceMs: number, signal: AbortSignal): Promise<Opened> {
+    const { clock, random, backoff, privateLimitMs } = this.#config
+    const began = clock.uptime()
+    const deadline = began + patienceMs
+    const tries = new Backoff(backoff, random)
+    let failure: BridgeError | undefined
+    for (;;) {
+      const limit = this.#limit(patienceMs > 0 ? Math.max(1, deadline - clock.uptime()) : privateLimitMs)
+      const call = this.#exchange.call({ method: 'POST', body: request.raw, signal: limit })
+      const outcome = await unlessAborted(this.#track(call), signal)
+      if (outcome === undefined) {
+        void this.#track(call.then((late) => this.#discard(late)))
+        throw signal.reason
+      }
+      const opened = await this.#track(this.#readHandshake(outcome, request))
+      if (opened !== undefined) return opened
+      // An attempt that our own deadline cut short says less than the one before it.
+      if (!limit.aborted || failure === undefined) failure = this.#whyNot(outcome, clock.uptime() - began)
+      const retryAfterMs = outcome.kind === 'unavailable' ? (outcome.retryAfterMs ?? 0) : 0
+      const wait = tries.next(0, retryAfterMs)
+      const left = deadline - clock.uptime()
+      if (isFinal(failure) || failure.code === 'NO_ENDPOINT' || failure.code === 'SERVER_REFUSED')
+        throw failure
+      if (wait > left) {
+        if (retryAfterMs > left && outcome.kind === 'unavailable' && outcome.status !== undefined) {
+          throw errors.busy(this.#exchange.where, outcome.status, retryAfterMs)
+        }
+        if (left <= 0) throw failure
+      }
+      await sleep(Math.min(wait, left), AbortSignal.any([this.#closing, signal]))
+      if (this.#closing.aborted) throw failure
+      if (signal.aborted) throw signal.reason
+    }
+  }
+
+  #track<T>(task: Promise<T>): Promise<T> {
+    this.#underway.add(task)
+    const done = (): boolean => this.#underway.delete(task)
+    task.then(done, done)
+    return task
+  }
+
+  /** The client did not wait for it: the session that it opened ends. */
+  async #discard(outcome: Outcome): Promise<void> {
+    if (outcome.kind !== 'answer' && outcome.kind !== 'stream') return
+    if (outcome.kind === 'stream') outcome.events.destroy()
+    await this.delete({ id: outcome.sessionId, protocolVersion: LATEST_LEGACY_VERSION }, 1_000)
+  }
+
+  async #readHandshake(outcome: Outcome, request: Request): Promise<Opened | undefined> {
+    if (outcome.kind !== 'answer' && outcome.kind !== 'stream') return undefined
+    const response = await this.#readResponse(outcome, request.id)
+    if (response === undefined) return undefined
+    const protocolVersion = stringMember(response.raw, response.result, 'protocolVersion')
+    return {
+      response: response.id === request.id ? response : withId(response, request.id),
+      headers: { id: outcome.sessionId, protocolVersion: protocolVersion ?? LATEST_LEGACY_VERSION },
+    }
+  }
+
+  /** The response in an answer to a message of our own; what else comes with it goes to the client. */
+  async #readResponse(
+    outcome: Outcome & { kind: 'answer' | 'stream' },
+    id: string,
+  ): Promise<Response | undefined> {
+    const look = async (text: Buffer): Promise<Response | undefined> => {
+      for (const message of parse(text)) {
+        if (message.kind === 'response' && (message.id === undefined || sameId(message.id, id))) {
+          return message.id === undefined ? withId(message, id) : message
+        }
+        if (message.kind === 'notification') await this.#outlet.deliver(message, 'answer')
+      }
+      return undefined
+    }
+    if (outcome.kind === 'answer') return await look(outcome.text)
+    try {
+      for (
+        let event = await outcome.events.next();
+        event !== undefined;
+        event = await outcome.events.next()
+      ) {
+        const response =
+          event.kind === 'message' && event.data.length > 0 ? await look(event.data) : undefined
+        if (response !== undefined) {
+          void outcome.events.linger(LINGER_MS)
+          return response
+        }
+      }
+    } catch {
+      // A stream that broke has no response in it.
+    }
+    return undefined
+  }
+
+  #whyNot(outcome: Outcome, waitedMs: number): BridgeError {
+    const { where } = this.#exchange
+    switch (outcome.kind) {
+      case 'unauthorized':
+        return this.unauthorized(outcome)
+      case 'no-such-session':
+      case 'not-offered':
+        return errors.noEndpoint(where, outcome.kind === 'not-offered' ? 405 : 404)
+      case 'refused':
+        if (outcome.location !== undefined) return errors.redirect(where, outcome.status, outcome.location)
+        if (outcome.rpcError === undefined && [400, 404, 405].includes(outcome.status)) {
+          return errors.noEndpoint(where, outcome.status)
+        }
+        return errors.refused(where, outcome.status, outcome.text, outcome.rpcError)
+      case 'unavailable':
+        return errors.unreachable(where, outcome.why, waitedMs, outcome.cause)
+      case 'accepted':
+      case 'answer':
+      case 'stream':
+        return errors.unreachable(where, 'it did not answer initialize', waitedMs)
+    }
+  }
+
+  /** The error for a 401 or 403. */
+  unauthorized(outcome: Outcome & { kind: 'unauthorized' }): BridgeError {
+    const { source, problem } = this.#config.credentials
+    if (source !== undefined) return errors.keyRefused(this.#exchange.where, outcome.status, source)
+    if (outcome.wantsOauth && problem === undefined) return errors.oauthUnsupported(this.#exchange.where)
+    return errors.keyMissing(this.#exchange.where, outcome.status, problem)
+  }
+
+  /** `initialized`, in the words of the client. Throws when the new session is gone already. */
+  async initialized(session: SessionHeaders, body: Buffer): Promise<void> {
+    const outcome = await this.#exchange.call({ method: 'POST', body, session, signal: this.#limit() })
+    if (outcome.kind === 'stream') outcome.events.destroy()
+    if (outcome.kind === 'no-such-session' || outcome.kind === 'unavailable') {
+      throw new BridgeError('SERVER_UNREACHABLE', `${this.#exchange.where} lost the new session at once`)
+    }
+  }
+
+  /** A request of our own in the session; `params` is JSON text. Gives what the reply says. */
+  async ask(
+    session: SessionHeaders,
+    method: string,
+    params: Buffer | undefined,
+    limitMs: number,
+  ): Promise<Signature> {
+    const id = JSON.stringify(this.#nextId())
+    const extra = params === undefined ? '' : `,"params":${params.toString()}`
+    const body = Buffer.from(`{"jsonrpc":"2.0","id":${id},"method":${JSON.stringify(method)}${extra}}`)
+    const signal = this.#limit(limitMs)
+    const outcome = await this.#exchange.call({ method: 'POST', body, session, signal })
+    if (outcome.kind !== 'answer' && outcome.kind !== 'stream') return signatureOf(outcome)
+    const response = await this.#readResponse(outcome, id)
+    return response === undefined ? 'unavailable' : responseSignature(response)
+  }
+
+  /** Ends the session on the server, best effort. */
+  async delete(session: SessionHeaders, limitMs: number): Promise<void> {
+    if (session.id === undefined) return
+    await this.#exchange.call({ method: 'DELETE', session, signal: this.#limit(limitMs) })
+  }
+
+  /** Resolves when no session id is on its way any more, after `deadlineMs` at the latest. */
+  async settled(deadlineMs: number): Promise<void> {
+    const limit = new AbortController()
+    let late = false
+    const deadline = sleep(deadlineMs, limit.signal).then(() => {
+      late = true
+    })
+    while (this.#underway.size > 0 && !late) {
+      await Promise.race([Promise.all(this.#underway).then(turn), deadline])
+    }
+    limit.abort()
+  }
+
+  /** Ends every call. */
+  end(): void {
+    this.#ended.abort(errors.closing())
+  }
+
+  #limit(ms = this.#config.privateLimitMs): AbortSignal {
+    return AbortSignal.any([this.#ended.signal, AbortSignal.timeout(Math.ceil(ms))])
+  }
+
+  #nextId(): string {
+    return `chamade-mcp-${++this.#ids}`
+  }
+}
+
+/** A turn of the event loop: what was waiting for a reply has dealt with it. */
+function turn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve))
+}
+
+/** What `call` gives, or undefined as soon as `signal` is aborted. */
+function unlessAborted<T>(call: Promise<T>, signal: AbortSignal): Promise<T | undefined> {
+  return new Promise((resolve, reject) => {
+    const leave = (): void => resolve(undefined)
+    if (signal.aborted) return leave()
+    signal.addEventListener('abort', leave, { once: true })
+    call.then(resolve, reject).finally(() => signal.removeEventListener('abort', leave))
+  })
+}
+
+/** Waiting does not mend these. */
+export function isFinal(error: BridgeError): boolean {
+  return ['KEY_MISSING', 'KEY_REFUSED', 'OAUTH_UNSUPPORTED', 'REDIRECT_REFUSED', 'CLOSING'].includes(
+    error.code,
+  )
+}
+
+/** What a reply to a message says, short: `ok`, `no-such-session`, `unavailable`, or the refusal itself. */
+export function signatureOf(outcome: Outcome): Signature {
+  switch (outcome.kind) {
+    case 'accepted':
+      return 'ok'
+    case 'refused':
+      return refusalSignature(outcome)
+    case 'unavailable':
+      return outcome.status === undefined ? 'unavailable' : `HTTP ${outcome.status}`
+    case 'unauthorized':
+      return `HTTP ${outcome.status}`
+    default:
+      return outcome.kind
+  }
+}
+
+export function refusalSignature(refused: Refused): Signature {
+  const code =
+    refused.rpcError === undefined ? undefined : (JSON.parse(refused.rpcError) as { code?: unknown }).code
+  return code === undefined ? `HTTP ${refused.status}` : `HTTP ${refused.status}, ${String(code)}`
+}
+
+/** The same for a JSON-RPC response that came with 200. */
+export function responseSignature(response: Response): Signature {
+  if (response.error === undefined) return 'ok'
+  const code = member(response.raw, response.error, 'code')
+  return `HTTP 200, ${code === undefined ? 'no code' : textAt(response.raw, code)}`
+}
