@@ -21,8 +21,9 @@ import { Attempts, dialing, malformedFrame, type Subscription, stopped } from '.
 
 /** A server that acknowledges does it by then, ms. */
 const ACKNOWLEDGE_MS = 3_000
-/** Frames that wait for a space to catch up. */
+/** Frames that wait for a space to catch up, and their characters. */
 const MAX_PENDING = 500
+const MAX_PENDING_TEXT = 1024 * 1024
 
 export class SharedSocket {
   readonly #config: FeedConfig
@@ -118,6 +119,8 @@ class Member implements Subscription {
   readonly #backoff: Backoff
   #admitted = false
   #pending: Frame[] = []
+  /** Characters in the list since it was last empty. */
+  #pendingText = 0
   #overflowed = false
   #acknowledged: (reply: Reply<unknown>) => void = () => undefined
   #pause = new AbortController()
@@ -175,8 +178,12 @@ class Member implements Subscription {
     if (frame.type === 'subscribed') return this.#acknowledged(yes(undefined))
     if (frame.type === 'error') return this.#acknowledged(no(this.#refusal(frameText)))
     if (this.#admitted) return this.space.frame(frame)
-    if (this.#pending.length < MAX_PENDING) this.#pending.push(frame)
-    else this.#overflowed = true
+    if (this.#pending.length >= MAX_PENDING || this.#pendingText + frameText.length > MAX_PENDING_TEXT) {
+      this.#overflowed = true
+      return
+    }
+    this.#pending.push(frame)
+    this.#pendingText += frameText.length
   }
 
   async #admit(connection: Connection, signal: AbortSignal): Promise<void> {
@@ -196,6 +203,7 @@ class Member implements Subscription {
     const ready = await this.space.prepare(signal)
     if (!ready.ok || signal.aborted) return ready
     this.#pending = []
+    this.#pendingText = 0
     this.#overflowed = false
     const acknowledged = new Promise<Reply<unknown>>((resolve) => {
       this.#acknowledged = resolve
@@ -217,6 +225,7 @@ class Member implements Subscription {
         if (signal.aborted) return caught
         await this.space.frame(frame)
       }
+      this.#pendingText = 0
       if (!this.#overflowed) break
     }
     this.#admitted = true

@@ -112,7 +112,7 @@ class Story {
       case 'freeze':
         return moot.sockets.freeze()
       case 'slow-client':
-        this.#client.gate = new Promise((resolve) => {
+        this.#client.gate ??= new Promise((resolve) => {
           this.#open = resolve
         })
         return

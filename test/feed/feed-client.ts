@@ -67,6 +67,8 @@ export class FeedClient {
   readonly statuses: Status[] = []
   /** Set to hold what is pushed, as a client does that does not read. */
   gate: Promise<void> | undefined
+  /** Pushes that came as far as the gate. */
+  offered = 0
   readonly upstream: Upstream
   readonly #answers = new Map<string, (message: Message) => void>()
   #lastId = 0
@@ -76,6 +78,7 @@ export class FeedClient {
       deliver: async (message) => {
         if (message.kind === 'response') this.#answers.get(message.id ?? 'null')?.(message)
         if (message.kind !== 'notification') return
+        this.offered++
         await this.gate
         const event = channelEvent(message)
         if (event !== undefined) this.told.push(event)
