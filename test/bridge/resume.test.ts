@@ -130,6 +130,29 @@ describe('the stream of a call', () => {
     expect(server.posts('tools/call')).toHaveLength(1)
   })
 
+  test.each([409, 502, 503])(
+    '%d to its resume (the server still holds the old one): asked again, not lost',
+    async (status) => {
+      const server = await ScriptedServer.start()
+      let left = 2
+      server.before((x) =>
+        x.request.headers['last-event-id'] !== undefined && left-- > 0
+          ? x.error(-32000, 'Conflict', status)
+          : false,
+      )
+      onCall(server, async (stream, x) => {
+        stream.send(progress(1))
+        await eventually('the progress', () => numbers(bridge).length === 1)
+        stream.cut()
+        stream.send(x.answer({ done: true }))
+        stream.finish()
+      })
+      const bridge = await BridgeProcess.connected(server.url)
+      expect((await bridge.call('tools/call')).result).toEqual({ done: true })
+      expect(server.posts('tools/call')).toHaveLength(1)
+    },
+  )
+
   test('405 to its resume: RESPONSE_LOST', async () => {
     const server = await ScriptedServer.start({ push: false })
     onCall(server, async (stream) => {

@@ -23,6 +23,8 @@ interface Scene {
   readonly bridge: BridgeProcess
   /** What was done when, for the message of a failure. */
   readonly log: string[]
+  /** Ends the refusals that nobody has met yet. */
+  readonly stops: Set<() => void>
 }
 
 type Fault = (scene: Scene) => Promise<void> | void
@@ -37,6 +39,7 @@ function refuseSome(scene: Scene, matches: (x: Exchange) => boolean, refuse: (x:
     if (--left === 0) stop()
     return refuse(x) ?? true
   })
+  scene.stops.add(stop)
 }
 
 const faults: Record<string, Fault> = {
@@ -105,6 +108,7 @@ const faults: Record<string, Fault> = {
       setTimeout(() => x.reset(), 2)
       return false
     })
+    scene.stops.add(stop)
   },
 }
 
@@ -252,13 +256,14 @@ describe('chaos', () => {
       const bridge = await BridgeProcess.connected(`http://127.0.0.1:${proxy.port}/mcp`, {
         args: ['--stateful', '--log-level', 'info', ...hold(0), ...gapInterval(1)],
       })
-      const scene: Scene = { random, server, proxy, bridge, log: [] }
+      const scene: Scene = { random, server, proxy, bridge, log: [], stops: new Set() }
       await eventually('the push stream', () => server.listening())
       const until = performance.now() + DURATION_MS
       let over = false
       const pusher = pushing(scene, () => over)
       const [{ asked, cancelled }] = await Promise.all([client(scene, until), wreck(scene, until)])
       const story = (): string => `seed ${seed}\n${scene.log.join('\n')}\n${bridge.describe()}`
+      for (const stop of scene.stops) stop()
       try {
         // Calm again: every open request is answered, the stream is back.
         for (const id of asked.keys()) if (!cancelled.has(id)) await bridge.reply(id, 20_000)
