@@ -43,6 +43,11 @@ export const WITHDRAWN = 'withdrawn'
 const MAX_RENEWALS = 2
 /** How long a server may take to end a stream whose answer has been read. */
 const LINGER_MS = 250
+/**
+ * An answer on the heels of a progress notification waits this long. Clients of the TypeScript SDK handle
+ * notifications a moment later than responses: read together, the last progress would find its request answered.
+ */
+const AFTER_PROGRESS_MS = 2
 /** Polling for an answer is not done more often than this once it came back empty. */
 const POLL_FLOOR_MS = 100
 
@@ -270,6 +275,7 @@ export class Forwarder {
     { kind: 'answered' } | { kind: 'session-lost' } | { kind: 'broken'; why: string; messages: number }
   > {
     let messages = 0
+    let progressAt = Number.NEGATIVE_INFINITY
     try {
       for (
         let event = await events.next();
@@ -282,12 +288,14 @@ export class Forwarder {
           messages++
           if (answered || !isAnswer(message, request, false)) {
             await this.receive(message, live, 'answer')
+            if (message.kind === 'notification') progressAt = performance.now()
             continue
           }
           if (untouched && messages === 1 && (await this.#meansLost(message, live))) {
             events.destroy()
             return { kind: 'session-lost' }
           }
+          if (performance.now() - progressAt < AFTER_PROGRESS_MS) await sleep(AFTER_PROGRESS_MS)
           await this.#answer(message, request)
           answered = true
         }
