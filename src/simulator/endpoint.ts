@@ -62,10 +62,15 @@ export interface SessionView {
   readonly pushed: number
 }
 
+const CHANNEL = 'notifications/claude/channel'
+const MAX_UNREAD_BYTES = 16 * 1024 * 1024
+
 export class Endpoint {
   readonly #options: EndpointOptions
   readonly #sessions = new Map<string, Session>()
   #opened = 0
+  /** The latest event as it is written: the same bytes for every session. */
+  #frame: { readonly event: InboxEvent; readonly text: string } | undefined
 
   constructor(options: EndpointOptions) {
     this.#options = options
@@ -196,21 +201,37 @@ export class Endpoint {
   }
 
   #push(session: Session, event: InboxEvent): string | undefined {
-    const send = (): void => {
-      const { content, meta } = event
-      const note = session.server.notification({
-        method: 'notifications/claude/channel',
-        params: { content, meta },
-      })
-      // Fails only when the session is gone; then there is nobody to tell.
-      note.catch(() => undefined)
-    }
     const delayMs = this.#options.faults.pushDelayMs()
-    if (delayMs === 0) send()
-    else setTimeout(send, delayMs)
+    if (delayMs === 0) this.#write(session, event)
+    else setTimeout(() => this.#write(session, event), delayMs)
     if (session.stream === undefined) return undefined
     session.stream.pushed++
     return session.name
+  }
+
+  #write(session: Session, event: InboxEvent): void {
+    if (this.#options.replay) {
+      const { content, meta } = event
+      const note = session.server.notification({ method: CHANNEL, params: { content, meta } })
+      // Fails only when the session is gone; then there is nobody to tell.
+      note.catch(() => undefined)
+      return
+    }
+    const response = session.stream?.response
+    if (response === undefined || response.writableEnded) return
+    // Past the SDK's own stream, which would serialize the same event again for every session.
+    response.write(this.#frameOf(event))
+    // A client that does not read is let go rather than kept in memory.
+    if (response.writableLength > MAX_UNREAD_BYTES) response.destroy()
+  }
+
+  #frameOf(event: InboxEvent): string {
+    if (this.#frame?.event !== event) {
+      const { content, meta } = event
+      const message = { jsonrpc: '2.0', method: CHANNEL, params: { content, meta } }
+      this.#frame = { event, text: `event: message\ndata: ${JSON.stringify(message)}\n\n` }
+    }
+    return this.#frame.text
   }
 
   #refuseUnknown(res: ServerResponse): void {
