@@ -52,7 +52,7 @@ async function run(values: OptionValues, operands: readonly string[], io: Io): P
   }
   const server: ServerContext = {
     io,
-    values: { ...values, stateful: true },
+    values,
     operands,
     redact,
     signal: io.signal,

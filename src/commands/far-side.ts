@@ -8,11 +8,12 @@ import type { OpenUpstream } from '../sides.ts'
 import { type Redactor, type Status, statusLog } from '../status.ts'
 import { VERSION } from '../version.ts'
 import type { Io, OptionSpec, OptionValues } from './command.ts'
+import { askedFor, ENTRY_OPTION } from './entry.ts'
 
 /** Options of a command that connects as a client; `--stateful` only where it is not what the command is for. */
 export const CONNECTION_OPTIONS: readonly OptionSpec[] = SERVER_OPTIONS.filter(
   ({ flags }) => !flags.startsWith('--max-message'),
-)
+).concat(ENTRY_OPTION)
 
 export interface FarSide {
   readonly open: OpenUpstream
@@ -29,7 +30,8 @@ export async function serverSide(
   io: Io,
   redact: Redactor,
 ): Promise<FarSide> {
-  const { http, notes } = await serverSettings(values, operands, io.env, redact)
+  const asked = await askedFor(values, operands, io)
+  const { http, notes } = await serverSettings(asked.values, asked.operands, asked.env, redact)
   const { origin, pathname } = new URL(http.url)
   return {
     open: openHttp(http),

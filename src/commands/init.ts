@@ -86,7 +86,8 @@ it stays beside it (.bak). The key is named, not written, where the client can r
 /** What the flags and the answers come to, but for the parts that differ from client to client. */
 interface Plan {
   readonly system: Wish['system']
-  readonly simulator: boolean
+  /** The simulator's key; undefined for anything else. */
+  readonly simulatorKey: string | undefined
   readonly name: string
   readonly url: string | undefined
   readonly space: string | undefined
@@ -150,7 +151,7 @@ async function planOf(values: OptionValues, { ask, io }: Mode): Promise<Plan> {
   const keyFile = text(values.apiKeyFile)
   return {
     system: target === 'moot' ? 'moot' : 'chamade',
-    simulator: target === 'simulator',
+    simulatorKey: target === 'simulator' ? `chmd_local_${randomBytes(12).toString('hex')}` : undefined,
     name: nameOf(values, target),
     url: target === 'simulator' ? (url ?? SIMULATOR_URL) : url,
     space: text(values.space),
@@ -216,7 +217,7 @@ async function configure(client: Client, plan: Plan, mode: Mode): Promise<void> 
     }
     if (!write && !mode.print) return
   }
-  if (mode.print && client.name === 'claude-code' && !plan.simulator) {
+  if (mode.print && client.name === 'claude-code' && plan.simulatorKey === undefined) {
     out(`\nOr, without a file:\n\n  ${claudeAddLine(client, wish, io.platform)}`)
   }
   const names = client.channels ? channelEntries(entriesOf(after, client.root, file)) : []
@@ -246,7 +247,7 @@ async function keyFor(
   if (existing !== undefined && existing !== PLACEHOLDER && existing !== client.reference(variable)) {
     return { kind: 'value', value: existing }
   }
-  if (plan.simulator) return { kind: 'value', value: `chmd_local_${randomBytes(12).toString('hex')}` }
+  if (plan.simulatorKey !== undefined) return { kind: 'value', value: plan.simulatorKey }
   if (client.reference(variable) !== undefined) return { kind: 'variable' }
   const value = mode.io.env[variable] ?? (await mode.ask?.key(client, variable))
   return value === undefined || value === '' ? { kind: 'variable' } : { kind: 'value', value }
@@ -269,14 +270,16 @@ function nextSteps(client: Client, plan: Plan, wish: Wish, channels: readonly st
       steps.push(`Run "MCP: List Servers" and start "${plan.name}"; VS Code asks for the key once.`)
       break
   }
-  steps.push(`See that it works: ${paint.bold(shellLine(wish, 'doctor'))}`)
+  steps.push(
+    `See that it works: ${paint.bold(shellLine(wish, 'doctor', ...(plan.system === 'chamade' ? ['--entry', plan.name] : [])))}`,
+  )
   return ['\nNext:', ...steps.map((step, at) => `  ${at + 1}. ${step}`)].join('\n')
 }
 
 function keySteps(client: Client, plan: Plan, wish: Wish, io: Io): string[] {
   const variable = keyVariable(plan.system)
   const steps: string[] = []
-  if (plan.simulator && wish.key.kind === 'value') {
+  if (plan.simulatorKey !== undefined && wish.key.kind === 'value') {
     steps.push(`Start the simulator: ${shellLine(wish, 'simulate', '--key', wish.key.value)}`)
   } else if (wish.key.kind === 'variable' && client.reference(variable) === undefined) {
     steps.push(`Put your key in the place of ${PLACEHOLDER} (${client.title} cannot read variables).`)
@@ -289,10 +292,11 @@ function keySteps(client: Client, plan: Plan, wish: Wish, io: Io): string[] {
 }
 
 function claudeCodeSteps(channels: readonly string[], paint: Palette): string[] {
-  if (channels.length === 0) return ['Start Claude Code here; it asks once whether you trust the entry.']
+  if (channels.length === 0) return ['Start Claude Code here; it asks once for your approval of the entry.']
   const [start, ...others] = launchLines(channels)
   return [
-    `Start Claude Code here, with this flag each time (without it pushed events are dropped without a word):
+    `Start Claude Code here, with this flag each time: without it pushed events are dropped without a word.
+     It asks once for your approval of the entry.
 
        ${paint.bold(start?.line ?? '')}
 

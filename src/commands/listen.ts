@@ -51,6 +51,9 @@ On a terminal one line an event: time, kind, sender, latency, text. Otherwise on
   run,
 }
 
+/** While a stream stays down, the attempts are told this often. */
+const RETRY_TOLD_MS = 30_000
+
 /** What the command was asked to do, checked. */
 interface Wanted {
   readonly count: number
@@ -91,6 +94,8 @@ class Listening {
   readonly #redact: Redactor
   readonly #done = new AbortController()
   #seen = 0
+  /** When a failed attempt was last told (uptime, ms). */
+  #retryTold = Number.NEGATIVE_INFINITY
   #failedCommands = 0
 
   constructor(side: FarSide, wanted: Wanted, page: Page, io: Io, redact: Redactor) {
@@ -176,6 +181,12 @@ class Listening {
         return // Its notice is on the page already.
       case 'note':
         if (status.level === 'debug') return
+        break
+      case 'push':
+        if (status.state === 'up') this.#retryTold = Number.NEGATIVE_INFINITY
+        if (status.state !== 'retrying') break
+        if (performance.now() - this.#retryTold < RETRY_TOLD_MS) return
+        this.#retryTold = performance.now()
         break
       default:
     }

@@ -3,7 +3,7 @@
  *
  * The one rule: a value that cannot be meant is an error that names the flag.
  */
-import { duration, invalid, list, text } from '../config.ts'
+import { duration, invalid, text } from '../config.ts'
 import type { OptionValues } from './command.ts'
 
 /** Milliseconds, more than none. */
@@ -32,17 +32,3 @@ export function webAddress(value: OptionValues[string], flag: string): string | 
   }
   return given
 }
-
-export function textValue(values: OptionValues, name: string): string | undefined {
-  return text(values[name])
-}
-
-export function listValue(values: OptionValues, name: string): readonly string[] {
-  return list(values[name])
-}
-
-export function switchValue(values: OptionValues, name: string): boolean {
-  return values[name] === true
-}
-
-export { invalid }

@@ -1,12 +1,14 @@
 /**
  * `chamade-mcp call` and `tools`: one tool from the shell.
  */
+import fs from 'node:fs'
+import { dirname, join } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { argumentsOf } from '../../src/commands/call.ts'
 import { type Simulator, startSimulator } from '../../src/simulator/simulator.ts'
 import { eventually } from '../support/eventually.ts'
 import { ScriptedServer } from '../support/scripted-server.ts'
-import { Cli, runCli } from './support.ts'
+import { Cli, emptyFolder, runCli } from './support.ts'
 
 const KEY = 'chmd_call-test-key'
 const env = { CHAMADE_API_KEY: KEY }
@@ -163,5 +165,57 @@ describe('arguments', () => {
     [['size=1'], 'paint has no parameter size'],
   ])('that cannot be meant are refused: %s', (pairs, text) => {
     expect(() => argumentsOf(pairs, tool)).toThrow(text)
+  })
+})
+
+describe('--entry', () => {
+  const { mkdirSync, writeFileSync } = fs
+
+  function configured(entry: object, file = '.mcp.json', root = 'mcpServers'): string {
+    const cwd = emptyFolder()
+    mkdirSync(dirname(join(cwd, file)), { recursive: true })
+    writeFileSync(join(cwd, file), JSON.stringify({ [root]: { chamade: entry } }))
+    return cwd
+  }
+  const ours = { command: 'npx', args: ['-y', '@chamade/mcp-server@3', '--stateful'] }
+
+  test('takes address and key from what init wrote, variables from the shell', async () => {
+    const { mcpUrl } = await simulator()
+    const cwd = emptyFolder()
+    await runCli(['init', '--yes', '--url', mcpUrl], { cwd })
+    const { code, stdout } = await runCli(['call', 'chamade_account', '--entry', 'chamade'], { cwd, env })
+    expect(code).toBe(0)
+    expect(stdout).not.toBe('')
+    const without = await runCli(['call', 'chamade_account', '--entry', 'chamade'], { cwd })
+    expect(without.code).toBe(1)
+    expect(without.stderr).toContain('CHAMADE_API_KEY is the literal text ${CHAMADE_API_KEY}')
+  })
+
+  test('reads flags, a URL in the arguments, and HTTP entries', async () => {
+    const { mcpUrl } = await simulator()
+    const key = { CHAMADE_API_KEY: KEY }
+    const header = { Authorization: 'Bearer ${env:CHAMADE_API_KEY}' }
+    const folders = [
+      configured({ ...ours, args: [...ours.args, '--url', mcpUrl], env: key }),
+      configured({
+        command: 'cmd',
+        args: ['/c', 'npx', '-y', '@chamade/mcp-server@3', mcpUrl, '--stateful'],
+        env: key,
+      }),
+      configured({ command: '/usr/bin/chamade-mcp', args: [mcpUrl, '--stateful'], env: key }),
+      configured({ url: `${mcpUrl}?stateful`, headers: header }, '.cursor/mcp.json'),
+      configured({ ...ours, env: { ...key, CHAMADE_MCP_URL: mcpUrl } }, '.vscode/mcp.json', 'servers'),
+    ]
+    for (const cwd of folders) {
+      const { code, stderr } = await runCli(['tools', '--entry', 'chamade'], { cwd, env })
+      expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
+    }
+  })
+
+  test('says which entries there are', async () => {
+    const cwd = configured(ours)
+    const { code, stderr } = await runCli(['tools', '--entry', 'nope'], { cwd })
+    expect(code).toBe(2)
+    expect(stderr).toBe('error: no client here has an entry "nope" for this server\ntry: there is chamade\n')
   })
 })

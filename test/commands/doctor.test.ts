@@ -309,7 +309,10 @@ describe('here', () => {
 
   test('finds the entry and its launch line', async () => {
     const { checks } = await examine(nowhere, placeWith(config({ 'my-chamade': entry })))
-    expect(checks.config).toMatchObject({ state: 'ok', text: '"my-chamade" in Claude Code' })
+    expect(checks.config).toMatchObject({
+      state: 'ok',
+      text: '"my-chamade" in Claude Code (it asks for your approval when it starts)',
+    })
     expect(checks['launch-line']?.text).toContain(
       'claude --dangerously-load-development-channels server:my-chamade',
     )

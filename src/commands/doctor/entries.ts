@@ -21,6 +21,8 @@ export interface Found {
   readonly pushes: boolean
   /** Switched off by Claude Code's settings. */
   readonly disabled: boolean
+  /** Stands in a project's file and nobody has approved it yet, as far as can be seen. */
+  readonly unapproved: boolean
 }
 
 export interface Configured {
@@ -33,12 +35,20 @@ export interface Configured {
 export async function configured(place: Place): Promise<Configured> {
   const entries: Found[] = []
   const broken: { file: string; why: string }[] = []
-  const take = (client: string, file: string, root: unknown, off: ReadonlySet<string>): void => {
+  const take = (
+    client: string,
+    file: string,
+    root: unknown,
+    off: ReadonlySet<string>,
+    approved: (name: string) => boolean = () => true,
+  ): void => {
     const all = new Map(Object.entries(record(root)).map(([name, entry]) => [name, record(entry)]))
     const pushing = new Set(channelEntries(all))
     for (const [name, entry] of all) {
       if (!isOurs(entry) && !pushing.has(name)) continue
-      entries.push({ client, file, name, entry, pushes: pushing.has(name), disabled: off.has(name) })
+      const disabled = off.has(name)
+      const unapproved = !disabled && !approved(name)
+      entries.push({ client, file, name, entry, pushes: pushing.has(name), disabled, unapproved })
     }
   }
   const load = async (file: string): Promise<Plain | undefined> => {
@@ -48,13 +58,17 @@ export async function configured(place: Place): Promise<Configured> {
   }
   const own = await load(claudeFile(place))
   const project = record(record(own?.projects)[place.cwd])
-  const off = new Set([...strings(project.disabledMcpjsonServers), ...(await disabledNames(place))])
+  const choices = [project, ...(await settingsOf(place))]
+  const off = new Set(choices.flatMap((each) => strings(each.disabledMcpjsonServers)))
+  const on = new Set(choices.flatMap((each) => strings(each.enabledMcpjsonServers)))
+  const all = choices.some((each) => each.enableAllProjectMcpServers === true)
   for (const client of CLIENTS) {
     for (const scope of client.scopes) {
       const file = client.file(place, scope)
       if (file === undefined) continue
-      const value = await load(file)
-      take(client.title, file, value?.[client.root], client.name === 'claude-code' ? off : NONE)
+      const root = (await load(file))?.[client.root]
+      if (client.name === 'claude-code') take(client.title, file, root, off, (name) => all || on.has(name))
+      else take(client.title, file, root, NONE)
     }
   }
   take('Claude Code', claudeFile(place), own?.mcpServers, NONE)
@@ -108,9 +122,9 @@ function claudeFile(place: Place): string {
   return folder ? join(folder, '.claude.json') : join(place.homedir, '.claude.json')
 }
 
-async function disabledNames(place: Place): Promise<readonly string[]> {
+async function settingsOf(place: Place): Promise<readonly Plain[]> {
   const all = await Promise.all(settingsFiles(place).map((file) => readSettings(file)))
-  return all.flatMap(({ value }) => strings(value?.disabledMcpjsonServers))
+  return all.map(({ value }) => value ?? {})
 }
 
 export function strings(value: unknown): readonly string[] {

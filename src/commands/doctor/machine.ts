@@ -153,7 +153,10 @@ const config: Check<MachineContext> = {
       if (problem !== undefined)
         return Promise.resolve(warn(`"${each.name}" of ${each.client}: ${problem.text}`, problem.advice))
     }
-    return Promise.resolve(ok(entries.entries.map(({ client, name }) => `"${name}" in ${client}`).join(', ')))
+    const found = entries.entries.map(({ client, name, unapproved }) => {
+      return `"${name}" in ${client}${unapproved ? ' (it asks for your approval when it starts)' : ''}`
+    })
+    return Promise.resolve(ok(found.join(', ')))
   },
 }
 

@@ -13,6 +13,7 @@ import { HEADER } from '../../protocol.ts'
 import type { Redactor } from '../../status.ts'
 import { record, text } from '../client.ts'
 import type { Io, OptionValues } from '../command.ts'
+import { askedFor } from '../entry.ts'
 import { type Check, type Finding, fail, ok, skip, warn } from './check.ts'
 import { type Exchanged, Probe, type SessionRef } from './probe.ts'
 import { type Watched, watch } from './stream.ts'
@@ -67,7 +68,8 @@ export async function hangUp({ facts }: ServerContext): Promise<void> {
 const settings: Check<ServerContext> = {
   name: 'settings',
   async run({ values, operands, io, redact, facts, signal }) {
-    const found = await serverSettings(values, operands, io.env, redact)
+    const asked = await askedFor(values, operands, io)
+    const found = await serverSettings({ ...asked.values, stateful: true }, asked.operands, asked.env, redact)
     facts.settings = found
     facts.probe = new Probe(found.http, signal)
     const url = facts.probe.url(false)

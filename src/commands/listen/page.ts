@@ -5,6 +5,7 @@
  */
 import { once } from 'node:events'
 import { channelEvent } from '../../channel/notification.ts'
+import { seconds } from '../../errors.ts'
 import { textAt } from '../../json.ts'
 import type { Notification } from '../../protocol.ts'
 import type { Io } from '../command.ts'
@@ -130,10 +131,13 @@ class Terminal implements Page {
 
   gap(event: Heard): Promise<void> {
     const { yellow } = this.#paint
-    return this.#line(event.at, [
-      yellow(column(event.kind, 15, (text) => text)),
-      yellow(shown(event.content)),
-    ])
+    const { duration_ms: lastedMs, reason } = event.meta
+    const lasted =
+      lastedMs === undefined || Number.isNaN(Number(lastedMs)) ? '' : ` for ${seconds(Number(lastedMs))}`
+    const why = reason === undefined ? '' : `: ${reason}`
+    // The notice itself speaks to an agent, at length.
+    const text = event.kind === 'channel_gap' ? `events may have been missed${lasted}${why}` : event.content
+    return this.#line(event.at, [yellow(column(event.kind, 15, (each) => each)), yellow(shown(text))])
   }
 
   other(notification: Notification): Promise<void> {

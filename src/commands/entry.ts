@@ -1,0 +1,102 @@
+/**
+ * `--entry NAME`: connect as a client's configuration says, instead of by flags.
+ *
+ * Reads the entry the way its client would: `${NAME}` from this shell, flags from its arguments. The one rule:
+ * what the client would not understand is said, not guessed.
+ */
+import { parseArgs } from 'node:util'
+import { invalid, SERVER_OPTIONS, text } from '../config.ts'
+import { record } from './client.ts'
+import {
+  camelCase,
+  type Io,
+  longName,
+  type OptionSpec,
+  type OptionValues,
+  withEnvironment,
+} from './command.ts'
+import { configured, strings } from './doctor/entries.ts'
+import { isOurs } from './init/launch.ts'
+
+export const ENTRY_OPTION: OptionSpec = {
+  flags: '--entry <name>',
+  description: "take address and key from this entry of a client's configuration",
+}
+
+/** What `serverSettings` needs. */
+export interface Asked {
+  readonly values: OptionValues
+  readonly operands: readonly string[]
+  readonly env: Io['env']
+}
+
+/** The settings as they are, or those of the entry that `--entry` names, with the flags given beside it on top. */
+export async function askedFor(values: OptionValues, operands: readonly string[], io: Io): Promise<Asked> {
+  const name = text(values.entry)
+  if (name === undefined) return { values, operands, env: io.env }
+  const place = { platform: io.platform, cwd: io.cwd, homedir: io.homedir, env: io.env }
+  const { entries } = await configured(place)
+  const found = entries.find((each) => each.name === name)
+  if (found === undefined) {
+    const names = [...new Set(entries.map((each) => each.name))]
+    throw invalid(
+      `no client here has an entry "${name}" for this server`,
+      names.length === 0 ? 'chamade-mcp init writes one' : `there is ${names.join(', ')}`,
+    )
+  }
+  const { entry } = found
+  const env = { ...io.env, ...expanded(record(entry.env), io.env) }
+  const url = text(entry.url as string | undefined)
+  if (url !== undefined) {
+    const headers = Object.entries(record(entry.headers)).map(
+      ([key, value]) => `${key}: ${plain(String(value))}`,
+    )
+    return { values: { ...values, url, header: headers }, operands: [], env }
+  }
+  const args = strings(entry.args)
+  if (!isOurs(entry) || args.includes('moot')) {
+    throw invalid(
+      `the entry "${name}" is no entry for an MCP server behind a URL`,
+      'for moot: chamade-mcp listen --moot',
+    )
+  }
+  const start = [entry.command, ...args].findIndex(
+    (word) => typeof word === 'string' && /chamade-mcp|mcp-server/.test(word),
+  )
+  const own = parseArgs({
+    args: args.slice(start),
+    strict: false,
+    allowPositionals: true,
+    options: Object.fromEntries(SERVER_OPTIONS.map((option) => [longName(option), shape(option)])),
+  })
+  const said = Object.fromEntries(
+    Object.entries(own.values).map(([key, value]) => [camelCase(key), value as OptionValues[string]]),
+  )
+  // Twins of the entry's own environment count below its flags.
+  const merged = withEnvironment(said, SERVER_OPTIONS, env)
+  return { values: { ...merged, ...values }, operands: operands.length > 0 ? operands : own.positionals, env }
+}
+
+function shape(option: OptionSpec): { type: 'string' | 'boolean'; multiple: boolean } {
+  return { type: option.flags.includes('<') ? 'string' : 'boolean', multiple: option.flags.includes('...') }
+}
+
+/** `${NAME}` and `${env:NAME}` as they are here; what is not set stays as it is, as it does in the client. */
+function expanded(variables: Readonly<Record<string, unknown>>, env: Io['env']): Record<string, string> {
+  return Object.fromEntries(
+    Object.entries(variables).map(([name, value]) => [
+      name,
+      String(value).replaceAll(
+        /\$\{(?:env:)?([A-Za-z_]\w*)(?::-([^}]*))?\}/g,
+        (whole, key: string, other?: string) => {
+          return env[key] ?? other ?? whole
+        },
+      ),
+    ]),
+  )
+}
+
+/** Cursor's way to name a variable, in ours. */
+function plain(value: string): string {
+  return value.replaceAll('${env:', '${')
+}
