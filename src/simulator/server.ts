@@ -4,10 +4,18 @@
  * Not HTTP; `endpoint.ts` puts it on the wire. The one rule: every tool call is journalled with what it answered.
  */
 import { Server } from '@modelcontextprotocol/sdk/server/index.js'
-import { CallToolRequestSchema, ListToolsRequestSchema } from '@modelcontextprotocol/sdk/types.js'
+import {
+  CallToolRequestSchema,
+  ErrorCode,
+  ListResourcesRequestSchema,
+  ListToolsRequestSchema,
+  McpError,
+  ReadResourceRequestSchema,
+} from '@modelcontextprotocol/sdk/types.js'
 import type { Agent } from './agent.ts'
 import type { Files } from './files.ts'
 import type { Journal } from './journal.ts'
+import { listResources, readResource } from './resources.ts'
 import { TOOLS } from './tools/index.ts'
 import { type Arguments, problemOf, type Tool, ToolError, type ToolResult } from './tools/tool.ts'
 
@@ -30,7 +38,8 @@ Answer a direct message with chamade_dm_chat and its conversation_id.`
 
 /** A server that has not been connected to a transport yet. */
 export function openServer(options: ServerOptions): Server {
-  const capabilities = options.channel ? { tools: {}, experimental: { 'claude/channel': {} } } : { tools: {} }
+  const always = { tools: {}, resources: {} }
+  const capabilities = options.channel ? { ...always, experimental: { 'claude/channel': {} } } : always
   const instructions = options.channel ? CHANNEL_INSTRUCTIONS : POLLING_INSTRUCTIONS
   const server = new Server(
     { name: 'chamade', title: 'Chamade (local simulator)', version: '0.0.0-simulator' },
@@ -50,6 +59,12 @@ export function openServer(options: ServerOptions): Server {
   server.setRequestHandler(CallToolRequestSchema, async (request, extra) => {
     const { name, arguments: args = {} } = request.params
     return callTool(options, name, args, extra.signal)
+  })
+  server.setRequestHandler(ListResourcesRequestSchema, () => ({ resources: listResources() }))
+  server.setRequestHandler(ReadResourceRequestSchema, ({ params }) => {
+    const found = readResource(options.agent, params.uri)
+    if (found === undefined) throw new McpError(ErrorCode.InvalidParams, `there is no resource ${params.uri}`)
+    return { contents: [found] }
   })
   return server
 }

@@ -225,3 +225,15 @@ it('tells two agents apart', async () => {
   expect(resultOf(await second.call('chamade_account', {})).agent).toBe('agent-2')
   await second.close()
 })
+
+it('shows calls and conversations as resources too', async () => {
+  const simulator = await start()
+  const agent = await agentOf(simulator)
+  simulator.publish({ type: 'call', from: '+1 555 0100' })
+  const { resources } = await agent.client.listResources()
+  expect(resources.map((each) => each.uri)).toEqual(['chamade://calls', 'chamade://conversations'])
+  const { contents } = await agent.client.readResource({ uri: 'chamade://calls' })
+  expect(JSON.stringify(contents)).toContain('ringing')
+  await expect(agent.client.readResource({ uri: 'chamade://secrets' })).rejects.toThrow('no resource')
+  await agent.close()
+})
