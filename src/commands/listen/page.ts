@@ -6,8 +6,7 @@
 import { once } from 'node:events'
 import { channelEvent } from '../../channel/notification.ts'
 import { seconds } from '../../errors.ts'
-import { textAt } from '../../json.ts'
-import type { Notification } from '../../protocol.ts'
+import { type Notification, valueAt } from '../../protocol.ts'
 import type { Io } from '../command.ts'
 import { harmless, type Paint, type Palette, palette, wantsColour } from '../terminal.ts'
 
@@ -93,12 +92,9 @@ class JsonLines implements Page {
   }
 
   other(notification: Notification): Promise<void> {
-    const { method, raw, params } = notification
-    const head = JSON.stringify({ type: 'other', at: new Date().toISOString(), method }).slice(0, -1)
-    return write(
-      this.#io.stdout,
-      `${head},"params":${params === undefined ? 'null' : textAt(raw, params)}}\n`,
-    )
+    const { method } = notification
+    const line = { type: 'other', at: new Date().toISOString(), method, params: paramsOf(notification) }
+    return write(this.#io.stdout, `${JSON.stringify(line)}\n`)
   }
 
   status(level: 'info' | 'warn', text: string): void {
@@ -141,9 +137,9 @@ class Terminal implements Page {
   }
 
   other(notification: Notification): Promise<void> {
-    const { method, raw, params } = notification
-    const body = params === undefined ? '' : textAt(raw, params)
-    return this.#line(Date.now(), [this.#paint.dim(`${method} ${shown(body)}`)])
+    const params = paramsOf(notification)
+    const body = params === null ? '' : JSON.stringify(params)
+    return this.#line(Date.now(), [this.#paint.dim(`${notification.method} ${shown(body)}`)])
   }
 
   status(level: 'info' | 'warn', text: string): void {
@@ -164,6 +160,10 @@ class Terminal implements Page {
     if (kind === 'mention' || kind === 'decision') return yellow
     return blue
   }
+}
+
+function paramsOf({ raw, params }: Notification): unknown {
+  return params === undefined ? null : valueAt(raw, params)
 }
 
 /** Waits for room, so that a slow reader slows the stream and nothing piles up. A reader that left is no error here. */
