@@ -155,6 +155,36 @@ describe('early pushes', () => {
     expect(performance.now() - at).toBeGreaterThan(300)
   })
 
+  test('a channel event on the stream of a call is not held', async () => {
+    const server = await ScriptedServer.start(channel)
+    server.on('tools/list', (x) => {
+      const stream = x.stream()
+      stream.send({ jsonrpc: '2.0', method: 'notifications/claude/channel', params: { content: 'beside' } })
+      stream.send(x.answer({ tools: [] }))
+      stream.finish()
+    })
+    const bridge = await BridgeProcess.connected(server.url, { args: ['--stateful', ...hold(30_000)] })
+    await eventually('the push stream', () => server.listening())
+    server.pushChannel('held')
+    await bridge.call('tools/list')
+    expect(bridge.channel()).toEqual(['beside'])
+  })
+
+  test('nothing is held after a renewal', async () => {
+    const server = await ScriptedServer.start(channel)
+    const bridge = await BridgeProcess.connected(server.url, {
+      args: ['--stateful', '--no-gap-notice', ...hold(1_500)],
+    })
+    await eventually('the push stream', () => server.listening())
+    await bridge.call('tools/call')
+    await server.restart()
+    await eventually('the next stream', () => server.listening(), 8_000)
+    const at = performance.now()
+    server.pushChannel('after')
+    await bridge.waitFor('the event', () => bridge.channel().length === 1)
+    expect(performance.now() - at).toBeLessThan(500)
+  })
+
   test('answers and their progress are never held', async () => {
     const server = await ScriptedServer.start(channel)
     const bridge = await BridgeProcess.connected(server.url, { args: ['--stateful', ...hold(30_000)] })

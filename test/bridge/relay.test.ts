@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest'
 import { BridgeProcess } from '../support/bridge-process.ts'
 import { eventually, pause } from '../support/eventually.ts'
 import { ScriptedServer } from '../support/scripted-server.ts'
+import { maxMessage } from '../support/settings.ts'
 
 const odd =
   '{"name":"echo","n":1.0,"big":12345678901234567890,"tiny":-0,"e":1E+2,"esc":"\\u00e9\\/\\ud83d\\ude00","é":"é😀","":{"deep":[[],{}]},"dup":1,"dup":2}'
@@ -328,6 +329,94 @@ describe('requests of the server', () => {
     const reply = '{"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":"Method not found","x":1.0}}'
     bridge.send(reply)
     await eventually('the reply', () => server.posts().some((post) => post.body.toString() === reply))
+  })
+})
+
+describe('ids of server requests', () => {
+  test('two open requests with one id: the client sees two ids, each reply goes back under the server’s', async () => {
+    const server = await ScriptedServer.start()
+    const bridge = await BridgeProcess.connected(server.url, { args: ['--stateful'] })
+    await eventually('the push stream', () => server.listening())
+    for (const n of [1, 2])
+      server.push(`{"jsonrpc":"2.0","id":5,"method":"sampling/createMessage","params":{"n":${n}}}`)
+    await bridge.waitFor('both', () => bridge.received('sampling/createMessage').length === 2)
+    const asked = bridge.received('sampling/createMessage')
+    expect(new Set(asked.map((each) => each.id)).size).toBe(2)
+    for (const each of asked) bridge.send({ jsonrpc: '2.0', id: each.id, result: { n: each.params?.n } })
+    await eventually('both replies', () => server.posts().filter((post) => post.rpc?.isResponse).length === 2)
+    const replies = server.posts().flatMap((post) => (post.rpc?.isResponse ? [post.body.toString()] : []))
+    expect(replies.sort()).toEqual([1, 2].map((n) => `{"jsonrpc":"2.0","id":5,"result":{"n":${n}}}`))
+  })
+
+  test('the server takes one of them back: the client hears of the id it knows', async () => {
+    const server = await ScriptedServer.start()
+    const bridge = await BridgeProcess.connected(server.url, { args: ['--stateful'] })
+    await eventually('the push stream', () => server.listening())
+    server.push({ jsonrpc: '2.0', id: 'q', method: 'sampling/createMessage' })
+    server.push({
+      jsonrpc: '2.0',
+      method: 'notifications/cancelled',
+      params: { requestId: 'q', reason: 'x' },
+    })
+    await bridge.waitFor('the cancellation', () => bridge.received('notifications/cancelled').length === 1)
+    expect(bridge.received('notifications/cancelled')[0]?.params).toEqual({ requestId: 'q', reason: 'x' })
+  })
+
+  test('a late reply to a request of the old session does not answer one of the new session with the same id', async () => {
+    const server = await ScriptedServer.start()
+    const bridge = await BridgeProcess.connected(server.url, { args: ['--stateful'] })
+    await eventually('the push stream', () => server.listening())
+    server.push({ jsonrpc: '2.0', id: 0, method: 'elicitation/create', params: { n: 'old' } })
+    await bridge.waitFor('the old question', () => bridge.received('elicitation/create').length === 1)
+    await server.restart()
+    await eventually('the next session', () => server.listening(), 8_000)
+    server.push({ jsonrpc: '2.0', id: 0, method: 'elicitation/create', params: { n: 'new' } })
+    await bridge.waitFor('the new question', () => bridge.received('elicitation/create').length === 2)
+    bridge.send({ jsonrpc: '2.0', id: 0, result: { to: 'old' } })
+    const asked = bridge.received('elicitation/create')[1]
+    bridge.send({ jsonrpc: '2.0', id: asked?.id, result: { to: 'new' } })
+    await eventually('a reply', () => server.posts().some((post) => post.rpc?.isResponse))
+    await bridge.call('ping')
+    const replies = server.posts().flatMap((post) => (post.rpc?.isResponse ? [post.body.toString()] : []))
+    expect(replies).toEqual(['{"jsonrpc":"2.0","id":0,"result":{"to":"new"}}'])
+  })
+})
+
+describe('a message of the server over the limit', () => {
+  const big = 'x'.repeat(300_000)
+
+  test.each(['json', 'events'])(
+    'an answer as %s: an error for that request that names the limit, the next one works',
+    async (how) => {
+      const server = await ScriptedServer.start()
+      server.on('tools/call', (x) => {
+        if (x.params.small === true) return x.result({ ok: true })
+        if (how === 'json') return x.result({ big })
+        const stream = x.stream(true)
+        stream.send(x.answer({ big }))
+        return stream.finish()
+      })
+      const bridge = await BridgeProcess.connected(server.url, { args: maxMessage(200_000) })
+      const reply = await bridge.call('tools/call')
+      expect(reply.error?.message).toMatch(/limit/)
+      expect((await bridge.call('tools/call', { small: true })).result).toEqual({ ok: true })
+    },
+  )
+
+  test('a push: skipped, said on stderr, and the stream goes on', async () => {
+    const server = await ScriptedServer.start({ replay: true })
+    const bridge = await BridgeProcess.connected(server.url, {
+      args: ['--stateful', '--log-level', 'info', ...maxMessage(200_000)],
+    })
+    await eventually('the push stream', () => server.listening())
+    server.push({ jsonrpc: '2.0', method: 'notifications/a' })
+    await bridge.waitFor('the first', () => bridge.received('notifications/a').length === 1)
+    server.push({ jsonrpc: '2.0', method: 'notifications/big', params: { big } })
+    await bridge.waitFor('a line on stderr', () => /limit/.test(bridge.stderr))
+    await eventually('the stream', () => server.of('GET').length >= 2 && server.listening(), 8_000)
+    server.push({ jsonrpc: '2.0', method: 'notifications/b' })
+    await bridge.waitFor('the next', () => bridge.received('notifications/b').length === 1)
+    expect(bridge.received('notifications/big')).toEqual([])
   })
 })
 

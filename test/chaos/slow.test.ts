@@ -76,6 +76,24 @@ const deadInSilence: Scene = async () => {
   await flows(server, bridge, 10_000)
 }
 
+/** The first stream opens six seconds after initialized: that is a break, and is told. */
+const lateFirst: Scene = async () => {
+  const server = await ScriptedServer.start({ capabilities: { experimental: { 'claude/channel': {} } } })
+  const from = performance.now()
+  server.before((x) =>
+    x.request.method === 'GET' && performance.now() - from < 6_000 ? x.reply(503) : false,
+  )
+  const bridge = await BridgeProcess.connected(server.url, { args: ['--stateful'] })
+  await bridge.waitFor(
+    'the notice',
+    () => bridge.received('notifications/claude/channel').length === 1,
+    20_000,
+  )
+  expect(bridge.received('notifications/claude/channel')[0]?.params?.meta).toMatchObject({
+    event_type: 'channel_gap',
+  })
+}
+
 test('refusals in the middle of a redeploy, a session wiped in silence, a network that dies in silence: push flows again', {
   timeout: 90_000,
 }, async () => {
@@ -94,6 +112,7 @@ test('refusals in the middle of a redeploy, a session wiped in silence, a networ
     refusedAltogether(405),
     wipedInSilence,
     deadInSilence,
+    lateFirst,
   ]
   const results = await Promise.allSettled(scenes.map((scene) => scene(start)))
   expect(
