@@ -96,6 +96,9 @@ export async function dial(options: DialOptions, signal: AbortSignal): Promise<R
   return no(whyNot(seen, options, open === undefined))
 }
 
+/** Awake again, a server that is there answers by then. */
+const AFTER_SLEEP_MS = 5_000
+
 class Live implements Connection {
   readonly frames: Frames
   readonly ended: Promise<Ending>
@@ -149,17 +152,21 @@ class Live implements Connection {
   /** Signs of life: a ping, and by the next one some byte must have come. Nothing is asked while we don't read. */
   async #watch(options: DialOptions): Promise<void> {
     const { pingMs, clock } = options
+    let waitMs = pingMs
     while (!this.#over.signal.aborted) {
       const [bytes, wall] = [bytesRead(this.#raw), clock.now()]
       ping(this.#socket)
-      await sleep(pingMs, this.#over.signal)
+      await sleep(waitMs, this.#over.signal)
       if (this.#over.signal.aborted) return
-      if (this.#raw.isPaused() || bytesRead(this.#raw) !== bytes) continue
-      // A clock that jumped means that we slept, not that the server was silent: ask once more.
-      if (clock.now() - wall > 2 * pingMs + 1_000) continue
-      this.#silentMs = pingMs
-      this.#raw.destroy()
-      return
+      // A clock that jumped means that we slept, not that the server was silent: ask once more, and soon.
+      const slept = clock.now() - wall > 2 * waitMs + 1_000
+      const silent = !this.#raw.isPaused() && bytesRead(this.#raw) === bytes
+      if (silent && !slept) {
+        this.#silentMs = waitMs
+        this.#raw.destroy()
+        return
+      }
+      waitMs = slept ? Math.min(pingMs, AFTER_SLEEP_MS) : pingMs
     }
   }
 

@@ -136,8 +136,9 @@ function lasting(status: number, error: BridgeError): Refusal {
 function codeOf(cause: unknown): string | undefined {
   let at: unknown = cause
   for (let depth = 0; at instanceof Error && depth < 5; depth++) {
-    const code = (at as NodeJS.ErrnoException).code
-    if (code !== undefined && !code.startsWith('UND_ERR')) return code
+    // A DOMException has a number here.
+    const code: unknown = 'code' in at ? at.code : undefined
+    if (typeof code === 'string' && !code.startsWith('UND_ERR')) return code
     at = at instanceof AggregateError ? at.errors[0] : at.cause
   }
   return undefined

@@ -17,7 +17,14 @@ import { cleaner, no, type Refusal, type Reply, refusedBy, yes } from './refusal
 import { KeptSocket } from './socket.ts'
 import { type Frame, readFrame, type Space } from './space.ts'
 import { StreamStatus } from './stream-status.ts'
-import { Attempts, dialing, malformedFrame, type Subscription, stopped } from './subscription.ts'
+import {
+  Attempts,
+  dialing,
+  malformedFrame,
+  type Subscription,
+  stopped,
+  unsubscribed,
+} from './subscription.ts'
 
 /** A server that acknowledges does it by then, ms. */
 const ACKNOWLEDGE_MS = 3_000
@@ -158,6 +165,7 @@ class Member implements Subscription {
   async end(why?: string): Promise<void> {
     this.#over.abort()
     if (why !== undefined) this.status.ended(why)
+    this.#attempts.tell(no(unsubscribed(this.spaceId)))
     this.#owner.left()
     await this.#admitting
   }

@@ -4,11 +4,12 @@
  * Not the list of them (subscriptions.ts). The one rule: it heals until it is ended; `first` tells how the first
  * attempt went, for whoever asked for it.
  */
+import { BridgeError } from '../errors.ts'
 import { Backoff } from '../retry.ts'
 import type { Status } from '../status.ts'
 import type { FeedConfig } from './config.ts'
 import type { Ending } from './connection.ts'
-import { cleaner, type Refusal, type Reply, yes } from './refusal.ts'
+import { cleaner, no, type Refusal, type Reply, yes } from './refusal.ts'
 import { KeptSocket } from './socket.ts'
 import { readFrame, type Space } from './space.ts'
 import { StreamStatus } from './stream-status.ts'
@@ -101,6 +102,7 @@ export class OwnSocket implements Subscription {
   async end(why?: string): Promise<void> {
     this.#over.abort()
     if (why !== undefined) this.#status.ended(why)
+    this.#attempts.tell(no(unsubscribed(this.spaceId)))
     await Promise.all([this.#run, this.#checking])
   }
 
@@ -138,10 +140,15 @@ export function malformedFrame(text: string, where: string): Status {
   }
 }
 
+/** For whoever waits for the first attempt of a subscription that was ended meanwhile. */
+export function unsubscribed(spaceId: string): Refusal {
+  return { error: new BridgeError('CLOSING', `space ${spaceId} was unsubscribed meanwhile`), lasting: false }
+}
+
 /** The client is gone, or we have a bug: the stream can't go on. */
-export function stopped(cause: unknown, stream: string, report: (status: Status) => void): void {
+export function stopped(cause: unknown, what: string, report: (status: Status) => void): void {
   const why = cause instanceof Error ? cause.message : String(cause)
-  report({ kind: 'dropped', what: `the feed of space ${stream}`, why })
+  report({ kind: 'dropped', what: `what was to come of ${what}`, why })
 }
 
 /** [mootup adapter] the API address as ws(s), the token in the query because the server wants it there. */

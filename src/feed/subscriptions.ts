@@ -13,7 +13,7 @@ import type { FeedConfig } from './config.ts'
 import { no, type Refusal, type Reply, yes } from './refusal.ts'
 import { SharedSocket } from './shared-socket.ts'
 import { Space } from './space.ts'
-import { OwnSocket, type Subscription } from './subscription.ts'
+import { OwnSocket, type Subscription, stopped } from './subscription.ts'
 
 /** How a subscribe went. `kept` is a refusal that time may mend: the subscription stays. */
 export type Subscribed =
@@ -79,8 +79,10 @@ export class Subscriptions {
     if (known !== undefined && known.problem === undefined) return { state: 'already' }
     const reply = await this.#firstAttempt(subscription)
     if (reply.ok) return { state: known === undefined ? 'new' : 'already' }
-    if (!reply.no.lasting || known !== undefined) return { state: 'kept', refusal: reply.no }
-    this.#drop(subscription, UNSUBSCRIBED)
+    // Another call may have ended it meanwhile.
+    const kept = this.#followed.get(spaceId) === subscription
+    if (kept && (!reply.no.lasting || known !== undefined)) return { state: 'kept', refusal: reply.no }
+    if (kept) this.#drop(subscription, UNSUBSCRIBED)
     return { state: 'refused', refusal: reply.no }
   }
 
@@ -109,7 +111,9 @@ export class Subscriptions {
     if (this.#discovery !== undefined) return
     this.#discovery = new AbortController()
     const signal = AbortSignal.any([this.#discovery.signal, this.#over.signal])
-    const looking = this.#look(signal, atOnce).finally(() => this.#ending.delete(looking))
+    const looking = this.#look(signal, atOnce)
+      .catch((cause: unknown) => stopped(cause, 'discovery', this.#report))
+      .finally(() => this.#ending.delete(looking))
     this.#ending.add(looking)
   }
 

@@ -23,8 +23,16 @@ export function openFeed(config: FeedConfig): OpenUpstream {
   return (outlet) => new Feed(config, outlet)
 }
 
-const INSTRUCTIONS =
-  'Events of moot spaces arrive by themselves as <channel> messages: mentions of you, replies in threads you took part in, decisions, status changes. There are none until you call subscribe: without arguments for all your spaces, or with a space_id. To answer, use the moot tools (reply_to, post_response) with the space_id and event_id of the message. A message that ends in "[truncated" is whole in get_recent_context.'
+/** What the agent is told once, at the start; clients cut it at 2 KB. */
+function instructions(config: FeedConfig): string {
+  const { spaceId, autoSubscribe } = config
+  const begin = autoSubscribe
+    ? 'You are subscribed to all your active spaces.'
+    : spaceId === undefined
+      ? 'There are none until you call subscribe: without arguments for all your spaces, or with a space_id.'
+      : `You are subscribed to ${spaceId}; call subscribe for others.`
+  return `Events of moot spaces arrive by themselves as <channel> messages: mentions of you, replies in threads you took part in, decisions, status changes. ${begin} To answer, use the moot tools (reply_to, post_response) with the space_id and event_id of the message. A message that ends in "[truncated" is whole in get_recent_context.`
+}
 
 class Feed implements Upstream {
   readonly #config: FeedConfig
@@ -99,7 +107,7 @@ class Feed implements Upstream {
       { name: 'moot-channel', title: 'moot channel', version: this.#config.version },
       {
         capabilities: { tools: {}, experimental: { 'claude/channel': {} } },
-        instructions: INSTRUCTIONS,
+        instructions: instructions(this.#config),
       },
     )
     server.setRequestHandler(ListToolsRequestSchema, () => ({ tools: [...TOOLS] }))

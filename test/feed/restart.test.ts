@@ -2,10 +2,17 @@
  * A restart of the backend in every state loses no event that the backend still has, tells none twice, and keeps
  * the order. What can't be filled is said.
  */
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { eventually, pause } from '../support/eventually.ts'
 import { connected, type FeedClient, type Simulator, simulator } from './feed-client.ts'
 
+const certs = join(import.meta.dirname, 'certs')
+const tls = {
+  key: readFileSync(join(certs, 'server.key'), 'utf8'),
+  cert: readFileSync(join(certs, 'server.pem'), 'utf8'),
+}
 const SPACE = 'sprint-planning'
 
 async function followed(moot: Simulator, client: FeedClient): Promise<void> {
@@ -308,13 +315,33 @@ for (const [variant, env] of variants) {
   })
 }
 
-test('a quiet connection whose server answers pings is left alone, and beats', async () => {
-  const moot = await simulator()
-  const client = await connected(moot, { CONVO_SPACE_ID: SPACE }, { limits: { pingMs: 40, heartbeatMs: 50 } })
+test.each(['http', 'https'])(
+  'a quiet connection over %s whose server answers pings is left alone, and beats',
+  async (scheme) => {
+    const moot = await simulator(scheme === 'https' ? { tls } : {})
+    const env = { CONVO_SPACE_ID: SPACE, SSL_CERT_FILE: join(certs, 'ca.pem') }
+    const client = await connected(moot, env, { limits: { pingMs: 40, heartbeatMs: 50 } })
+    await followed(moot, client)
+    const beats = (): number => moot.sockets.received.filter(({ type }) => type === 'heartbeat').length
+    await eventually('several heartbeats', () => beats() >= 6)
+    expect(client.pushStatuses(SPACE)).toHaveLength(1)
+  },
+)
+
+test('over TLS a restart loses nothing either, and a dead connection is noticed', async () => {
+  const moot = await simulator({ tls })
+  const env = { CONVO_SPACE_ID: SPACE, SSL_CERT_FILE: join(certs, 'ca.pem') }
+  const client = await connected(moot, env, { limits: { pingMs: 60 } })
   await followed(moot, client)
-  const beats = (): number => moot.sockets.received.filter(({ type }) => type === 'heartbeat').length
-  await eventually('several heartbeats', () => beats() >= 6)
-  expect(client.pushStatuses(SPACE)).toHaveLength(1)
+  say(moot, 0, 2)
+  await moot.stop()
+  say(moot, 2, 2)
+  await moot.listen()
+  await hasAll(client, 4)
+  await followed(moot, client)
+  moot.sockets.freeze()
+  say(moot, 4, 2)
+  await hasAll(client, 6)
 })
 
 test('many spaces come back after a restart, each without loss', async () => {

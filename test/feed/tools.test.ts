@@ -77,6 +77,31 @@ describe('subscribing', () => {
     expect(moot.calls.filter(({ path }) => path.endsWith('/join'))).toHaveLength(1)
   })
 
+  test('a subscribe that waits ends when the space is unsubscribed', async () => {
+    const moot = await simulator()
+    moot.weather.hangHttp = true
+    const client = await connected(moot)
+    const waiting = client.tool('subscribe', { space_id: SPACE })
+    await eventually('it is listed', async () =>
+      (await client.tool('list_subscriptions')).text.includes(SPACE),
+    )
+    expect((await client.tool('unsubscribe', { space_id: SPACE })).text).toBe(`Unsubscribed from ${SPACE}`)
+    expect(await waiting).toEqual({
+      text: `Not subscribed to ${SPACE}: space ${SPACE} was unsubscribed meanwhile.`,
+      isError: true,
+    })
+  })
+
+  test('two calls for a space that is refused both say so', async () => {
+    const moot = await simulator()
+    const client = await connected(moot)
+    const answers = await Promise.all([1, 2].map(() => client.tool('subscribe', { space_id: 'nowhere' })))
+    for (const { text, isError } of answers) {
+      expect(isError).toBe(true)
+      expect(text).toMatch(/^Not subscribed to nowhere: .*HTTP 404/)
+    }
+  })
+
   test('ids that need escaping reach the backend whole', async () => {
     const moot = await simulator()
     const odd = 'räum%2F+&#1'.replace('#', '')
