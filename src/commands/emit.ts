@@ -154,7 +154,7 @@ function isFault(body: unknown): boolean {
 /** The simulator on `--port`, else the one that was started last and still answers. */
 async function findRunning(values: OptionValues, io: Io): Promise<Beacon> {
   const port = textOf(values, 'port')
-  const known = (await findBeacons(io.homedir)).filter((beacon) => beacon.kind === 'chamade')
+  const known = await findBeacons(io.homedir)
   const wanted = port === undefined ? known : known.filter((beacon) => new URL(beacon.url).port === port)
   for (const beacon of wanted) if (await answers(beacon)) return beacon
   const where = port === undefined ? '' : ` on port ${port}`

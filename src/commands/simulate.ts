@@ -45,6 +45,10 @@ ${ASSUMPTIONS.map((line) => `  - ${line}`).join('\n')}`,
       flags: '--legacy-push',
       description: 'every connection is stateful, as production was before ?stateful',
     },
+    {
+      flags: '--byo-audio',
+      description: 'no hosted voice: nothing is transcribed, chamade_call_say is refused',
+    },
     { flags: '--replay', description: 'events carry ids; resuming with Last-Event-ID gives what was missed' },
     {
       flags: '--replace-stream',
@@ -72,6 +76,7 @@ async function runChamade(values: OptionValues, io: Io): Promise<number> {
     keys: keys.length === 0 ? undefined : keys,
     pingMs: pingS === undefined ? undefined : pingS * 1_000,
     speed: speedOf(values) ?? scenario?.speed,
+    hostedVoice: values.byoAudio !== true,
     legacyPush: values.legacyPush === true || scenario?.legacyPush === true,
     replay: values.replay === true || scenario?.replay === true,
     duplicateStream: values.replaceStream === true ? 'replace' : 'refuse',
@@ -79,12 +84,10 @@ async function runChamade(values: OptionValues, io: Io): Promise<number> {
   const startedAt = new Date().toISOString()
   const { url, token, port } = simulator
   // Without the file `emit` cannot find us; everything else works.
-  const hide = await announce(io.homedir, port, { kind: 'chamade', url, token, startedAt }).catch(
-    (error: unknown) => {
-      io.stderr.write(`emit will not find this simulator: ${messageOf(error)}\n`)
-      return () => Promise.resolve()
-    },
-  )
+  const hide = await announce(io.homedir, port, { url, token, startedAt }).catch((error: unknown) => {
+    io.stderr.write(`emit will not find this simulator: ${messageOf(error)}\n`)
+    return () => Promise.resolve()
+  })
   try {
     io.stdout.write(introductionOf(simulator))
     if (scenario !== undefined) return await play(simulator, scenario, io)
@@ -152,7 +155,13 @@ async function play(simulator: Simulator, scenario: Scenario, io: Io): Promise<n
   return ok ? 0 : 1
 }
 
+/** Options that say nothing about a moot. */
+const CHAMADE_ONLY = ['scenario', 'speed', 'ping', 'legacyPush', 'byoAudio', 'replay', 'replaceStream']
+
 async function runMoot(values: OptionValues, io: Io): Promise<number> {
+  const wrong = CHAMADE_ONLY.find((name) => values[name] !== undefined && values[name] !== false)
+  if (wrong !== undefined)
+    throw invalid(`--moot has no "${wrong}"`, 'leave it away: chamade-mcp simulate --moot')
   const { startMootSimulator } = await import('../simulator/moot/simulator.ts')
   const simulator = await startMootSimulator({
     host: textOf(values, 'host'),

@@ -32,14 +32,19 @@ export interface AgentOptions {
   readonly now: () => number
   /** How many times faster than the wall clock calls and WhatsApp's window run. */
   readonly speed: number
+  /** Hosted speech: without it the agent brings its own audio, and nothing is transcribed or spoken here. */
+  readonly hostedVoice: boolean
 }
 
 /** Events an agent answers; the others only inform. */
 const ASKS: ReadonlySet<string> = new Set([EVENT_TYPES.dm, EVENT_TYPES.callInvite, EVENT_TYPES.transcript])
 
+const KEEPS_UNANSWERED = 500
+
 export class Agent {
   readonly name: string
   readonly key: string
+  readonly hostedVoice: boolean
   readonly inbox: Inbox
   readonly conversations: Conversations
   readonly calls: Calls
@@ -51,6 +56,7 @@ export class Agent {
   constructor(options: AgentOptions) {
     this.name = options.name
     this.key = options.key
+    this.hostedVoice = options.hostedVoice
     this.#journal = options.journal
     this.#now = options.now
     this.inbox = new Inbox(options.prefix, options.now)
@@ -68,9 +74,17 @@ export class Agent {
     const published = this.inbox.append(draft)
     const { event, routes } = published
     const about = event.meta.conversation_id ?? event.meta.call_id
-    if (about !== undefined && ASKS.has(event.type)) this.#unanswered.set(about, event)
+    if (about !== undefined && ASKS.has(event.type)) this.#ask(about, event)
     this.#journal.record({ kind: 'event', agent: this.name, event, routes })
     return published
+  }
+
+  #ask(about: string, event: InboxEvent): void {
+    // Set anew, the newest stand last; the oldest is forgotten when there are too many.
+    this.#unanswered.delete(about)
+    this.#unanswered.set(about, event)
+    const [oldest] = this.#unanswered.keys()
+    if (this.#unanswered.size > KEEPS_UNANSWERED && oldest !== undefined) this.#unanswered.delete(oldest)
   }
 
   /** A tool call spoke to `about`: which event does it answer? Each is answered once. */

@@ -9,7 +9,6 @@ import { join } from 'node:path'
 
 /** Where a simulator is, and what opens its control API. */
 export interface Beacon {
-  readonly kind: 'chamade' | 'moot'
   readonly url: string
   readonly token: string
   /** ISO 8601. */
@@ -51,11 +50,10 @@ export async function findBeacons(homedir: string): Promise<readonly Beacon[]> {
 function beaconOf(text: string): Beacon | undefined {
   try {
     const value = JSON.parse(text) as Partial<Beacon> | null
-    const { kind, url, token, startedAt } = value ?? {}
-    if (kind !== 'chamade' && kind !== 'moot') return undefined
+    const { url, token, startedAt } = value ?? {}
     if (typeof url !== 'string' || typeof token !== 'string' || typeof startedAt !== 'string')
       return undefined
-    return { kind, url, token, startedAt }
+    return { url, token, startedAt }
   } catch {
     return undefined
   }

@@ -120,6 +120,7 @@ export function happen(agents: readonly Agent[], happening: Happening): Happened
       return { published: [agent.publish(draft)], callId: call.id }
     }
     case 'transcript': {
+      if (!agent.hostedVoice) throw new BadHappening('without the hosted voice nothing is transcribed')
       const call = callOf(agent, happening.call, 'active')
       const draft = agent.calls.hear(call.id, happening.speaker, happening.text)
       if (draft === undefined) throw new BadHappening(`call ${call.id} is "${call.state}", not active`)

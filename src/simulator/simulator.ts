@@ -37,6 +37,8 @@ export interface SimulatorOptions {
   readonly pingMs?: number | undefined
   /** How many times faster than the wall clock calls and WhatsApp's window run; default 1. */
   readonly speed?: number | undefined
+  /** Hosted speech to text and back; default true. */
+  readonly hostedVoice?: boolean | undefined
   readonly legacyPush?: boolean | undefined
   readonly replay?: boolean | undefined
   readonly duplicateStream?: 'refuse' | 'replace' | undefined
@@ -186,12 +188,15 @@ export async function startSimulator(options: SimulatorOptions = {}): Promise<Si
   }
 }
 
-function agentsOf({ keys, speed = 1 }: SimulatorOptions, journal: Journal): readonly Agent[] {
+function agentsOf(
+  { keys, speed = 1, hostedVoice = true }: SimulatorOptions,
+  journal: Journal,
+): readonly Agent[] {
   const given = keys ?? [`chmd_${randomBytes(16).toString('hex')}`]
   return given.map((key, index) => {
     const name = index === 0 ? 'agent' : `agent-${index + 1}`
     const prefix = index === 0 ? '' : `${index + 1}_`
-    return new Agent({ name, key, prefix, journal, now: Date.now, speed })
+    return new Agent({ name, key, prefix, journal, now: Date.now, speed, hostedVoice })
   })
 }
 

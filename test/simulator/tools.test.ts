@@ -237,3 +237,18 @@ it('shows calls and conversations as resources too', async () => {
   await expect(agent.client.readResource({ uri: 'chamade://secrets' })).rejects.toThrow('no resource')
   await agent.close()
 })
+
+it('refuses to speak, and transcribes nothing, without the hosted voice', async () => {
+  const simulator = await start({ hostedVoice: false })
+  const agent = await agentOf(simulator)
+  const { callId: call_id } = simulator.happen({ type: 'call', from: '+1 555 0100' })
+  const accepted = resultOf(await agent.call('chamade_call_accept', { call_id }))
+  expect(accepted.capabilities).not.toContain('hosted_tts')
+  expect(refusalOf(await agent.call('chamade_call_say', { call_id, text: 'hi' }))).toContain(
+    'no hosted voice',
+  )
+  expect(() => simulator.happen({ type: 'transcript', speaker: 'Bob', text: 'hi' })).toThrow(
+    'nothing is transcribed',
+  )
+  await agent.close()
+})

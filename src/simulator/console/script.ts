@@ -75,7 +75,7 @@ const follow = async () => {
     const lines = (rest + value).split('\\n')
     rest = lines.pop()
     for (const line of lines) if (line !== '') add(JSON.parse(line))
-    refresh()
+    refresh().catch(() => undefined)
   }
 }
 

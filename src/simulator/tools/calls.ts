@@ -4,6 +4,7 @@
  * Not the life of a call; see calls.ts. The one rule: a call in the wrong state is refused with a sentence that
  * names the state it is in.
  */
+import type { Agent } from '../agent.ts'
 import type { Call, CallLine } from '../calls.ts'
 import { textProblem } from '../conversations.ts'
 import { CALL_PLATFORMS, isPlatform } from '../events.ts'
@@ -13,7 +14,8 @@ import { numberOf, type Property, type Tool, type ToolCall, ToolError, textOf } 
 const CALL_ID: Property = { type: 'string', description: 'the call_id of the event or of chamade_call_join' }
 
 /** [docs, REST] what a call in the hosted-voice setup can do. */
-const CAPABILITIES = ['audio_in', 'audio_out', 'read', 'write', 'typing', 'files', 'hosted_stt', 'hosted_tts']
+const CAPABILITIES = ['audio_in', 'audio_out', 'read', 'write', 'typing', 'files']
+const HOSTED = ['hosted_stt', 'hosted_tts']
 const AUDIO = {
   sample_rate: 48_000,
   format: 'pcm_s16le',
@@ -41,7 +43,12 @@ const join: Tool = {
     if (!isPlatform(platform) || url === '') throw new ToolError('give platform and meeting_url')
     const call = agent.calls.join(platform, url, textOf(args, 'agent_name') ?? 'AI Agent')
     const shape = { room_id: `room_${call.id.slice(5)}`, participant_id: `part_${call.id.slice(5)}` }
-    const rest = { capabilities: CAPABILITIES, meeting_url: url, agent_name: call.agentName, audio: AUDIO }
+    const rest = {
+      capabilities: capabilitiesOf(agent),
+      meeting_url: url,
+      agent_name: call.agentName,
+      audio: AUDIO,
+    }
     return { value: { ...summaryOf(call), ...shape, ...rest } }
   },
 }
@@ -53,7 +60,7 @@ const accept: Tool = {
   run(call) {
     const { id } = found(call)
     if (!call.agent.calls.accept(id)) throw wrongState(call, 'ringing')
-    return { about: id, value: { ...summaryOf(found(call)), capabilities: CAPABILITIES } }
+    return { about: id, value: { ...summaryOf(found(call)), capabilities: capabilitiesOf(call.agent) } }
   },
 }
 
@@ -112,6 +119,9 @@ const say: Tool = {
     const { id } = found(call)
     const text = textOf(call.args, 'text') ?? ''
     if (text.trim() === '') throw new ToolError('there is nothing to say: text is empty')
+    if (!call.agent.hostedVoice) {
+      throw new ToolError('no hosted voice: choose a voice preset in the dashboard, or send your own audio')
+    }
     const durationMs = call.agent.calls.say(id, text)
     if (durationMs === undefined) throw wrongState(call, 'active')
     return { about: id, value: { status: 'speaking', call_id: id, duration_ms: durationMs } }
@@ -184,6 +194,10 @@ export const callTools: readonly Tool[] = [
   typing,
   list,
 ]
+
+function capabilitiesOf(agent: Agent): readonly string[] {
+  return agent.hostedVoice ? [...CAPABILITIES, ...HOSTED] : CAPABILITIES
+}
 
 function summaryOf(call: Call) {
   const peer = call.direction === 'inbound' ? { caller: call.peer } : { meeting_url: call.peer }
