@@ -1,5 +1,6 @@
 /**
  * Many sessions, many events: `npx tsx test/simulator/load.ts [sessions=200] [events per second=100] [seconds=60]`.
+ * One more session is held by the real bridge; the time until its stdout is measured apart.
  *
  * Not a test: a measurement. The simulator is the real program in a process of its own; every stream counts every
  * event. Exit code 1 when one was lost, came twice, or out of order.
@@ -43,6 +44,10 @@ async function main(): Promise<void> {
     const took: number[] = []
     const streams: Stream[] = []
     for (let i = 0; i < sessions; i++) streams.push(await listen(url, key, took))
+    const printed: number[] = []
+    const bridged = behindBridge(url, key, printed)
+    await eventually(() => bridged.open)
+    streams.push(bridged)
     const before = memory()
     const readings: number[] = []
     const total = rate * seconds
@@ -57,13 +62,13 @@ async function main(): Promise<void> {
     await eventually(() => streams.every((stream) => stream.next >= total), 30_000).catch(() => undefined)
     const wrong = streams.reduce((sum, stream) => sum + stream.wrong, 0)
     const lost = streams.reduce((sum, stream) => sum + (total - stream.next), 0)
-    took.sort((a, b) => a - b)
-    const at = (part: number): string => `${took[Math.floor(took.length * part)] ?? Number.NaN} ms`
     console.log(
       `${sessions} sessions, ${total} events in ${(sentMs / 1_000).toFixed(1)} s, ${took.length} pushes`,
     )
     console.log(`lost ${lost}, twice or out of order ${wrong}`)
-    console.log(`publish to client: p50 ${at(0.5)}, p99 ${at(0.99)}, max ${at(0.999999)}`)
+    console.log(`publish to client: ${figures(took)}`)
+    console.log(`publish to stdout of the bridge: ${figures(printed)}`)
+    bridged.end()
     console.log(
       `memory of the simulator: ${before} MB before, then ${readings.join(', ')}, ${memory()} MB after`,
     )
@@ -71,6 +76,61 @@ async function main(): Promise<void> {
   } finally {
     child.kill('SIGTERM')
     rmSync(home, { recursive: true, force: true })
+  }
+}
+
+function figures(took: number[]): string {
+  took.sort((a, b) => a - b)
+  const at = (part: number): string => `${took[Math.floor(took.length * part)] ?? Number.NaN} ms`
+  return `p50 ${at(0.5)}, p99 ${at(0.99)}, max ${took.at(-1) ?? Number.NaN} ms`
+}
+
+interface Bridged extends Stream {
+  open: boolean
+  end(): void
+}
+
+/** The real bridge, as a client would start it. */
+function behindBridge(url: string, key: string, took: number[]): Bridged {
+  const child = spawn(process.execPath, ['bin/chamade-mcp.js', '--url', url], {
+    env: { ...process.env, CHAMADE_API_KEY: key },
+    stdio: ['pipe', 'pipe', 'inherit'],
+  })
+  const bridged: Bridged = { next: 0, wrong: 0, open: false, end: () => child.kill('SIGTERM') }
+  const say = (message: object): void => void child.stdin.write(`${JSON.stringify(message)}\n`)
+  say(rawInitialize() as object)
+  let rest = ''
+  child.stdout.setEncoding('utf8')
+  child.stdout.on('data', (chunk: string) => {
+    const lines = (rest + chunk).split('\n')
+    rest = lines.pop() ?? ''
+    for (const line of lines) {
+      if (line.includes('"id":0')) {
+        say({ jsonrpc: '2.0', method: 'notifications/initialized' })
+        say({
+          jsonrpc: '2.0',
+          id: 1,
+          method: 'tools/call',
+          params: { name: 'chamade_account', arguments: {} },
+        })
+      }
+      // A moment for the stream that opens after `initialized`.
+      if (line.includes('"id":1'))
+        setTimeout(() => {
+          bridged.open = true
+        }, 2_500)
+      take(bridged, line, took)
+    }
+  })
+  return bridged
+}
+
+function take(stream: Stream, text: string, took: number[]): void {
+  const now = Date.now()
+  for (const [, number, sentAt] of text.matchAll(/load (\d+) at (\d+)/g)) {
+    if (Number(number) !== stream.next) stream.wrong++
+    stream.next = Number(number) + 1
+    took.push(now - Number(sentAt))
   }
 }
 
@@ -90,12 +150,7 @@ async function listen(url: string, key: string, took: number[]): Promise<Stream>
     const text = rest + chunk
     const end = text.lastIndexOf('\n\n')
     rest = text.slice(end + 2)
-    const now = Date.now()
-    for (const [, number, sentAt] of text.slice(0, end + 2).matchAll(/load (\d+) at (\d+)/g)) {
-      if (Number(number) !== stream.next) stream.wrong++
-      stream.next = Number(number) + 1
-      took.push(now - Number(sentAt))
-    }
+    take(stream, text.slice(0, end + 2), took)
   })
   return stream
 }
