@@ -138,6 +138,12 @@ function keyOf(given: Given, read: (path: string) => string): string {
       'set CONVO_API_KEY=convo_… in the "env" of the server\'s entry in your MCP config (or --api-key-file PATH)',
     )
   }
+  if (/^[^<]*<[^>]*>$/.test(key)) {
+    throw invalid(
+      'the API key is still the placeholder of the documentation',
+      'put the key of your agent there',
+    )
+  }
   if (/[^\x21-\x7e]/.test(key)) throw invalid('the API key holds white space or characters no key has')
   return key
 }

@@ -32,6 +32,8 @@ export interface KeepOptions {
 
 /** Time for the goodbye of a connection whose space was unsubscribed, or at the end of the process. */
 const GOODBYE_MS = 250
+/** In the middle of a redeploy a proxy may well say 404 or 403: only the next one is taken at its word. */
+const HASTY_REFUSALS = 3
 const HEARTBEAT = JSON.stringify({ type: 'heartbeat' })
 
 export class KeptSocket {
@@ -53,15 +55,18 @@ export class KeptSocket {
   async run(signal: AbortSignal): Promise<void> {
     const { backoff, clock } = this.#options
     let downSince = clock.uptime()
+    let refusals = 0
     while (!signal.aborted) {
       const refusal = await this.#live(signal, (upMs) => {
         backoff.settled(upMs)
         downSince = clock.uptime()
+        refusals = 0
       })
       if (signal.aborted) return
       const failingMs = clock.uptime() - downSince
+      refusals = refusal?.lasting === true ? refusals + 1 : 0
       const delayMs =
-        refusal?.lasting === true ? backoff.slow() : backoff.next(failingMs, refusal?.retryAfterMs ?? 0)
+        refusals > HASTY_REFUSALS ? backoff.slow() : backoff.next(failingMs, refusal?.retryAfterMs ?? 0)
       if (refusal !== undefined) this.#stages.failed(refusal, delayMs)
       this.#pause = new AbortController()
       await sleep(delayMs, AbortSignal.any([signal, this.#pause.signal]))

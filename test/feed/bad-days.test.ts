@@ -5,7 +5,7 @@
 import { createServer } from 'node:net'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { eventually, pause } from '../support/eventually.ts'
-import { configFrom, connected, FeedClient, type Simulator, simulator } from './feed-client.ts'
+import { configFrom, connected, FeedClient, QUICK_BACKOFF, type Simulator, simulator } from './feed-client.ts'
 
 const SPACE = 'sprint-planning'
 
@@ -160,6 +160,21 @@ describe('a subscription is kept, and heals by itself, when', () => {
     await eventually('it is said', () => /feed of space later failed.*404/.test(client.log))
     moot.space('later')
     await eventually('it is followed', () => moot.sockets.count('later') === 1)
+  })
+
+  test('a proxy says 404 in the middle of a redeploy: it is not taken at its word at once', async () => {
+    const moot = await simulator()
+    const backoff = { ...QUICK_BACKOFF, slowCapMs: 3_600_000 }
+    const client = await connected(moot, { CONVO_SPACE_ID: SPACE }, { backoff })
+    await isWell(moot, client)
+    moot.weather.handshakeStatus = 404
+    moot.sockets.drop('cut')
+    await eventually(
+      'two were refused',
+      () => client.pushStatuses(SPACE).filter(({ severe }) => severe).length >= 2,
+    )
+    moot.weather.handshakeStatus = undefined
+    await isWell(moot, client, 'again?')
   })
 
   test('the key is refused for a while after it was fine', async () => {

@@ -90,6 +90,23 @@ test('a gap that could not be filled is told to the agent', async () => {
   expect(notice).toMatchObject({ meta: { event_type: 'channel_gap', stream: SPACE } })
 })
 
+test('a flood, a huge frame and a malformed one: every event once, in order, one line each', async () => {
+  const moot = await simulator()
+  const bridge = start(moot, ['--space', SPACE])
+  await bridge.handshake()
+  await bridge.waitFor('it is up', () => bridge.stderr.includes(`push stream ${SPACE} up`))
+  for (let i = 0; i < 3_000; i++) moot.publish(SPACE, { text: `@MyAgent ${i}` })
+  moot.sockets.raw(SPACE, '{"type":')
+  moot.publish(SPACE, { text: `@MyAgent 3000 ${'x'.repeat(10 * 1024 * 1024)}` })
+  await bridge.waitFor('all', () => bridge.channel().length > 3_000, 20_000)
+  const numbers = bridge
+    .channel()
+    .map((content) => Number(/@MyAgent (\d+)/.exec(content.split('\n')[1] ?? '')?.[1]))
+  expect(numbers).toEqual(Array.from({ length: 3_001 }, (_, i) => i))
+  expect(bridge.stderr).toMatch(/warn dropped a frame of 8 characters from space sprint-planning/)
+  expect(await tool(bridge, 'list_subscriptions')).toBe(`- ${SPACE}`)
+})
+
 test('without a key it says so, and exits with 2', async () => {
   const moot = await simulator()
   const bridge = start(moot, [], { CONVO_API_KEY: '' })
