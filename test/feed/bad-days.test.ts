@@ -167,13 +167,12 @@ describe('a subscription is kept, and heals by itself, when', () => {
     const backoff = { ...QUICK_BACKOFF, slowCapMs: 3_600_000 }
     const client = await connected(moot, { CONVO_SPACE_ID: SPACE }, { backoff })
     await isWell(moot, client)
-    moot.weather.handshakeStatus = 404
+    Object.assign(moot.weather, { handshakeStatus: 404, handshakeTimes: 3 })
     moot.sockets.drop('cut')
     await eventually(
-      'two were refused',
-      () => client.pushStatuses(SPACE).filter(({ severe }) => severe).length >= 2,
+      'three were refused',
+      () => client.pushStatuses(SPACE).filter(({ severe }) => severe).length === 3,
     )
-    moot.weather.handshakeStatus = undefined
     await isWell(moot, client, 'again?')
   })
 

@@ -157,7 +157,7 @@ export class Sockets {
   /** The status a handshake or a subscribe is refused with, or undefined when it is fine. */
   #statusFor(path: string, actor: MootActor | undefined, spaceId: string | undefined): number | undefined {
     const { badKeys, suspended, handshakeStatus } = this.#weather
-    if (handshakeStatus !== undefined) return handshakeStatus
+    if (handshakeStatus !== undefined && this.#weather.handshakeTimes-- > 0) return handshakeStatus
     if (actor === undefined || badKeys) return 401
     if (suspended) return 403
     if (path === CHANNEL_PATH) return undefined

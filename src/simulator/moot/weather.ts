@@ -10,8 +10,9 @@ export interface Weather {
   badKeys: boolean
   /** Where a socket with a bad token or a space it may not see is refused: at the handshake, or by a close code 44xx. */
   refuseBy: 'handshake' | 'close'
-  /** Handshakes get this status. */
+  /** Handshakes get this status, so many times. */
   handshakeStatus: number | undefined
+  handshakeTimes: number
   /** Handshakes are never answered. */
   hangHandshakes: boolean
   /** REST calls are never answered. */
@@ -34,6 +35,7 @@ export function fairWeather(): Weather {
     badKeys: false,
     refuseBy: 'handshake',
     handshakeStatus: undefined,
+    handshakeTimes: Number.POSITIVE_INFINITY,
     hangHandshakes: false,
     hangHttp: false,
     hangPath: undefined,
