@@ -19,7 +19,7 @@ import {
   RPC,
   success,
 } from './protocol.ts'
-import { sleep } from './retry.ts'
+import { sleep, systemClock } from './retry.ts'
 import type { OpenUpstream, Port, Upstream } from './sides.ts'
 import type { Status } from './status.ts'
 
@@ -115,11 +115,11 @@ class Bridge {
   /** Waits for what is open; gives up when time is out or nobody is left to wait for. */
   async #drain(): Promise<void> {
     const { parentAlive, drainMs } = this.#options
-    const until = performance.now() + drainMs
-    while (this.#busy() && performance.now() < until && parentAlive()) {
+    const until = systemClock.uptime() + drainMs
+    while (this.#busy() && systemClock.uptime() < until && parentAlive()) {
       const woken = new AbortController()
       this.#wake = () => woken.abort()
-      await sleep(Math.min(until - performance.now(), DRAIN_LOOK_MS), woken.signal)
+      await sleep(Math.min(until - systemClock.uptime(), DRAIN_LOOK_MS), woken.signal)
     }
   }
 

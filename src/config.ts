@@ -5,8 +5,7 @@
  * The one rule: a wrong setting is said here, before the first byte is read, with what to do about it. A key
  * goes where it belongs (Chamade, this machine, the host that was named for it) and nowhere else.
  */
-import { readFileSync } from 'node:fs'
-import { readFile } from 'node:fs/promises'
+import { promises as files, readFileSync } from 'node:fs'
 import type { OptionSpec, OptionValues } from './commands/command.ts'
 import { BridgeError } from './errors.ts'
 import { type Credentials, DEFAULT_TIMING, type HttpConfig, SYSTEM } from './http/config.ts'
@@ -149,7 +148,8 @@ export async function serverSettings(
   const notes: { level: Level; text: string; hint?: string }[] = []
   const stateful = values.stateful === true
   const url = endpoint(text(values.url) ?? operands[0], env, stateful)
-  for (const value of url.searchParams.values()) redact.add(value)
+  // (`searchParams` costs the start 1.2 ms.)
+  if (url.search.includes('=')) for (const value of url.searchParams.values()) redact.add(value)
   const headers = extraHeaders(list(values.header), env, redact, notes)
   const credentials = credentialsFor(url, values, env, headers, redact, notes)
   if (url.protocol === 'http:' && !isLoopback(url.hostname) && values.allowHttp !== true) {
@@ -411,7 +411,7 @@ class KeyFile implements Credentials {
   async renew(): Promise<boolean> {
     const before = this.#headers.authorization
     try {
-      this.#headers = this.#with(await readFile(this.#path, 'utf8'))
+      this.#headers = this.#with(await files.readFile(this.#path, 'utf8'))
     } catch {
       return false // Being replaced just now: the refusal stands, the next one looks again.
     }

@@ -7,6 +7,7 @@
  * the same server do not come back together. With a cap of 6.5 s at most 1 / 3.25 s of the fleet arrives per
  * second, 3.1 % in any 100 ms, and the median client is back 1.9 s after the server.
  */
+import { hrtime } from 'node:process'
 
 /** Milliseconds: `now` is wall time since 1970, `uptime` never jumps. */
 export interface Clock {
@@ -14,7 +15,7 @@ export interface Clock {
   uptime(): number
 }
 
-export const systemClock: Clock = { now: () => Date.now(), uptime: () => performance.now() }
+export const systemClock: Clock = { now: () => Date.now(), uptime: () => Number(hrtime.bigint()) / 1e6 }
 
 /** All in milliseconds. */
 export interface BackoffOptions {

@@ -5,7 +5,6 @@
  * Not a filter: the client's lists pass untouched. The one rule: a request of ours has an id that the client
  * cannot have used, and its answer goes no further.
  */
-import { randomUUID } from 'node:crypto'
 import { compose, METHOD, member, type Request, type Response, valueAt } from '../protocol.ts'
 import { sleep } from '../retry.ts'
 
@@ -21,7 +20,7 @@ const MAX_PAGES = 20
 /** Remembers the server's tool names; asks for them when the client never did. */
 export class Tools {
   readonly #send: (message: Request) => Promise<void>
-  readonly #prefix = `chamade-mcp-${randomUUID()}`
+  readonly #prefix = `chamade-mcp-${Math.random().toString(36).slice(2)}`
   /** The client's open `tools/list` requests, by raw id; true: the first page. */
   readonly #open = new Map<string, boolean>()
   /** Our own open ones, by raw id, and what they were answered. */

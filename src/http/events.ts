@@ -8,6 +8,7 @@
  * [WHATWG HTML §9.2.6] interpreting an event stream.
  */
 import { createParser } from 'eventsource-parser'
+import { systemClock } from '../retry.ts'
 import type { Body } from './body.ts'
 
 /** `message`: the bytes of `data`, empty for a priming event. `comment`: a sign of life and nothing more. */
@@ -82,7 +83,7 @@ export class EventReader {
         this.#body.destroy()
         throw this.#failure
       }
-      this.#quietSince = performance.now()
+      this.#quietSince = systemClock.uptime()
       const chunk = await this.#body.read()
       this.#quietSince = undefined
       this.#chunks++

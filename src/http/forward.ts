@@ -288,14 +288,14 @@ export class Forwarder {
           messages++
           if (answered || !isAnswer(message, request, false)) {
             await this.receive(message, live, 'answer')
-            if (message.kind === 'notification') progressAt = performance.now()
+            if (message.kind === 'notification') progressAt = this.#config.clock.uptime()
             continue
           }
           if (untouched && messages === 1 && (await this.#meansLost(message, live))) {
             events.destroy()
             return { kind: 'session-lost' }
           }
-          if (performance.now() - progressAt < AFTER_PROGRESS_MS) await sleep(AFTER_PROGRESS_MS)
+          if (this.#config.clock.uptime() - progressAt < AFTER_PROGRESS_MS) await sleep(AFTER_PROGRESS_MS)
           await this.#answer(message, request)
           answered = true
         }
