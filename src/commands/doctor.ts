@@ -8,9 +8,13 @@ import { redactor } from '../status.ts'
 import { VERSION } from '../version.ts'
 import type { CommandSpec, Io, OptionValues } from './command.ts'
 import { type Check, type Result, runCheck } from './doctor/check.ts'
+import { CLAUDE_CHECKS } from './doctor/claude.ts'
+import { hangUp, type ServerContext } from './doctor/context.ts'
 import { MACHINE_CHECKS, machineContext } from './doctor/machine.ts'
 import { JsonReport, ListReport, type Report } from './doctor/report.ts'
-import { hangUp, SERVER_CHECKS, type ServerContext, STREAM_CHECKS } from './doctor/server.ts'
+import { SERVER_CHECKS } from './doctor/server.ts'
+import { STREAM_CHECKS } from './doctor/stream.ts'
+import { WAY_CHECKS } from './doctor/way.ts'
 import { CONNECTION_OPTIONS } from './far-side.ts'
 import { lengthOf } from './values.ts'
 
@@ -83,8 +87,8 @@ async function run(values: OptionValues, operands: readonly string[], io: Io): P
     }
   }
   try {
-    await work('server', 'Out there', SERVER_CHECKS, server, 60_000)
-    await work('machine', 'Here', MACHINE_CHECKS, await machineContext(io), 30_000)
+    await work('server', 'Out there', [...WAY_CHECKS, ...SERVER_CHECKS], server, 60_000)
+    await work('machine', 'Here', [...MACHINE_CHECKS, ...CLAUDE_CHECKS], await machineContext(io), 30_000)
     await work('stream', 'The push stream', STREAM_CHECKS, server, (server.longMs ?? waitMs) + 10_000)
   } finally {
     await hangUp(server)

@@ -2,8 +2,9 @@
  * `chamade-mcp doctor` names the link that is down: one test a fault, each made for real.
  */
 import { spawn } from 'node:child_process'
-import { chmodSync, mkdirSync, writeFileSync } from 'node:fs'
-import { createServer } from 'node:net'
+import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { createServer as createTlsServer } from 'node:https'
+import { type AddressInfo, createServer } from 'node:net'
 import { dirname, join } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import type { FaultName } from '../../src/simulator/faults.ts'
@@ -13,6 +14,8 @@ import { type Exchange, ScriptedServer } from '../support/scripted-server.ts'
 import { emptyFolder, runCli } from './support.ts'
 
 const KEY = 'chmd_doctor-test-key'
+const certs = join(import.meta.dirname, '..', 'feed', 'certs')
+const pem = (name: string): string => readFileSync(join(certs, name), 'utf8')
 
 interface Found {
   readonly state: string
@@ -148,6 +151,35 @@ describe('out there', () => {
     const server = await simulator()
     const { checks } = await examine(`https://127.0.0.1:${server.port}/mcp/`)
     expect(checks.tls).toMatchObject({ state: 'fail', advice: expect.stringContaining('TLS') as string })
+  })
+
+  test('names a certificate that nobody vouches for, and accepts it with --ca', async () => {
+    const server = createTlsServer(
+      { key: pem('server.key'), cert: pem('server.pem') },
+      (_request, response) => {
+        response.writeHead(404).end('not here')
+      },
+    )
+    await new Promise<void>((resolve) => {
+      server.listen(0, '127.0.0.1', resolve)
+    })
+    onTestFinished(() => {
+      server.close()
+    })
+    const url = `https://localhost:${(server.address() as AddressInfo).port}/mcp`
+    const { checks } = await examine(url)
+    expect(checks.tls).toMatchObject({
+      state: 'fail',
+      text: expect.stringContaining('the certificate is not accepted') as string,
+      advice: expect.stringContaining('--ca FILE') as string,
+    })
+    expect(checks.http?.state).toBe('skip')
+    const trusted = await examine(url, {}, ['--ca', join(certs, 'ca.pem')])
+    expect(trusted.checks.tls).toMatchObject({
+      state: 'ok',
+      text: expect.stringMatching(/^TLSv1\.[23], certificate of .+, good for \d+ more days$/) as string,
+    })
+    expect(trusted.checks.http?.text).toContain('HTTP 404')
   })
 
   test('names a proxy that is not there', async () => {

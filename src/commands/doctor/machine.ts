@@ -1,28 +1,19 @@
 /**
- * The checks here: what is installed, what is configured, and what makes Claude Code drop events in silence.
+ * The checks here: what is installed, what is configured, what runs.
  *
  * Everything is found by looking: nothing is changed, no client is started but for its version. The one rule:
  * a setting is named with the file or variable it stands in, never with a secret value.
  */
-import { readdir, readFile, stat } from 'node:fs/promises'
+import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { VERSION } from '../../version.ts'
 import { record, text } from '../client.ts'
 import type { Io } from '../command.ts'
-import { type Place, paths } from '../init/clients.ts'
+import type { Place } from '../init/clients.ts'
 import { PLACEHOLDER } from '../init/entry.ts'
-import { CHANNEL_FLAG, launchLines } from '../init/launch.ts'
 import { type Check, fail, ok, skip, warn } from './check.ts'
-import {
-  type Configured,
-  claudeFolder,
-  configured,
-  type Found,
-  readSettings,
-  settingsFiles,
-  strings,
-} from './entries.ts'
-import { output, type Running, running } from './processes.ts'
+import { type Configured, configured, type Found, readSettings, strings } from './entries.ts'
+import { env, older, output, type Running, running, version } from './processes.ts'
 
 export interface MachineContext {
   readonly io: Io
@@ -39,20 +30,6 @@ export async function machineContext(io: Io): Promise<MachineContext> {
 }
 
 const OLDEST_NODE = '20.18.1'
-const OLDEST_CLAUDE = '2.1.80'
-const DEBUG_FILES = 20
-const DEBUG_BYTES = 4 * 1024 * 1024
-
-/** Each switches channels off, or moves Claude Code to where there are none. */
-const SWITCHES: Readonly<Record<string, string>> = {
-  DISABLE_TELEMETRY: 'switches telemetry off, and channels with it',
-  CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC: 'switches channels off with other traffic',
-  DO_NOT_TRACK: 'switches telemetry off, and channels with it',
-  DISABLE_GROWTHBOOK: 'hides the feature switch that channels need',
-  CLAUDE_CODE_USE_BEDROCK: 'there are no channels on Bedrock',
-  CLAUDE_CODE_USE_VERTEX: 'there are no channels on Vertex',
-  CLAUDE_CODE_USE_FOUNDRY: 'there are no channels on Foundry',
-}
 
 const node: Check<MachineContext> = {
   name: 'node',
@@ -193,114 +170,7 @@ const duplicates: Check<MachineContext> = {
   },
 }
 
-const claude: Check<MachineContext> = {
-  name: 'claude-code',
-  async run({ io }) {
-    const found = /\d+\.\d+\.\d+/.exec((await version('claude', io)) ?? '')?.[0]
-    if (found === undefined) return skip('claude is not on the PATH')
-    if (older(found, OLDEST_CLAUDE))
-      return fail(
-        `Claude Code ${found} has no channels`,
-        `update it to ${OLDEST_CLAUDE} or newer: claude update`,
-      )
-    return ok(`Claude Code ${found}`)
-  },
-}
-
-const switches: Check<MachineContext> = {
-  name: 'channels-off',
-  async run({ io, place }) {
-    for (const [name, why] of Object.entries(SWITCHES)) {
-      if (on(io.env[name]))
-        return fail(`${name} is set: it ${why}`, `unset ${name} where Claude Code is started`)
-    }
-    for (const file of settingsFiles(place)) {
-      const { value, why } = await readSettings(file)
-      if (why !== undefined) return warn(`${file} is broken (${why})`, 'mend it')
-      const variables = record(value?.env)
-      const name = Object.keys(SWITCHES).find((each) =>
-        on(text(variables[each]) ?? String(variables[each] ?? '')),
-      )
-      if (name !== undefined)
-        return fail(`${file} sets ${name}: it ${SWITCHES[name]}`, `remove it from "env" there`)
-      if (value?.channelsEnabled === false)
-        return fail(`${file} says channelsEnabled: false`, 'ask whoever manages it')
-    }
-    return ok('no variable or setting that switches channels off')
-  },
-}
-
-const launch: Check<MachineContext> = {
-  name: 'launch-line',
-  run({ entries, processes, place }) {
-    const names = entries.entries
-      .filter(({ client, pushes, disabled }) => client === 'Claude Code' && pushes && !disabled)
-      .map(({ name }) => name)
-    const unique = [...new Set(names)]
-    if (unique.length === 0) return Promise.resolve(skip('no entry of Claude Code here pushes events'))
-    const line = launchLines(unique)[0]?.line ?? ''
-    const sessions = (processes ?? []).filter(
-      ({ words, cwd }) => isClaude(words) && (cwd === undefined || cwd === place.cwd),
-    )
-    if (sessions.length === 0) return Promise.resolve(ok(`each time: ${line}`))
-    const deaf = sessions.filter(({ words }) => !unique.every((name) => loads(words, name)))
-    if (deaf.length === 0) return Promise.resolve(ok(`${sessions.length} running Claude Code with the flag`))
-    const wrong = deaf.flatMap(({ words }) => named(words)).find((name) => !unique.includes(name))
-    const what = wrong === undefined ? 'without the flag' : `with server:${wrong}, which is no entry here`
-    return Promise.resolve(
-      warn(
-        `${deaf.length} of ${sessions.length} running Claude Code ${what} (process ${deaf.map(({ pid }) => pid).join(', ')})`,
-        `start it like this: ${line}`,
-      ),
-    )
-  },
-}
-
-const debugLog: Check<MachineContext> = {
-  name: 'debug-log',
-  async run({ place }) {
-    const folder = paths(place).join(claudeFolder(place), 'debug')
-    const names = await readdir(folder).catch(() => undefined)
-    if (names === undefined)
-      return skip('Claude Code has written no debug log; start it with --debug to have one')
-    const files = await Promise.all(
-      names.map(async (name) => {
-        const file = join(folder, name)
-        const found = await stat(file).catch(() => undefined)
-        return { file, at: found?.isFile() === true ? found.mtimeMs : 0 }
-      }),
-    )
-    const recent = files
-      .filter(({ at }) => at > 0)
-      .sort((a, b) => b.at - a.at)
-      .slice(0, DEBUG_FILES)
-    for (const { file, at } of recent) {
-      const content = (await readFile(file, 'utf8').catch(() => '')).slice(-DEBUG_BYTES)
-      const lines = content.split('\n').filter((line) => line.includes('Channel notifications skipped'))
-      const reason = /Channel notifications skipped:?\s*(.*)$/.exec(lines.at(-1) ?? '')?.[1]
-      if (reason === undefined) continue
-      return warn(
-        `Claude Code dropped events (${new Date(at).toISOString().slice(0, 16).replace('T', ' ')} UTC): ${reason.trim() || 'no reason given'}`,
-        `see ${file}; start it with ${CHANNEL_FLAG} server:NAME`,
-      )
-    }
-    return ok(
-      `no "Channel notifications skipped" in the last ${recent.length} debug log${recent.length === 1 ? '' : 's'}`,
-    )
-  },
-}
-
-export const MACHINE_CHECKS: readonly Check<MachineContext>[] = [
-  node,
-  npx,
-  environment,
-  config,
-  duplicates,
-  claude,
-  switches,
-  launch,
-  debugLog,
-]
+export const MACHINE_CHECKS: readonly Check<MachineContext>[] = [node, npx, environment, config, duplicates]
 
 /** What is wrong with one entry, the worst first. */
 function entryProblem(
@@ -399,28 +269,6 @@ function isOrphan({ parent }: Running, all: readonly Running[]): boolean {
   return /(?:^|\/)(?:systemd|init|launchd|tini|dumb-init|docker-init|catatonit)$/.test(program)
 }
 
-function isClaude(words: readonly string[]): boolean {
-  const program = words
-    .slice(0, 2)
-    .some((word) => /(?:^|[\\/])claude(?:\.exe)?$|@anthropic-ai[\\/]claude-code[\\/]/.test(word))
-  const rest = words.slice(1)
-  return (
-    program &&
-    !rest.includes('mcp') &&
-    !rest.includes('-p') &&
-    !rest.includes('--print') &&
-    !rest.includes('--version')
-  )
-}
-
-function named(words: readonly string[]): readonly string[] {
-  return words.flatMap((word) => (word.startsWith('server:') ? [word.slice('server:'.length)] : []))
-}
-
-function loads(words: readonly string[], name: string): boolean {
-  return words.some((word) => word.startsWith(CHANNEL_FLAG)) && named(words).includes(name)
-}
-
 /** Versions of our package that npx keeps. */
 async function cachedVersions(place: Place): Promise<readonly string[]> {
   const local = place.env.LOCALAPPDATA
@@ -435,28 +283,4 @@ async function cachedVersions(place: Place): Promise<readonly string[]> {
     }),
   )
   return found.filter((each) => each !== undefined)
-}
-
-async function version(program: string, io: Io): Promise<string | undefined> {
-  return (
-    await output(program, ['--version'], 10_000, { env: env(io), shell: io.platform === 'win32' })
-  )?.trim()
-}
-
-function env(io: Io): NodeJS.ProcessEnv {
-  return { ...io.env }
-}
-
-/** Is `a` an older version than `b`? Three numbers each. */
-function older(a: string, b: string): boolean {
-  const [left, right] = [a, b].map((each) => each.split(/[.-]/).slice(0, 3).map(Number))
-  for (let at = 0; at < 3; at++) {
-    const difference = (left?.[at] ?? 0) - (right?.[at] ?? 0)
-    if (difference !== 0) return difference < 0
-  }
-  return false
-}
-
-function on(value: string | undefined): boolean {
-  return value !== undefined && value !== '' && value !== '0' && value.toLowerCase() !== 'false'
 }

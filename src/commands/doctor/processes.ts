@@ -5,6 +5,7 @@
  */
 import { execFile } from 'node:child_process'
 import { readdir, readFile, readlink } from 'node:fs/promises'
+import type { Io } from '../command.ts'
 
 export interface Running {
   readonly pid: number
@@ -65,4 +66,25 @@ async function fromProc(): Promise<readonly Running[] | undefined> {
       }),
   )
   return all.flat()
+}
+
+/** What `program --version` prints. */
+export async function version(program: string, io: Io): Promise<string | undefined> {
+  return (
+    await output(program, ['--version'], 10_000, { env: env(io), shell: io.platform === 'win32' })
+  )?.trim()
+}
+
+export function env(io: Io): NodeJS.ProcessEnv {
+  return { ...io.env }
+}
+
+/** Is `a` an older version than `b`? Three numbers each. */
+export function older(a: string, b: string): boolean {
+  const [left, right] = [a, b].map((each) => each.split(/[.-]/).slice(0, 3).map(Number))
+  for (let at = 0; at < 3; at++) {
+    const difference = (left?.[at] ?? 0) - (right?.[at] ?? 0)
+    if (difference !== 0) return difference < 0
+  }
+  return false
 }

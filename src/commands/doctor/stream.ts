@@ -1,60 +1,90 @@
 /**
- * One push stream, watched: when its bytes came, and what ended it.
+ * The checks that need time: what comes on the push stream, how often, and what ends it.
+ *
+ * They are asked last, when the stream has been open for a while already.
  */
-import type { RawReply } from './probe.ts'
+import { seconds } from '../../errors.ts'
+import { type Check, fail, ok, skip, warn } from './check.ts'
+import type { ServerContext } from './context.ts'
+import type { Watched } from './watch.ts'
 
-export interface Watched {
-  readonly openedAt: number
-  /** Uptime in ms at which each piece came. */
-  readonly arrivals: readonly number[]
-  /** What the pieces held: comments only, or events too. */
-  readonly events: number
-  /** How it ended; undefined while it is open. */
-  readonly ended: { readonly at: number; readonly how: string } | undefined
-  /** Resolves at the next piece or the end. */
-  changed(): Promise<void>
-  stop(): void
+const firstByte: Check<ServerContext> = {
+  name: 'first-byte',
+  async run({ facts, waitMs, signal }, progress) {
+    const { stream } = facts
+    if (stream === undefined) return skip('no push stream')
+    await until(stream, waitMs, signal, () => stream.arrivals.length > 0, progress)
+    const [at] = stream.arrivals
+    if (at !== undefined) return ok(`${seconds(at - stream.openedAt)} after the stream was opened`)
+    if (stream.ended !== undefined) return fail(endText(stream), END_ADVICE)
+    return warn(
+      `nothing in ${seconds(waitMs)}: no keep-alive is sent, or something between holds it back`,
+      'switch off response buffering for text/event-stream (nginx: proxy_buffering off; X-Accel-Buffering: no)',
+    )
+  },
 }
 
-export function watch(reply: RawReply): Watched {
-  const arrivals: number[] = []
-  const state: { ended: { at: number; how: string } | undefined; events: number } = {
-    ended: undefined,
-    events: 0,
-  }
-  let wake: () => void = () => undefined
-  let next = new Promise<void>((resolve) => {
-    wake = resolve
-  })
-  const tell = (): void => {
-    const awake = wake
-    next = new Promise((resolve) => {
-      wake = resolve
+const cadence: Check<ServerContext> = {
+  name: 'keep-alive',
+  async run({ facts, waitMs, signal }, progress) {
+    const { stream } = facts
+    if (stream === undefined || stream.arrivals.length === 0) return skip('nothing came')
+    await until(stream, waitMs, signal, () => stream.arrivals.length >= 3, progress)
+    if (stream.ended !== undefined) return fail(endText(stream), END_ADVICE)
+    const gaps = stream.arrivals.slice(1).map((at, n) => at - (stream.arrivals[n] ?? at))
+    if (gaps.length === 0)
+      return warn(`only one sign of life in ${seconds(waitMs)}`, 'run with --wait 2m to learn more')
+    const longest = Math.max(...gaps)
+    const line = `a sign of life every ${seconds(longest)}`
+    return longest > 60_000 ? warn(line, 'many load balancers cut what is silent for 60 s') : ok(line)
+  },
+}
+
+const idle: Check<ServerContext> = {
+  name: 'idle',
+  async run({ facts, longMs, signal }, progress) {
+    const { stream } = facts
+    if (stream === undefined) return skip('no push stream')
+    if (longMs === undefined) return skip('what closes an idle stream, and when: --long finds out')
+    await until(stream, longMs, signal, () => false, progress)
+    if (stream.ended === undefined)
+      return ok(`the stream was still open after ${seconds(performance.now() - stream.openedAt)}`)
+    return warn(endText(stream), END_ADVICE)
+  },
+}
+
+export const STREAM_CHECKS: readonly Check<ServerContext>[] = [firstByte, cadence, idle]
+
+const END_ADVICE =
+  'the bridge opens it again; if it happens often, raise the idle limit of what stands between'
+
+function endText(stream: Watched): string {
+  const lived = seconds((stream.ended?.at ?? stream.openedAt) - stream.openedAt)
+  const last = stream.arrivals.at(-1)
+  const silent =
+    last === undefined
+      ? 'without one byte'
+      : `${seconds((stream.ended?.at ?? last) - last)} after its last byte`
+  return `the push stream ${stream.ended?.how ?? 'ended'} after ${lived}, ${silent}`
+}
+
+/** Until `enough`, or the stream has ended, or it has been open for `limitMs`. */
+async function until(
+  stream: Watched,
+  limitMs: number,
+  signal: AbortSignal,
+  enough: () => boolean,
+  progress: (text: string) => void,
+): Promise<void> {
+  for (;;) {
+    const left = stream.openedAt + limitMs - performance.now()
+    if (enough() || stream.ended !== undefined || left <= 0 || signal.aborted) return
+    progress(`listening, ${Math.ceil(left / 1_000)} s at most`)
+    let timer: NodeJS.Timeout | undefined
+    const tick = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, Math.min(left, 1_000))
     })
-    awake()
-  }
-  const end = (how: string): void => {
-    state.ended ??= { at: performance.now(), how }
-    tell()
-  }
-  reply.body.on('data', (chunk: Buffer) => {
-    arrivals.push(performance.now())
-    if (/^data:/m.test(chunk.toString('latin1'))) state.events++
-    tell()
-  })
-  reply.body.on('end', () => end('ended cleanly'))
-  reply.body.on('error', (error: NodeJS.ErrnoException) => end(`broke (${error.code ?? error.message})`))
-  reply.body.on('close', () => end('was closed'))
-  return {
-    openedAt: performance.now(),
-    arrivals,
-    get events() {
-      return state.events
-    },
-    get ended() {
-      return state.ended
-    },
-    changed: () => next,
-    stop: () => reply.body.destroy(),
+    await Promise.race([stream.changed(), tick])
+    clearTimeout(timer)
   }
 }
