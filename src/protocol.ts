@@ -14,6 +14,7 @@ import {
   isObject,
   isString,
   members,
+  rootObject,
   rootSpan,
   type Span,
   stringAt,
@@ -100,6 +101,12 @@ export const RPC = {
  */
 export function parse(text: Buffer): readonly (Message | Malformed)[] {
   if (!isUtf8(text)) return [{ kind: 'malformed', reason: 'not-json', detail: 'it is not UTF-8' }]
+  const object = rootObject(text)
+  if (object !== undefined) {
+    const { start, end } = object.span
+    if (start === 0) return [classify(text.subarray(0, end), object.members)]
+    return [classify(text.subarray(start, end))]
+  }
   const root = rootSpan(text)
   if (root === undefined) return [{ kind: 'malformed', reason: 'not-json', detail: 'it is not JSON' }]
   const batch = elements(text, root)
@@ -228,8 +235,7 @@ function isEscaped(text: string, at: number): boolean {
   return backslashes % 2 === 1
 }
 
-function classify(raw: Buffer): Message | Malformed {
-  const found = members(raw, { start: 0, end: raw.length })
+function classify(raw: Buffer, found = members(raw, { start: 0, end: raw.length })): Message | Malformed {
   if (found === undefined) return notRpc('it is not an object')
   const version = found.get('jsonrpc')
   if (version === undefined || textAt(raw, version) !== '"2.0"') return notRpc('"jsonrpc" is not "2.0"')

@@ -182,3 +182,29 @@ test('stringAt decodes what JSON.parse decodes', () => {
     }),
   )
 })
+
+it('reads long strings, four bytes at a time, exactly as JSON.parse does', () => {
+  const odd = ['"', '\\', '\\n', '\\u00e9', '\\x', '\u0001', '\u001f', '\u007f', 'é', '€', '\t', '\\"', '']
+  fc.assert(
+    fc.property(
+      fc.nat(9),
+      fc.array(fc.tuple(fc.nat(9_000), fc.constantFrom(...odd)), { maxLength: 4 }),
+      fc.constantFrom('"', '"}', ''),
+      (shift, inserts, close) => {
+        let inner = 'x'.repeat(9_000)
+        for (const [at, what] of inserts) inner = inner.slice(0, at) + what + inner.slice(at)
+        const text = `${' '.repeat(shift)}["${inner}${close === '' ? '' : '"]'}`
+        // A buffer within a larger one: words are counted from the start of the memory, not of the text.
+        const bytes = Buffer.from(`${'"'.repeat(shift)}${text}""""`).subarray(shift, -4)
+        let valid = true
+        try {
+          JSON.parse(text)
+        } catch {
+          valid = false
+        }
+        expect(rootSpan(bytes) !== undefined).toBe(valid)
+      },
+    ),
+    { numRuns: 300 },
+  )
+})
