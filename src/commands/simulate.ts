@@ -13,6 +13,7 @@ import type { CommandSpec, Io, OptionValues } from './command.ts'
 import { invalid, listOf, numberOf, portOf, textOf } from './simulator-options.ts'
 
 const DEFAULT_PORT = 8484
+const LOOPBACK = /^(127\.\d+\.\d+\.\d+|::1|localhost)$/
 
 export const simulate: CommandSpec = {
   name: 'simulate',
@@ -89,6 +90,10 @@ async function runChamade(values: OptionValues, io: Io): Promise<number> {
     return () => Promise.resolve()
   })
   try {
+    const host = textOf(values, 'host') ?? '127.0.0.1'
+    if (!LOOPBACK.test(host)) {
+      io.stderr.write(`listening on ${host}: others on your network can reach the simulator\n`)
+    }
     io.stdout.write(introductionOf(simulator))
     if (scenario !== undefined) return await play(simulator, scenario, io)
     await aborted(io.signal)

@@ -6,6 +6,12 @@
 import type { Server } from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
 
+/** An address that means "everywhere" is no address to visit. */
+const LOOPBACK_OF: ReadonlyMap<string, string> = new Map([
+  ['0.0.0.0', '127.0.0.1'],
+  ['::', '::1'],
+])
+
 export class Listener {
   readonly #server: Server
   readonly #host: string
@@ -20,7 +26,8 @@ export class Listener {
     this.#server = server
     this.#host = host
     this.port = (server.address() as AddressInfo).port
-    this.origin = `http://${host.includes(':') ? `[${host}]` : host}:${this.port}`
+    const shown = LOOPBACK_OF.get(host) ?? host
+    this.origin = `http://${shown.includes(':') ? `[${shown}]` : shown}:${this.port}`
     server.on('connection', (socket) => {
       this.#sockets.add(socket)
       socket.once('close', () => {

@@ -71,3 +71,30 @@ it('refuses a port that is taken, with a hint', async () => {
   expect(second.code).toBe(2)
   expect(second.errors).toContain('--port')
 })
+
+it('talks to the simulator started last, or to the one on --port; one that died is passed over', async () => {
+  const at = await home()
+  const first = await introduced(run(at, ['simulate', '--port', '0']))
+  const second = run(at, ['simulate', '--port', '0'])
+  await introduced(second)
+  expect((await done(at, ['emit', 'dm', 'for the second'])).output).toContain('evt_000001')
+  expect((await done(at, ['emit', 'dm', 'for the second'])).output).toContain('evt_000002')
+  const { port } = new URL(first.mcpUrl)
+  expect((await done(at, ['emit', 'dm', 'for the first', '--port', port])).output).toContain('evt_000001')
+  second.child.kill('SIGKILL')
+  await second.exited
+  expect((await done(at, ['emit', 'dm', 'for the first'])).output).toContain('evt_000002')
+})
+
+it('simulates moot too, and refuses options that say nothing about it', async () => {
+  const at = await home()
+  const moot = run(at, ['simulate', '--moot', '--port', '0'])
+  await eventually(() => moot.output().includes('curl'))
+  const find = (pattern: RegExp): string => pattern.exec(moot.output())?.[1] ?? ''
+  const answer = await fetch(`${find(/^address: +(\S+)$/m)}/api/actors/me`, {
+    headers: { authorization: `Bearer ${find(/^key: +(\S+)$/m)}` },
+  })
+  expect(answer.status).toBe(200)
+  await answer.text()
+  expect((await done(at, ['simulate', '--moot', '--replay'])).code).toBe(2)
+})

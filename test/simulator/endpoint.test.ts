@@ -1,4 +1,5 @@
 /** The simulated endpoint, over real sockets: stateless and stateful, as documented. */
+import { request } from 'node:http'
 import { Client } from '@modelcontextprotocol/sdk/client/index.js'
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js'
 import { describe, expect, it } from 'vitest'
@@ -215,6 +216,28 @@ describe('the door', () => {
     const own = await post(simulator, '', INITIALIZE, { origin: simulator.url })
     expect(own.status).toBe(200)
     await own.text()
+  })
+
+  it.each([
+    ['evil.example:PORT', 403],
+    ['127.0.0.1:1', 403],
+    ['127.0.0.1.evil.example:PORT', 403],
+    ['user@127.0.0.1:PORT', 403],
+    ['localhost:PORT', 405],
+    ['[::1]:PORT', 405],
+  ])('a request for host %s gets %d', async (named, status) => {
+    const simulator = await start()
+    const host = named.replace('PORT', String(simulator.port))
+    const answer = await new Promise<number | undefined>((resolve, reject) => {
+      const headers = { host, authorization: `Bearer ${simulator.key}` }
+      request(simulator.mcpUrl, { headers }, (response) => {
+        response.resume()
+        resolve(response.statusCode)
+      })
+        .once('error', reject)
+        .end()
+    })
+    expect(answer).toBe(status)
   })
 
   it('answers what is no JSON with -32700', async () => {

@@ -46,7 +46,7 @@ export const PAGE = `<!doctype html>
 <style>${STYLE}</style>
 </head>
 <body>
-<a class="skip" href="#timeline">Skip to the timeline</a>
+<a class="skip" href="#log">Skip to the timeline</a>
 <header>
   <h1>Chamade <span>simulator</span></h1>
   <p id="status" role="status">connecting…</p>
@@ -109,7 +109,7 @@ export const PAGE = `<!doctype html>
         <label><input type="checkbox" data-show="link" checked> connections</label>
       </div>
     </div>
-    <ol id="timeline" tabindex="-1" role="log" aria-label="Timeline, newest first"></ol>
+    <div id="log" role="log" tabindex="0" aria-label="Timeline, newest first"><ol id="timeline"></ol></div>
   </section>
   <div class="column">
     <section aria-labelledby="h-chat">

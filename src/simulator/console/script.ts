@@ -13,7 +13,7 @@ const make = (tag, className, text) => {
   if (text !== undefined) element.textContent = text
   return element
 }
-let token = location.hash.slice(1) || sessionStorage.getItem('token') || ''
+let token = (/^#[0-9a-f]{32}$/.test(location.hash) && location.hash.slice(1)) || sessionStorage.getItem('token') || ''
 let seq = 0
 let state
 let shown = ''
@@ -22,7 +22,7 @@ let again = false
 const events = new Map()
 const KEEPS_ROWS = 400
 
-if (location.hash) history.replaceState(null, '', location.pathname)
+if (location.hash.slice(1) === token) history.replaceState(null, '', location.pathname)
 
 const ask = async (path, body) => {
   const init = { headers: { authorization: 'Bearer ' + token } }

@@ -63,7 +63,7 @@ kbd { font: 11px ui-monospace, monospace; opacity: .8 }
 .title label { display: inline-block; margin-left: 10px }
 .title input { width: auto; margin: 0 2px 0 0; vertical-align: -2px }
 ol, ul { list-style: none; margin: 0; padding: 0 }
-#timeline { max-height: calc(100vh - 130px); overflow: auto }
+#log { max-height: calc(100vh - 130px); overflow: auto }
 #timeline > li {
   display: grid; grid-template-columns: 88px 1fr; gap: 0 10px; padding: 7px 2px; border-top: 1px solid var(--edge);
 }
@@ -98,7 +98,7 @@ ol, ul { list-style: none; margin: 0; padding: 0 }
   header { padding: 10px 12px }
   input, select, textarea, button, #faults button { font-size: 16px; min-height: 40px }
   .title input { min-height: 0 }
-  #timeline { max-height: 60vh }
+  #log { max-height: 60vh }
   #timeline > li { grid-template-columns: 1fr } #timeline .route { grid-column: 1 }
 }
 `
