@@ -183,7 +183,7 @@ test('stringAt decodes what JSON.parse decodes', () => {
   )
 })
 
-it('reads long strings, four bytes at a time, exactly as JSON.parse does', () => {
+test('reads long strings, four bytes at a time, exactly as JSON.parse does', () => {
   const odd = ['"', '\\', '\\n', '\\u00e9', '\\x', '\u0001', '\u001f', '\u007f', 'é', '€', '\t', '\\"', '']
   fc.assert(
     fc.property(

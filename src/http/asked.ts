@@ -23,7 +23,12 @@ interface Open {
   readonly generation: number
   /** The id token the server used. */
   readonly serverId: string
+  /** Nobody waits for the reply any more. The id stays taken: a late reply must not answer another request. */
+  abandoned: boolean
 }
+
+/** Abandoned ids that are remembered. A client that replies later than this many requests is not waited for. */
+const MAX_ABANDONED = 1_000
 
 export class AskedByServer {
   /** By the id token the client sees. */
@@ -34,7 +39,7 @@ export class AskedByServer {
   ask(request: Request, generation: number): Request {
     const taken = this.#open.has(request.id)
     const asked = taken ? withId(request, `"chamade-mcp-ask-${++this.#privateIds}"`) : request
-    this.#open.set(asked.id, { generation, serverId: request.id })
+    this.#open.set(asked.id, { generation, serverId: request.id, abandoned: false })
     return asked
   }
 
@@ -44,16 +49,17 @@ export class AskedByServer {
     const open = key === undefined ? undefined : this.#open.get(key)
     if (key === undefined || open === undefined) return undefined
     this.#open.delete(key)
+    if (open.abandoned) return undefined
     const restored = response.id === open.serverId ? response : withId(response, open.serverId)
     return { response: restored, generation: open.generation }
   }
 
-  /** The server takes a request back: the notification with the id the client knows. The request stays open for a late reply. */
+  /** The server takes a request back: the notification with the id the client knows.  */
   cancel(notification: Notification, generation: number): Notification {
     const serverId = cancelledId(notification)
     for (const [clientId, open] of this.#open) {
-      if (open.serverId !== serverId || open.generation !== generation) continue
-      this.#open.delete(clientId)
+      if (open.serverId !== serverId || open.generation !== generation || open.abandoned) continue
+      this.#abandon(open)
       if (clientId === serverId) return notification
       const span = member(notification.raw, notification.params, 'requestId')
       if (span === undefined) return notification
@@ -67,8 +73,8 @@ export class AskedByServer {
   abandon(generation: number): Message[] {
     const notices: Message[] = []
     for (const [clientId, open] of this.#open) {
-      if (open.generation !== generation) continue
-      this.#open.delete(clientId)
+      if (open.generation !== generation || open.abandoned) continue
+      this.#abandon(open)
       const text = `{"jsonrpc":"2.0","method":"${METHOD.cancelled}","params":{"requestId":${clientId},"reason":"the server lost the session"}}`
       const [notice] = parse(Buffer.from(text))
       notices.push(
@@ -76,6 +82,13 @@ export class AskedByServer {
       )
     }
     return notices
+  }
+
+  #abandon(open: Open): void {
+    open.abandoned = true
+    if (this.#open.size <= MAX_ABANDONED) return
+    const oldest = [...this.#open].find(([, each]) => each.abandoned)
+    if (oldest !== undefined) this.#open.delete(oldest[0])
   }
 
   /** Clients that re-serialize may write the id in other words. */

@@ -260,7 +260,7 @@ export class Forwarder {
       }
       if (outcome.kind === 'no-such-session') this.#life.lose(live, '404 to a resumed stream')
       failingSince ??= clock.uptime()
-      if (outcome.kind !== 'unavailable' || clock.uptime() - failingSince > resumeMs) {
+      if (!mayPass(outcome) || clock.uptime() - failingSince > resumeMs) {
         throw errors.mayHaveRun(request.method, this.#exchange.where, `${why}; then ${sayOutcome(outcome)}`)
       }
     }
@@ -356,6 +356,14 @@ export class Forwarder {
 /** A refusal that some servers give instead of 404 when a session is gone. */
 function mayMeanSession(status: number): boolean {
   return status >= 400 && status <= 500
+}
+
+/** A refused resume that time may mend; 409: the server has not noticed yet that the old connection is gone. */
+function mayPass(outcome: Outcome): boolean {
+  return (
+    outcome.kind === 'unavailable' ||
+    (outcome.kind === 'refused' && (outcome.status === 409 || outcome.status >= 500))
+  )
 }
 
 function isSuccess(outcome: Outcome): boolean {
