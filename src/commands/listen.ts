@@ -68,10 +68,15 @@ async function run(values: OptionValues, operands: readonly string[], io: Io): P
   const redact = redactor()
   const side =
     values.moot === true
-      ? await mootSide({ ...values, autoSubscribe: text(values.space) === undefined }, io, redact)
+      ? await mootSide(mootValues(values, operands), io, redact)
       : await serverSide({ ...values, stateful: values.stateless !== true }, operands, io, redact)
   const page = pageFor(io, values.json === true)
   return await new Listening(side, wanted, page, io, redact).run()
+}
+
+/** Only what is meant for moot: key and address of Chamade, from flags or environment, are none of its business. */
+function mootValues({ space, allowHttp }: OptionValues, [apiUrl]: readonly string[]): OptionValues {
+  return { space, allowHttp, apiUrl, autoSubscribe: text(space) === undefined }
 }
 
 function wantedOf(values: OptionValues): Wanted {

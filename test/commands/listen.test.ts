@@ -5,6 +5,7 @@ import { once } from 'node:events'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
+import { startMootSimulator } from '../../src/simulator/moot/simulator.ts'
 import { type Simulator, startSimulator } from '../../src/simulator/simulator.ts'
 import { eventually } from '../support/eventually.ts'
 import { ScriptedServer } from '../support/scripted-server.ts'
@@ -184,4 +185,19 @@ test('refuses a count, a time or a rule that cannot be meant', async () => {
     expect(stderr).toContain(`error: ${text}`)
     expect(stderr).toMatch(/^try: /m)
   }
+})
+
+test('listens to moot spaces with --moot', async () => {
+  const moot = await startMootSimulator({ key: 'convo_listen-test' })
+  onTestFinished(() => moot.close())
+  const cli = new Cli(['listen', '--moot', '--space', 'sprint-planning', '--count', '1'], {
+    env: { CONVO_API_URL: moot.url, CONVO_API_KEY: moot.key },
+  })
+  await eventually('the stream is up', () => cli.stdout.includes('push stream sprint-planning up'), 10_000)
+  moot.publish('sprint-planning', { text: '@MyAgent can you review this?' })
+  expect((await cli.ended).code).toBe(0)
+  expect(cli.objects.filter(({ type }) => type === 'event')).toMatchObject([
+    { kind: 'mention', content: expect.stringContaining('can you review this?') as string },
+  ])
+  expect(cli.stdout).not.toContain('convo_listen-test')
 })
