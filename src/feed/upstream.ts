@@ -13,7 +13,7 @@ import { Backoff, sleep } from '../retry.ts'
 import type { OpenUpstream, Outlet, Upstream } from '../sides.ts'
 import type { FeedConfig } from './config.ts'
 import { Interval } from './interval.ts'
-import { Subscriptions } from './subscriptions.ts'
+import type { Subscriptions } from './subscriptions.ts'
 import { intervalDraft } from './texts.ts'
 import { callTool, TOOLS } from './tools.ts'
 import { MemoryTransport } from './transport.ts'
@@ -39,7 +39,9 @@ class Feed implements Upstream {
   readonly #outlet: Outlet
   readonly #transport: MemoryTransport
   readonly #server: Server
-  readonly #subscriptions: Subscriptions
+  /** The network side. Loaded when it is first wanted: the handshake need not wait for its code. */
+  #network: Promise<Subscriptions> | undefined
+  #subscriptions: Subscriptions | undefined
   readonly #interval: Interval
   readonly #over = new AbortController()
   /** The end of the queue of channel messages. */
@@ -52,9 +54,8 @@ class Feed implements Upstream {
     this.#config = config
     this.#outlet = outlet
     this.#transport = new MemoryTransport(outlet.deliver)
-    this.#subscriptions = new Subscriptions(config, (draft) => this.#push(draft), outlet.report)
     this.#interval = new Interval((prompt) => {
-      const agentId = this.#subscriptions.actor?.actorId ?? config.agentId ?? 'unknown-agent'
+      const agentId = this.#subscriptions?.actor?.actorId ?? config.agentId ?? 'unknown-agent'
       return this.#push(intervalDraft(prompt, agentId, config.wording))
     })
     this.#server = this.#serve()
@@ -82,18 +83,28 @@ class Feed implements Upstream {
   /** What the configuration wants at start. Its failures are statuses; it is tried until it works. */
   async #start(): Promise<void> {
     const { spaceId, autoSubscribe } = this.#config
-    if (spaceId !== undefined) this.#subscriptions.keep(spaceId)
-    if (autoSubscribe) this.#subscriptions.discover(true)
-    await this.#identify()
+    const subscriptions = await this.#connect()
+    if (spaceId !== undefined) subscriptions.keep(spaceId)
+    if (autoSubscribe) subscriptions.discover(true)
+    await this.#identify(subscriptions)
+  }
+
+  #connect(): Promise<Subscriptions> {
+    this.#network ??= import('./subscriptions.ts').then((room) => {
+      const { report } = this.#outlet
+      this.#subscriptions = new room.Subscriptions(this.#config, (draft) => this.#push(draft), report)
+      return this.#subscriptions
+    })
+    return this.#network
   }
 
   /** A wrong key is said when the client starts, not when the agent first subscribes. */
-  async #identify(): Promise<void> {
+  async #identify(subscriptions: Subscriptions): Promise<void> {
     const { backoff: options, random } = this.#config
     const backoff = new Backoff(options, random)
     let told: string | undefined
     while (!this.#over.signal.aborted) {
-      const who = await this.#subscriptions.identity()
+      const who = await subscriptions.identity()
       if (who.ok || this.#over.signal.aborted) return
       const { error, lasting, retryAfterMs } = who.no
       if (told !== error.message) this.#outlet.report({ kind: 'failed', what: 'reaching moot', error })
@@ -111,13 +122,10 @@ class Feed implements Upstream {
       },
     )
     server.setRequestHandler(ListToolsRequestSchema, () => ({ tools: [...TOOLS] }))
-    server.setRequestHandler(CallToolRequestSchema, (request) =>
-      callTool(
-        { subscriptions: this.#subscriptions, interval: this.#interval },
-        request.params.name,
-        request.params.arguments,
-      ),
-    )
+    server.setRequestHandler(CallToolRequestSchema, async ({ params }) => {
+      const subscriptions = await this.#connect()
+      return callTool({ subscriptions, interval: this.#interval }, params.name, params.arguments)
+    })
     server.onerror = (error) => {
       this.#outlet.report({ kind: 'note', level: 'debug', text: `the local server: ${reasonOf(error)}` })
     }
@@ -138,9 +146,10 @@ class Feed implements Upstream {
     this.#over.abort()
     this.#interval.clear()
     const done = new AbortController()
-    const goodbye = Promise.allSettled([this.#subscriptions.close(), this.#started]).finally(() =>
-      done.abort(),
-    )
+    const goodbye = Promise.allSettled([
+      this.#network?.then((subscriptions) => subscriptions.close()),
+      this.#started,
+    ]).finally(() => done.abort())
     // A client that takes nothing any more must not hold up the goodbye.
     await Promise.race([goodbye, sleep(deadlineMs, done.signal)])
     await this.#transport.close()
