@@ -175,7 +175,8 @@ async function runMoot(values: OptionValues, io: Io): Promise<number> {
   }).catch(failedToListen)
   const { url, key, agent } = simulator
   const args = ['-y', '@chamade/mcp-server', 'moot']
-  const entry = { command: 'npx', args, env: { CONVO_API_URL: url, CONVO_API_KEY: key } }
+  const env = { CONVO_API_URL: url, CONVO_API_KEY: key, CONVO_SPACE_ID: 'sprint-planning' }
+  const entry = { command: 'npx', args, env }
   io.stdout.write(`moot simulator
 address:  ${url}
 key:      ${key}
