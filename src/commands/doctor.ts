@@ -32,7 +32,7 @@ Exit code 1 when a check failed. Secrets are cut out: the list can be pasted int
   ],
   examples: [
     'CHAMADE_API_KEY=chmd_… chamade-mcp doctor',
-    'chamade-mcp doctor --long',
+    'chamade-mcp doctor --entry chamade --long',
     'chamade-mcp doctor --json',
   ],
   run,

@@ -45,13 +45,14 @@ export async function askedFor(values: OptionValues, operands: readonly string[]
     )
   }
   const { entry } = found
+  const flags = withoutTwins(values, io)
   const env = { ...io.env, ...expanded(record(entry.env), io.env) }
   const url = text(entry.url as string | undefined)
   if (url !== undefined) {
     const headers = Object.entries(record(entry.headers)).map(
       ([key, value]) => `${key}: ${plain(String(value))}`,
     )
-    return { values: { ...values, url, header: headers }, operands: [], env }
+    return { values: { ...flags, url, header: headers }, operands: [], env }
   }
   const args = strings(entry.args)
   if (!isOurs(entry) || args.includes('moot')) {
@@ -74,7 +75,17 @@ export async function askedFor(values: OptionValues, operands: readonly string[]
   )
   // Twins of the entry's own environment count below its flags.
   const merged = withEnvironment(said, SERVER_OPTIONS, env)
-  return { values: { ...merged, ...values }, operands: operands.length > 0 ? operands : own.positionals, env }
+  return { values: { ...merged, ...flags }, operands: operands.length > 0 ? operands : own.positionals, env }
+}
+
+/** What was said by flag: in a client the environment of the entry wins over that of the shell. */
+function withoutTwins(values: OptionValues, io: Io): OptionValues {
+  const kept = Object.entries(values).filter(([name, value]) => {
+    const option = SERVER_OPTIONS.find((each) => camelCase(longName(each)) === name)
+    const twin = option?.env === undefined ? undefined : io.env[option.env]?.trim()
+    return twin === undefined || (value !== twin && value !== true)
+  })
+  return Object.fromEntries(kept)
 }
 
 function shape(option: OptionSpec): { type: 'string' | 'boolean'; multiple: boolean } {

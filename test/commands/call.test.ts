@@ -212,6 +212,16 @@ describe('--entry', () => {
     }
   })
 
+  test('follows the entry where the shell says otherwise, and a flag over both', async () => {
+    const { mcpUrl } = await simulator()
+    const cwd = configured({ ...ours, env: { CHAMADE_API_KEY: KEY, CHAMADE_MCP_URL: mcpUrl } })
+    const elsewhere = { CHAMADE_MCP_URL: 'http://127.0.0.1:9/mcp' }
+    const args = ['tools', '--entry', 'chamade', '--patience', '200ms']
+    expect((await runCli(args, { cwd, env: elsewhere })).code).toBe(0)
+    const { stderr } = await runCli([...args, '--url', 'http://127.0.0.1:1/mcp'], { cwd, env: elsewhere })
+    expect(stderr).toContain('127.0.0.1:1')
+  })
+
   test('says which entries there are', async () => {
     const cwd = configured(ours)
     const { code, stderr } = await runCli(['tools', '--entry', 'nope'], { cwd })
