@@ -4,7 +4,10 @@
  * Not a client of Chamade: it speaks the simulator's control API. The one rule: it finds the simulator by itself,
  * and says on stdout what came of each event, one line each.
  */
-import { BridgeError } from '../errors.ts'
+import { readFile } from 'node:fs/promises'
+import { basename, resolve } from 'node:path'
+import { BridgeError, reasonOf } from '../errors.ts'
+import { ASSUMED } from '../simulator/assumptions.ts'
 import { type Beacon, findBeacons } from '../simulator/beacon.ts'
 import { FAULTS } from '../simulator/faults.ts'
 import type { CommandSpec, Io, OptionValues } from './command.ts'
@@ -33,6 +36,7 @@ Without an operand, or with "-", events are read from stdin as JSON, one a line.
     { flags: '--broken', description: 'with hangup: the connection broke' },
     { flags: '--agent <name>', description: 'which agent, when there are several', fallback: 'the first' },
     { flags: '--meta <key=value...>', description: 'with raw: one entry of meta; repeat it for more' },
+    { flags: '--file <path...>', description: 'with dm: a file to send along; repeat it for more' },
     { flags: '--seconds <n>', description: 'with fault: how long' },
     { flags: '--ms <n>', description: 'with fault slow: how much later' },
     {
@@ -73,7 +77,9 @@ async function requestsOf(
     const amounts = { seconds: numberOf(values, 'seconds'), ms: numberOf(values, 'ms') }
     return [{ route: 'fault', body: { fault: text, ...amounts } }]
   }
-  return [{ route: 'emit', body: { ...happeningOf(what, text, values), agent: textOf(values, 'agent') } }]
+  const attachments = what === 'dm' ? await filesOf(values, io) : []
+  const happening = { ...happeningOf(what, text, values), agent: textOf(values, 'agent') }
+  return [{ route: 'emit', body: attachments.length === 0 ? happening : { ...happening, attachments } }]
 }
 
 function happeningOf(what: string, text: string, values: OptionValues): Readonly<Record<string, unknown>> {
@@ -104,6 +110,19 @@ function happeningOf(what: string, text: string, values: OptionValues): Readonly
 function said(what: string, text: string): string {
   if (text !== '') return text
   throw invalid(`emit ${what} needs a text`, `chamade-mcp emit ${what} "hello"`)
+}
+
+function filesOf(values: OptionValues, io: Io) {
+  return Promise.all(
+    listOf(values, 'file').map(async (path) => {
+      const bytes = await readFile(resolve(io.cwd, path)).catch((error: unknown) => {
+        throw invalid(`--file ${path} cannot be read: ${reasonOf(error)}`, 'check the path')
+      })
+      if (bytes.length > ASSUMED.maxFileBytes)
+        throw invalid(`--file ${path} is over 25 MB`, 'send a smaller one')
+      return { name: basename(path), bytes_b64: bytes.toString('base64') }
+    }),
+  )
 }
 
 function metaOf(values: OptionValues): Readonly<Record<string, string>> {

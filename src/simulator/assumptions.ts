@@ -45,6 +45,7 @@ export const ASSUMPTIONS: readonly string[] = [
   'tool results are one text block of JSON; a refusal is isError with a sentence',
   'a second push stream for one session is refused with 409; an idle stream carries a comment every 15 s',
   'a restart wipes sessions and cuts connections; inbox and calls survive; nothing is replayed without --replay',
+  'files of a message stand in its content as lines "[file: name, type, address]"',
   'resources chamade://calls and chamade://conversations (documented is only that there are some)',
   'chamade_account is the name of the account tool; a refused call ends in the state "refused"',
   'an unknown session is 404, a missing one 400, GET without ?stateful 405',

@@ -22,7 +22,9 @@ export interface ControlOptions {
   readonly fault: (name: FaultName, options: FaultOptions) => string
 }
 
-const MAX_BYTES = 4 * 1024 * 1024
+/** Room for a file of 25 MB in base64. */
+const MAX_BYTES = 40 * 1024 * 1024
+const MAX_UNREAD_BYTES = 4 * 1024 * 1024
 
 /** Answers one request under `/control/`. */
 export async function answerControl(
@@ -94,7 +96,7 @@ function follow(res: ServerResponse, url: URL, journal: Journal): void {
   const after = Number(url.searchParams.get('after') ?? 0)
   const write = (entry: Entry): void => {
     // A reader that does not read is let go rather than fed from memory.
-    if (res.writableLength > MAX_BYTES) res.destroy()
+    if (res.writableLength > MAX_UNREAD_BYTES) res.destroy()
     else res.write(`${JSON.stringify(entry)}\n`)
   }
   for (const entry of journal.entries) if (entry.seq > after) write(entry)

@@ -7,6 +7,15 @@
 import type { Agent, Published } from './agent.ts'
 import type { Call } from './calls.ts'
 import { type Attachment, DM_PLATFORMS, isPlatform, PLATFORMS, type Platform } from './events.ts'
+import type { Files } from './files.ts'
+
+/** A file somebody sends along: its bytes, or where it is. */
+export interface Enclosure {
+  readonly name: string
+  readonly mime?: string | undefined
+  readonly bytes_b64?: string | undefined
+  readonly url?: string | undefined
+}
 
 interface ForAgent {
   /** Which agent; default the first. */
@@ -20,7 +29,7 @@ export type Happening = ForAgent &
         readonly from: string
         readonly text: string
         readonly platform?: string | undefined
-        readonly attachments?: readonly Attachment[] | undefined
+        readonly attachments?: readonly Enclosure[] | undefined
       }
     /** The phone rings. */
     | { readonly type: 'call'; readonly from: string; readonly platform?: string | undefined }
@@ -90,29 +99,25 @@ export function happeningOf(value: unknown): Happening {
 function isRightKind(field: string, content: unknown): boolean {
   if (content === undefined) return true
   if (field === 'broken') return typeof content === 'boolean'
-  if (field === 'attachments') return Array.isArray(content) && content.every(isAttachment)
+  if (field === 'attachments') return Array.isArray(content) && content.every(isEnclosure)
   if (field !== 'meta') return typeof content === 'string'
   if (typeof content !== 'object' || content === null) return false
   return Object.values(content).every((each) => typeof each === 'string')
 }
 
-function isAttachment(value: unknown): boolean {
-  const { name, mime, size, url } = (value ?? {}) as Partial<Record<keyof Attachment, unknown>>
-  return (
-    typeof name === 'string' &&
-    typeof mime === 'string' &&
-    typeof size === 'number' &&
-    typeof url === 'string'
-  )
+function isEnclosure(value: unknown): boolean {
+  const { name, mime = '', bytes_b64, url } = (value ?? {}) as Partial<Record<keyof Enclosure, unknown>>
+  return typeof name === 'string' && typeof mime === 'string' && typeof (url ?? bytes_b64) === 'string'
 }
 
 /** Lets it happen; throws BadHappening when the world is not so. */
-export function happen(agents: readonly Agent[], happening: Happening): Happened {
+export function happen(agents: readonly Agent[], files: Files, happening: Happening): Happened {
   const agent = agentNamed(agents, happening.agent)
   switch (happening.type) {
     case 'dm': {
       const conversation = agent.conversations.with(dmPlatformOf(happening.platform), happening.from)
-      const drafts = agent.conversations.receive(conversation, happening.text, happening.attachments)
+      const sent = (happening.attachments ?? []).map((each) => attachmentOf(each, files))
+      const drafts = agent.conversations.receive(conversation, happening.text, sent)
       return { published: drafts.map((draft) => agent.publish(draft)) }
     }
     case 'call': {
@@ -142,6 +147,15 @@ export function happen(agents: readonly Agent[], happening: Happening): Happened
     default:
       return happening satisfies never
   }
+}
+
+/** [docs] a file that comes in is served at an address that needs no login. */
+function attachmentOf(
+  { name, mime = 'application/octet-stream', bytes_b64, url }: Enclosure,
+  files: Files,
+): Attachment {
+  if (url !== undefined) return { name, mime, size: 0, url }
+  return files.add(name, mime, Buffer.from(bytes_b64 ?? '', 'base64'))
 }
 
 function agentNamed(agents: readonly Agent[], name: string | undefined): Agent {

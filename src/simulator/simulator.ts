@@ -139,7 +139,7 @@ export async function startSimulator(options: SimulatorOptions = {}): Promise<Si
     token,
     journal,
     state: simulatorState,
-    happen: (happening: Happening) => happen(agents, happening),
+    happen: (happening: Happening) => happen(agents, files, happening),
     fault,
   }
   const server = createServer((req, res) => {

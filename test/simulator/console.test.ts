@@ -109,10 +109,14 @@ describe.skipIf(browserPath === undefined)('in a browser', () => {
     await page.locator('#sessions').getByText('s2').waitFor()
     await page.getByText('1 stream listens').waitFor()
     await page.getByLabel('Message').fill('And the deploy?')
+    const note = { name: 'log.txt', mimeType: 'text/plain', buffer: Buffer.from('deployed') }
+    await page.getByLabel('Files').setInputFiles(note)
+    await page.getByLabel('Message').focus()
     await page.keyboard.press('Enter')
     await bridge.waitFor('the next message', () =>
       bridge.channel().some((each) => each.includes('And the deploy?')),
     )
+    await page.locator('#chat').getByText('log.txt').waitFor()
     expect(complaints).toEqual([])
     expect(strangers).toEqual([])
   })

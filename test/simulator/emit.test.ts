@@ -1,5 +1,6 @@
 /** `simulate` and `emit`, the real program in both roles. */
-import { readdir, stat } from 'node:fs/promises'
+import { readdir, stat, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { expect, it } from 'vitest'
 import { beaconFolder } from '../../src/simulator/beacon.ts'
 import { eventually } from './agent.ts'
@@ -97,4 +98,16 @@ it('simulates moot too, and refuses options that say nothing about it', async ()
   expect(answer.status).toBe(200)
   await answer.text()
   expect((await done(at, ['simulate', '--moot', '--replay'])).code).toBe(2)
+})
+
+it('sends a file along, at an address that needs no login', async () => {
+  const at = await home()
+  await introduced(run(at, ['simulate', '--port', '0']))
+  const file = join(at, 'a note.txt')
+  await writeFile(file, 'what I meant')
+  const { output } = await done(at, ['emit', 'dm', 'see the file', '--file', file, '--json'])
+  const { events } = JSON.parse(output) as { events: { content: string }[] }
+  const url = /\[file: a note\.txt, \S+, (\S+)\]/.exec(events[0]?.content ?? '')?.[1] ?? ''
+  expect(await (await fetch(url)).text()).toBe('what I meant')
+  expect((await done(at, ['emit', 'dm', 'x', '--file', join(at, 'missing')])).code).toBe(2)
 })

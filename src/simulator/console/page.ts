@@ -68,6 +68,7 @@ export const PAGE = `<!doctype html>
           <label>On <select name="platform">${options(DM_PLATFORMS)}</select></label>
         </div>
         <label>Message <textarea name="text" rows="2" required placeholder="Can you check the test results?"></textarea></label>
+        <label>Files <input name="files" type="file" multiple></label>
         <button class="main">Send <kbd>Enter</kbd></button>
       </form>
     </section>

@@ -277,12 +277,22 @@ const drawSessions = () => {
 
 // ---- what is typed and pressed
 
+const enclose = (file) => new Promise((resolve, reject) => {
+  const reader = new FileReader()
+  reader.onload = () => resolve({ name: file.name, ...(file.type ? { mime: file.type } : {}), bytes_b64: reader.result.split(',')[1] || '' })
+  reader.onerror = () => reject(reader.error)
+  reader.readAsDataURL(file)
+})
+
 const fields = (form) => Object.fromEntries(new FormData(form))
 
 $('dm').onsubmit = async (event) => {
   event.preventDefault()
   const { from, platform, text } = fields(event.target)
-  if (!(await emit({ type: 'dm', from, platform, text }))) return
+  const attachments = await Promise.all([...event.target.elements.files.files].map(enclose))
+  const more = attachments.length > 0 ? { attachments } : {}
+  if (!(await emit({ type: 'dm', from, platform, text, ...more }))) return
+  event.target.elements.files.value = ''
   shown = ''
   event.target.elements.text.value = ''
   event.target.elements.text.focus()

@@ -18,6 +18,8 @@ body {
   margin: 0; background: var(--back); color: var(--ink);
   font: 14px/1.45 system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif;
 }
+input[type=file] { font-size: 12px; padding: 3px 6px }
+header label select { width: auto; display: inline-block }
 .skip { position: absolute; left: -999px }
 .skip:focus { left: 8px; top: 8px; background: var(--card); padding: 6px 10px; z-index: 1 }
 header { display: flex; gap: 18px; align-items: baseline; padding: 10px 20px; flex-wrap: wrap }
