@@ -68,6 +68,8 @@ export class BridgeProcess {
   readonly #detached: boolean
   #rest: Buffer[] = []
   #nextId = 100
+  /** It has exited and all it wrote has been read. */
+  #closed = false
 
   private constructor(args: readonly string[], options: BridgeOptions) {
     const [file, ...first] = options.command ?? [process.execPath, bin]
@@ -90,6 +92,10 @@ export class BridgeProcess {
         this.exit = { code, signal, at: performance.now() }
         this.#wake()
         resolve(this.exit)
+      })
+      this.#child.once('close', () => {
+        this.#closed = true
+        this.#wake()
       })
       this.#child.once('error', () => {
         this.exit ??= { code: null, signal: null, at: performance.now() }
@@ -196,13 +202,19 @@ export class BridgeProcess {
       if (found !== undefined && found !== false) return found
       const left = end - performance.now()
       if (left <= 0) throw new Error(`not within ${withinMs} ms: ${what}\n${this.describe()}`)
+      if (this.#closed) throw new Error(`it ended before: ${what}\n${this.describe()}`)
       await this.#change(Math.min(left, 50))
     }
   }
 
-  /** The end of it all. */
+  /** The end of it all: it has exited, and what it wrote has been read. */
   async gone(withinMs = 5_000): Promise<Exit> {
-    return eventually(`exit of the bridge\n${this.describe()}`, () => this.exit, withinMs)
+    const exit = await eventually('exit of the bridge', () => this.exit, withinMs).catch((error: unknown) => {
+      throw new Error(`${String(error)}\n${this.describe()}`, { cause: error })
+    })
+    // A grandchild may hold the pipes open.
+    await eventually('end of its output', () => this.#closed, 1_000).catch(() => undefined)
+    return exit
   }
 
   signal(name: NodeJS.Signals): void {
