@@ -146,6 +146,10 @@ export class Endpoint {
       sessionIdGenerator: () => id,
       keepAliveMs: pingMs,
       ...(replay ? { eventStore: new ReplayStore(name) } : {}),
+      onsessioninitialized: () => {
+        this.#sessions.set(id, session)
+        journal.record({ kind: 'session', agent: agent.name, session: name, state: 'opened', client })
+      },
       onsessionclosed: () => {
         if (this.#sessions.delete(id)) this.#forget(session, 'closed')
       },
@@ -162,8 +166,10 @@ export class Endpoint {
       stream: undefined,
       stopListening: undefined,
     }
-    this.#sessions.set(id, session)
-    journal.record({ kind: 'session', agent: agent.name, session: name, state: 'opened', client })
+    // An `initialize` that was refused leaves nothing behind.
+    res.once('close', () => {
+      if (!this.#sessions.has(id)) server.close().catch(() => undefined)
+    })
     return serve(server, transport, req, res, body)
   }
 

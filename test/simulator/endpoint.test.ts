@@ -188,6 +188,14 @@ describe('?stateful', () => {
     await again.close()
   })
 
+  it('an initialize that is refused leaves no session', async () => {
+    const simulator = await start()
+    const refused = await post(simulator, '?stateful', INITIALIZE, { accept: 'application/json' })
+    expect(refused.status).toBe(406)
+    await refused.text()
+    expect(simulator.sessions).toEqual([])
+  })
+
   it('ends the session on DELETE', async () => {
     const simulator = await start()
     const agent = await open(simulator)

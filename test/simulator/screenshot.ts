@@ -16,7 +16,7 @@ const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout
 async function main(): Promise<void> {
   if (browserPath === undefined) return
   const simulator = await startSimulator({ port: 8484 })
-  const client = new Client({ name: 'claude-code', version: '2.1.328' })
+  const client = new Client({ name: 'my-agent', version: '1.0.0' })
   const heard: ChannelMessage[] = []
   client.fallbackNotificationHandler = async (note) => {
     if (note.method === 'notifications/claude/channel') heard.push(note.params as unknown as ChannelMessage)
