@@ -21,8 +21,10 @@ const NEWLINE = Buffer.from('\n')
 const NOTHING = Buffer.alloc(0)
 /** An id is looked for in this much of the start and of the end of a line too long. */
 const EDGE_BYTES = 64 * 1024
-/** Up to here a line and its newline are copied together, one write; beyond, two writes of the same tick. */
+/** Up to here a line and its newline are copied together; beyond, they are two writes of one system call. */
 const COPY_BYTES = 64 * 1024
+/** Gathered lines leave when they are this many bytes. */
+const BATCH_BYTES = 32 * 1024
 
 /** A Port on two streams. */
 export function openStdio(input: Readable, output: Writable, options: StdioOptions): Port {
@@ -156,12 +158,14 @@ class LongLine {
 }
 
 /**
- * Writes lines. The first of a tick leaves at once (a push must not wait); the rest of the tick leaves in one
- * system call when the tick is over.
+ * Writes lines. The first of a tick leaves at once (a push must not wait); the rest of the tick is gathered and
+ * leaves as one piece when the tick is over, or when enough has come together.
  */
 class LineWriter {
   readonly #output: Writable
-  #corked = false
+  #gathered: Buffer[] = []
+  #gatheredBytes = 0
+  #gathering = false
   #room: Promise<void> | undefined
   #broken: Error | undefined
 
@@ -177,40 +181,50 @@ class LineWriter {
 
   write(raw: Buffer): Promise<void> {
     if (this.#broken !== undefined) return Promise.reject(this.#broken)
-    const text = onOneLine(raw)
-    let roomy: boolean
-    if (text.length <= COPY_BYTES) {
-      const line = Buffer.allocUnsafe(text.length + 1)
-      text.copy(line)
-      line[text.length] = LF
-      roomy = this.#output.write(line)
-    } else {
-      this.#corkForTick()
-      this.#output.write(text)
-      roomy = this.#output.write(NEWLINE)
+    this.#gathered.push(onOneLine(raw))
+    this.#gatheredBytes += raw.length + 1
+    if (this.#gathering && this.#gatheredBytes < BATCH_BYTES) return DONE
+    if (!this.#gathering) {
+      this.#gathering = true
+      setImmediate(() => {
+        this.#gathering = false
+        this.#send()
+      })
     }
-    this.#corkForTick()
-    return roomy ? DONE : this.#untilRoom()
+    return this.#send() ? DONE : this.#untilRoom()
   }
 
   flush(): Promise<void> {
     if (this.#broken !== undefined) return Promise.resolve()
-    if (this.#corked) this.#output.uncork()
-    this.#corked = false
+    this.#send()
     return new Promise((resolve) => {
       this.#output.write('', () => resolve())
       this.#output.once('close', resolve)
     })
   }
 
-  #corkForTick(): void {
-    if (this.#corked) return
-    this.#corked = true
-    this.#output.cork()
-    setImmediate(() => {
-      if (this.#corked) this.#output.uncork()
-      this.#corked = false
-    })
+  /** False when the stream has enough for now. */
+  #send(): boolean {
+    const lines = this.#gathered
+    if (lines.length === 0) return true
+    const bytes = this.#gatheredBytes
+    this.#gathered = []
+    this.#gatheredBytes = 0
+    const [only] = lines
+    if (lines.length === 1 && only !== undefined && bytes > COPY_BYTES) {
+      this.#output.cork()
+      this.#output.write(only)
+      const roomy = this.#output.write(NEWLINE)
+      this.#output.uncork()
+      return roomy
+    }
+    const piece = Buffer.allocUnsafe(bytes)
+    let at = 0
+    for (const line of lines) {
+      at += line.copy(piece, at)
+      piece[at++] = LF
+    }
+    return this.#output.write(piece)
   }
 
   /** One promise for all who wait: resolves on drain, rejects when the reader is gone. */

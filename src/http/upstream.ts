@@ -124,7 +124,12 @@ class HttpUpstream implements Upstream {
       await before
       if (initialized) this.#life.initialized(notification.raw)
       setTimeout(open, this.#config.barrierMs).unref()
-      await this.#limited((flight) => this.#forwarder.notification(notification, flight, open))
+      const onHeaders = (): void => {
+        // Before what waits at the barrier: what the server says to that must find the push stream open.
+        if (initialized) this.#startPush()
+        open()
+      }
+      await this.#limited((flight) => this.#forwarder.notification(notification, flight, onHeaders))
     })()
     this.#raise(Promise.race([answered, task.catch(() => undefined)]))
     try {
