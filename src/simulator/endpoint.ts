@@ -40,7 +40,9 @@ interface Session {
   readonly agent: Agent
   readonly server: Server
   readonly transport: StreamableHTTPServerTransport
-  client: string
+  readonly client: string
+  /** With `replay` only. */
+  readonly store: ReplayStore | undefined
   stream: PushStream | undefined
   /** With `replay` a session listens on after its stream has closed. */
   stopListening: (() => void) | undefined
@@ -142,10 +144,11 @@ export class Endpoint {
     const { journal, files, pingMs, replay } = this.#options
     const id = randomUUID()
     const name = `s${++this.#opened}`
+    const store = replay ? new ReplayStore(name) : undefined
     const transport = new StreamableHTTPServerTransport({
       sessionIdGenerator: () => id,
       keepAliveMs: pingMs,
-      ...(replay ? { eventStore: new ReplayStore(name) } : {}),
+      ...(store === undefined ? {} : { eventStore: store }),
       onsessioninitialized: () => {
         this.#sessions.set(id, session)
         journal.record({ kind: 'session', agent: agent.name, session: name, state: 'opened', client })
@@ -163,6 +166,7 @@ export class Endpoint {
       server,
       transport,
       client,
+      store,
       stream: undefined,
       stopListening: undefined,
     }
@@ -175,7 +179,11 @@ export class Endpoint {
 
   #openStream(req: IncomingMessage, res: ServerResponse, session: Session): Promise<void> {
     const { faults, duplicateStream } = this.#options
-    const { stream } = session
+    const { stream, store } = session
+    const cursor = headerOf(req, 'last-event-id')
+    if (cursor !== undefined && store?.isOfAnswer(cursor) === true) {
+      return session.transport.handleRequest(req, res)
+    }
     if (faults.streamsHeld || (stream !== undefined && duplicateStream === 'refuse')) {
       this.#recordStream(session, 'refused')
       refuse(res, 409, -32000, 'Conflict: Only one SSE stream is allowed per session')

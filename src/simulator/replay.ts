@@ -13,6 +13,8 @@ interface Kept {
 }
 
 const KEEPS = 1_000
+/** What the SDK calls the stream of a GET. */
+const PUSH_STREAM = '_GET_stream'
 
 export class ReplayStore implements EventStore {
   readonly #prefix: string
@@ -28,6 +30,12 @@ export class ReplayStore implements EventStore {
     this.#kept.push({ id, streamId, message })
     if (this.#kept.length > 2 * KEEPS) this.#kept = this.#kept.slice(-KEEPS)
     return Promise.resolve(id)
+  }
+
+  /** Is this the cursor of an answer's stream, and not of the push stream? */
+  isOfAnswer(eventId: string): boolean {
+    const found = this.#kept.find((each) => each.id === eventId)
+    return found !== undefined && found.streamId !== PUSH_STREAM
   }
 
   getStreamIdForEventId(eventId: string): Promise<string | undefined> {

@@ -191,6 +191,41 @@ it('replays what a stream missed, with --replay only', async () => {
   await more?.cancel()
 })
 
+it('gives a broken long poll its answer on resume, beside an open push stream, with --replay', async () => {
+  const simulator = await start({ replay: true })
+  const { id, stream: push } = await openStream(simulator)
+  const hangUp = new AbortController()
+  const headers = {
+    authorization: `Bearer ${simulator.key}`,
+    'content-type': 'application/json',
+    accept: 'application/json, text/event-stream',
+    'mcp-session-id': id,
+    'mcp-protocol-version': '2025-11-25',
+  }
+  const params = { name: 'chamade_inbox', arguments: { wait: 55 } }
+  const waiting = await fetch(`${simulator.mcpUrl}?stateful`, {
+    method: 'POST',
+    headers,
+    body: JSON.stringify({ jsonrpc: '2.0', id: 9, method: 'tools/call', params }),
+    signal: hangUp.signal,
+  })
+  const primed = new TextDecoder().decode((await waiting.body?.getReader().read())?.value)
+  const cursor = /^id: (.+)$/m.exec(primed)?.[1] ?? ''
+  await eventually(() => simulator.agents[0]?.inbox.waiting === 1)
+  hangUp.abort()
+  simulator.publish({ type: 'raw', content: 'while it was broken' })
+  await eventually(() => simulator.journal.entries.some((entry) => entry.kind === 'tool'))
+  const resumed = await stream(simulator, id, { 'last-event-id': cursor })
+  expect(resumed.status).toBe(200)
+  const reader = resumed.body?.getReader()
+  const answer = new TextDecoder().decode((await reader?.read())?.value)
+  expect(answer).toContain('"id":9')
+  expect(answer).toContain('while it was broken')
+  expect(simulator.sessions[0]?.streamOpen).toBe(true)
+  await reader?.cancel()
+  await push.body?.cancel()
+})
+
 it('is stateful without the query under legacy push', async () => {
   const simulator = await start({ legacyPush: true })
   const answer = await fetch(simulator.mcpUrl, {
