@@ -21,6 +21,7 @@ export async function runCommand(
   io: Io,
 ): Promise<number> {
   const named = others.find((entry) => entry.name === args[0])
+  if (named === undefined && /^[a-z][a-z-]*$/.test(args[0] ?? '')) return explainUnknown(args, others, io)
   const spec = named === undefined ? main : await named.load()
   let done: Promise<number> | undefined
   const program = build(spec, io, named !== undefined).action((...called: unknown[]) => {
@@ -49,15 +50,34 @@ export async function runCommand(
   return (await done) ?? 0
 }
 
+/** A word that is no command: commander knows the nearest one. */
+function explainUnknown(args: readonly string[], others: readonly CommandEntry[], io: Io): number {
+  const program = quiet(new Command('chamade-mcp'), io)
+  for (const entry of others) program.command(entry.name)
+  try {
+    program.parse(args.slice(0, 1), { from: 'user' })
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error
+  }
+  return 2
+}
+
+/** Never exits, says what it has to say on our streams. */
+function quiet(command: Command, io: Io): Command {
+  return command
+    .exitOverride()
+    .showSuggestionAfterError()
+    .configureHelp({ helpWidth: io.stdout.columns ?? 100 })
+    .configureOutput({
+      writeOut: (text) => io.stdout.write(text),
+      writeErr: (text) => io.stderr.write(text),
+      outputError: (text, write) => write(`${text.trimEnd()}\ntry: ${command.name()} --help\n`),
+    })
+}
+
 function build(spec: CommandSpec, io: Io, isSubcommand: boolean): Command {
   const name = isSubcommand ? `chamade-mcp ${spec.name}` : 'chamade-mcp'
-  const command = new Command(name).description(spec.summary).exitOverride().showSuggestionAfterError()
-  command.configureHelp({ helpWidth: io.stdout.columns ?? 100 })
-  command.configureOutput({
-    writeOut: (text) => io.stdout.write(text),
-    writeErr: (text) => io.stderr.write(text),
-    outputError: (text, write) => write(`${text.trimEnd()}\ntry: ${name} --help\n`),
-  })
+  const command = quiet(new Command(name).description(spec.summary), io)
   for (const operand of spec.operands?.split(/\s+/) ?? []) command.argument(operand)
   for (const option of spec.options) command.addOption(optionOf(option))
   return command.allowExcessArguments(false)
