@@ -5,6 +5,8 @@ export default defineConfig({
     include: ['test/**/*.test.ts'],
     testTimeout: 20_000,
     hookTimeout: 20_000,
+    // Most of a test is waiting for a process or a socket.
+    maxWorkers: 2,
     globalSetup: ['test/support/global-setup.ts'],
   },
 })
