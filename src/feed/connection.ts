@@ -18,7 +18,6 @@ export interface DialOptions {
   readonly url: string
   /** What this connection is for: "follow space x". */
   readonly what: string
-  readonly headers?: Readonly<Record<string, string>>
   readonly ca?: readonly string[] | undefined
   readonly handshakeMs: number
   readonly pingMs: number
@@ -62,7 +61,6 @@ export async function dial(options: DialOptions, signal: AbortSignal): Promise<R
   })
   const socket = new WebSocket(options.url, {
     dispatcher: agent.compose(watching(seen)),
-    ...(options.headers === undefined ? {} : { headers: options.headers }),
   })
   socket.binaryType = 'arraybuffer'
   const frames = new Frames(options.maxQueued, () => seen.raw)
@@ -154,13 +152,16 @@ class Live implements Connection {
     const { pingMs, clock } = options
     let waitMs = pingMs
     while (!this.#over.signal.aborted) {
-      const [bytes, wall] = [bytesRead(this.#raw), clock.now()]
-      ping(this.#socket)
+      const [bytes, wall, holds] = [bytesRead(this.#raw), clock.now(), this.frames.holds]
+      // Its answer would not be read, and servers cut whoever pings without reading.
+      const asked = !this.frames.held
+      if (asked) ping(this.#socket)
       await sleep(waitMs, this.#over.signal)
       if (this.#over.signal.aborted) return
       // A clock that jumped means that we slept, not that the server was silent: ask once more, and soon.
       const slept = clock.now() - wall > 2 * waitMs + 1_000
-      const silent = !this.#raw.isPaused() && bytesRead(this.#raw) === bytes
+      const reading = asked && !this.#raw.isPaused() && this.frames.holds === holds
+      const silent = reading && bytesRead(this.#raw) === bytes
       if (silent && !slept) {
         this.#silentMs = waitMs
         this.#raw.destroy()
@@ -200,6 +201,9 @@ class Frames implements AsyncIterable<string> {
   #taken = 0
   #queued = 0
   #ended = false
+  #held = false
+  /** How often the socket was held, so that somebody can tell whether it was meanwhile. */
+  holds = 0
   #wake: () => void = () => undefined
 
   constructor(limit: number, raw: () => Duplex | undefined) {
@@ -207,11 +211,16 @@ class Frames implements AsyncIterable<string> {
     this.#raw = raw
   }
 
+  /** Is the socket not read at the moment? */
+  get held(): boolean {
+    return this.#held
+  }
+
   push(frame: string): void {
     if (this.#ended) return
     this.#queue.push(frame)
     this.#queued += frame.length
-    if (this.#queued > this.#limit) this.#raw()?.pause()
+    if (this.#queued > this.#limit) this.#hold()
     this.#wake()
   }
 
@@ -225,6 +234,17 @@ class Frames implements AsyncIterable<string> {
     this.#queue = []
     this.#taken = 0
     this.#queued = 0
+    this.#release()
+  }
+
+  #hold(): void {
+    this.#held = true
+    this.holds++
+    this.#raw()?.pause()
+  }
+
+  #release(): void {
+    this.#held = false
     this.#raw()?.resume()
   }
 
@@ -242,7 +262,7 @@ class Frames implements AsyncIterable<string> {
       }
       this.#queue[this.#taken++] = ''
       this.#queued -= frame.length
-      if (this.#queued <= this.#limit / 2 && this.#raw()?.isPaused() === true) this.#raw()?.resume()
+      if (this.#held && this.#queued <= this.#limit / 2) this.#release()
       yield frame
     }
   }

@@ -156,8 +156,9 @@ export class Space {
     const past = await this.#options.backend.events(this.spaceId, { limit: 200 }, signal)
     if (!past.ok) {
       // Without its past a space can still be followed; a backend that is away is tried again.
-      if (!placeIsLost(past.no.status)) return past
-      if (!this.#joined) return past
+      const { status } = past.no
+      const noSpace = !this.#joined && (status === 404 || status === 410)
+      if (!placeIsLost(status) || noSpace) return past
       this.#note(past.no)
       this.#history.seed([])
       return yes(undefined)

@@ -2,6 +2,7 @@
  * Everything a backend can do to its adapter. After each the process lives, somebody was told why, and what was
  * told holds no key.
  */
+import { randomBytes } from 'node:crypto'
 import { createServer } from 'node:net'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { eventually, pause } from '../support/eventually.ts'
@@ -293,6 +294,19 @@ describe('too much', () => {
     expect(client.pushStatuses(SPACE)).toHaveLength(1)
   })
 
+  test('compressed frames arrive whole and in order, small and large', async () => {
+    const moot = await simulator({ compress: true })
+    const client = await connected(moot, { CONVO_SPACE_ID: SPACE })
+    await isWell(moot, client)
+    for (let i = 0; i < 1_000; i++) moot.publish(SPACE, { text: `@MyAgent ${i} ${'z'.repeat(i * 50)}` })
+    await client.hears(1_001, 20_000)
+    const numbers = client.contents
+      .slice(1)
+      .map((content) => Number(/@MyAgent (\d+) /.exec(content.split('\n')[1] ?? '')?.[1]))
+    expect(numbers).toEqual(numbers.map((_, i) => i))
+    expect(client.pushStatuses(SPACE)).toHaveLength(1)
+  })
+
   test('a frame beyond the limit costs the connection, not the event: it is fetched', async () => {
     const moot = await simulator()
     const client = await connected(moot, { CONVO_SPACE_ID: SPACE }, { limits: { maxFrameBytes: 64 * 1024 } })
@@ -314,29 +328,40 @@ describe('too much', () => {
     expect(numbers).toEqual(numbers.map((_, i) => i))
   }, 30_000)
 
-  test('while the client takes nothing, the socket is not read; then all comes, in order', async () => {
-    const moot = await simulator()
-    const limits = { maxQueued: 10_000, pingMs: 50 }
-    const client = await connected(moot, { CONVO_SPACE_ID: SPACE }, { limits })
-    await isWell(moot, client)
-    let open = (): void => undefined
-    client.gate = new Promise((resolve) => {
-      open = resolve
-    })
-    const text = 'y'.repeat(1_900)
-    for (let i = 0; i < 8_000; i++) moot.publish(SPACE, { text: `@MyAgent ${i} ${text}` })
-    await eventually('the server has to wait', () => moot.sockets.backlog(SPACE) > 1_000_000)
-    const before = moot.sockets.backlog(SPACE)
-    // Several of our pings: not being read ourselves is no reason to give the connection up.
-    await pause(300)
-    expect(moot.sockets.backlog(SPACE)).toBeGreaterThanOrEqual(before)
-    client.gate = undefined
-    open()
-    await client.hears(8_001, 20_000)
-    const numbers = client.contents.slice(1).map((content) => Number(/@MyAgent (\d+) y/.exec(content)?.[1]))
-    expect(numbers).toEqual(numbers.map((_, i) => i))
-    expect(client.pushStatuses(SPACE)).toHaveLength(1)
-  }, 30_000)
+  test.each([false, true])(
+    'while the client takes nothing, the socket is not read; then all comes, in order (compressed: %s)',
+    async (compress) => {
+      const moot = await simulator({ compress })
+      const limits = { maxQueued: 10_000, pingMs: 50 }
+      const client = await connected(moot, { CONVO_SPACE_ID: SPACE }, { limits })
+      await isWell(moot, client)
+      let open = (): void => undefined
+      client.gate = new Promise((resolve) => {
+        open = resolve
+      })
+      const text = randomBytes(950).toString('hex')
+      for (let i = 0; i < 15_000; i++)
+        moot.publish(SPACE, { text: `@MyAgent ${i} ${compress ? randomBytes(950).toString('hex') : text}` })
+      await eventually('the server has to wait', () => moot.sockets.backlog(SPACE) > 1_000_000)
+      const settled = async (): Promise<boolean> => {
+        const before = moot.sockets.taken(SPACE)
+        await pause(100)
+        return moot.sockets.taken(SPACE) - before < 200
+      }
+      await eventually('nothing is taken any more', settled, 10_000)
+      // Several of our pings: not being read ourselves is no reason to give the connection up.
+      await pause(300)
+      expect(await settled()).toBe(true)
+      expect(moot.sockets.backlog(SPACE)).toBeGreaterThan(1_000_000)
+      client.gate = undefined
+      open()
+      await client.hears(15_001, 20_000)
+      const numbers = client.contents.slice(1).map((content) => Number(/@MyAgent (\d+) /.exec(content)?.[1]))
+      expect(numbers).toEqual(numbers.map((_, i) => i))
+      expect(client.pushStatuses(SPACE)).toHaveLength(1)
+    },
+    30_000,
+  )
 })
 
 describe('the end', () => {

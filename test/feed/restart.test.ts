@@ -282,6 +282,23 @@ for (const [variant, env] of variants) {
       expect(client.contents).toEqual([`Space ${SPACE} is now paused (was active)`])
     })
 
+    test('and it gives no history at all: the space is followed, and each break is told as a gap', async () => {
+      const moot = await simulator()
+      moot.weather.failures.push({ path: '/events', status: 422, times: Number.POSITIVE_INFINITY })
+      const client = await connected(moot, env(moot))
+      expect((await client.tool('subscribe')).isError).toBe(false)
+      await followed(moot, client)
+      say(moot, 0, 2)
+      await hasAll(client, 2)
+      await moot.restart()
+      await eventually('it is up again', () => continuity(client).length === 2)
+      await followed(moot, client)
+      say(moot, 2, 2)
+      await hasAll(client, 4)
+      expect(continuity(client)).toEqual([false, false])
+      expect(client.log).toContain("breaks can't be filled")
+    })
+
     test('and it has forgotten where we were: what it still has is told, and a gap is', async () => {
       const [moot, client] = await start()
       await followed(moot, client)

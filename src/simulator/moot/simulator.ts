@@ -35,6 +35,8 @@ export interface MootSimulatorOptions {
   readonly key?: string | undefined
   /** Display name of the first agent. */
   readonly agentName?: string | undefined
+  /** Compresses what it sends over sockets, as servers in Python do by default. */
+  readonly compress?: boolean | undefined
   /** Serves https and wss. */
   readonly tls?: { readonly key: string; readonly cert: string } | undefined
 }
@@ -74,7 +76,7 @@ export class MootSimulator {
       said: (event) => this.#said(event),
       statusChanged: (space) => this.sockets.statusChanged(space),
     })
-    this.sockets = new Sockets(this.store, this.weather)
+    this.sockets = new Sockets(this.store, this.weather, options.compress === true)
     const named = { display_name: options.agentName ?? 'MyAgent' }
     this.agent = this.store.addActor(options.key === undefined ? named : { ...named, api_key: options.key })
     this.alice = this.store.addActor(ALICE)

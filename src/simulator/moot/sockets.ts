@@ -24,7 +24,7 @@ const SPACE_PATH = /^\/api\/spaces\/([^/]+)\/ws$/
 export class Sockets {
   readonly #store: MootStore
   readonly #weather: Weather
-  readonly #server = new WebSocketServer({ noServer: true, perMessageDeflate: false })
+  readonly #server: WebSocketServer
   readonly #listening = new Set<Listening>()
   readonly #raw = new Set<Duplex>()
   /** What clients sent, newest last. */
@@ -33,7 +33,11 @@ export class Sockets {
   /** Close codes of the sockets that are gone; 1006 without a goodbye. */
   readonly closedWith: number[] = []
 
-  constructor(store: MootStore, weather: Weather) {
+  constructor(store: MootStore, weather: Weather, compress: boolean) {
+    this.#server = new WebSocketServer({
+      noServer: true,
+      perMessageDeflate: compress ? { threshold: 0 } : false,
+    })
     this.#store = store
     this.#weather = weather
   }
@@ -63,6 +67,15 @@ export class Sockets {
   backlog(spaceId: string): number {
     const of = [...this.#listening].filter(({ spaces }) => spaces.has(spaceId))
     return of.reduce((sum, { socket }) => sum + socket.bufferedAmount, 0)
+  }
+
+  /** Bytes that the network has taken for the clients of `spaceId`. */
+  taken(spaceId: string): number {
+    const of = [...this.#listening].filter(({ spaces }) => spaces.has(spaceId))
+    return of.reduce((sum, { raw }) => {
+      const written = 'bytesWritten' in raw && typeof raw.bytesWritten === 'number' ? raw.bytesWritten : 0
+      return sum + written - raw.writableLength
+    }, 0)
   }
 
   /** Connections that asked for an upgrade, answered or not. */
