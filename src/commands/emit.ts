@@ -22,7 +22,10 @@ export const emit: CommandSpec = {
   hangup              the other side hangs up (--call, --broken)
   window-closed       WhatsApp's 24 h window with --from closes
   raw TEXT            a channel event as it is (--meta)
-  fault NAME          ${Object.keys(FAULTS).join(', ')}
+  fault NAME          something breaks; NAME is one of
+${Object.entries(FAULTS)
+  .map(([name, what]) => `      ${name.padEnd(12)}    ${what}`)
+  .join('\n')}
 Without an operand, or with "-", events are read from stdin as JSON, one a line.`,
   operands: '[what] [words...]',
   options: [

@@ -18,9 +18,9 @@ const LOOPBACK = /^(127\.\d+\.\d+\.\d+|::1|localhost)$/
 export const simulate: CommandSpec = {
   name: 'simulate',
   summary: `Run a local Chamade (or moot, with --moot) with faults on demand, without an account.
-Its address opens a console in your browser; "chamade-mcp emit" talks to it from the shell. Scripts can do the same
-over HTTP: POST /control/emit and /control/fault, GET /control/state and /control/timeline, with the console's
-token as Bearer.
+Its address opens a console in your browser; "chamade-mcp emit" talks to it from the shell.
+Scripts can do the same over HTTP, with the console's token as Bearer: POST /control/emit and /control/fault,
+GET /control/state and /control/timeline.
 
 What the real product does not tell is assumed:
 ${ASSUMPTIONS.map((line) => `  - ${line}`).join('\n')}`,
