@@ -9,7 +9,7 @@ import type { ServerResponse } from 'node:http'
 export const FAULTS = {
   restart: 'a redeploy: sessions wiped, connections cut',
   down: 'connections are cut on arrival, sessions wiped (for SECONDS, else 5)',
-  refuse: 'nothing listens at all, the console neither (for SECONDS, else 5); sessions wiped',
+  refuse: 'nothing listens, not even the console; sessions wiped (for SECONDS, else 5)',
   drop: 'cuts every push stream; sessions stay',
   'half-open': 'open push streams go silent without closing',
   slow: 'answers and pushes come --ms later (for SECONDS, else 30)',
