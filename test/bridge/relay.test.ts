@@ -186,6 +186,34 @@ describe('answers', () => {
     expect((await bridge.call('tools/call', { name: 'quick' })).result).toEqual({ ok: true })
   })
 
+  test('initialize may be answered by a stream, with notifications before the answer', async () => {
+    const server = await ScriptedServer.start({ sessions: false })
+    server.on('initialize', (x) => {
+      const stream = x.stream()
+      stream.comment('hello')
+      stream.send({ jsonrpc: '2.0', method: 'notifications/message', params: { level: 'info', data: 'hi' } })
+      stream.send(
+        x.answer({
+          protocolVersion: '2025-03-26',
+          capabilities: {},
+          serverInfo: { name: 's', version: '1' },
+        }),
+      )
+      stream.finish()
+    })
+    const bridge = await BridgeProcess.connected(server.url)
+    expect(bridge.replies.map((each) => each?.method ?? each?.id)).toEqual(['notifications/message', 0])
+    await bridge.call('tools/list')
+    expect(server.posts('tools/list')[0]?.headers['mcp-protocol-version']).toBe('2025-03-26')
+  })
+
+  test('202 to a request is no answer: an error, no hang', async () => {
+    const server = await ScriptedServer.start()
+    server.on('tools/call', (x) => x.reply(202))
+    const bridge = await BridgeProcess.connected(server.url)
+    expect((await bridge.call('tools/call')).error?.message).toBeTruthy()
+  })
+
   test('a batch from the server is split into its raw elements, in JSON and in an event', async () => {
     const server = await ScriptedServer.start()
     const progress = '{"jsonrpc":"2.0","method":"notifications/progress","params":{"n":1.0}}'

@@ -115,7 +115,51 @@ describe('EOF', () => {
   })
 })
 
+describe('a slow reader', () => {
+  test('stdin ended, stdout not read for a while: every answer still comes whole, exit 0', async () => {
+    const server = await ScriptedServer.start({ sessions: false })
+    server.on('tools/call', (x) => x.result({ text: 'x'.repeat(500_000), n: x.params.n }))
+    const bridge = await BridgeProcess.connected(server.url)
+    bridge.read(false)
+    const ids = [...Array(8).keys()].map((n) => bridge.ask('tools/call', { n }))
+    bridge.eof()
+    await eventually('the calls', () => server.posts('tools/call').length === 8)
+    await pause(700)
+    expect(bridge.exit).toBeUndefined()
+    bridge.read(true)
+    for (const [n, id] of ids.entries()) expect((await bridge.reply(id)).result.n).toBe(n)
+    expect((await bridge.gone()).code).toBe(0)
+  })
+
+  test.runIf(posix)('a signal while stdout is full: exit within 400 ms all the same', async () => {
+    const server = await ScriptedServer.start()
+    const bridge = await listening(server)
+    bridge.read(false)
+    for (let n = 0; n < 40; n++)
+      server.push({ jsonrpc: '2.0', method: 'notifications/x', params: { t: 'x'.repeat(100_000) } })
+    await pause(200)
+    const at = performance.now()
+    bridge.signal('SIGTERM')
+    await eventually('the exit', () => bridge.exit, 3_000)
+    expect((bridge.exit?.at ?? 0) - at).toBeLessThan(450)
+    expect(server.of('DELETE')).toHaveLength(1)
+  })
+})
+
 describe.runIf(posix)('signals', () => {
+  test('before the handshake: exit at once, nothing connected', async () => {
+    const server = await ScriptedServer.start()
+    const bridge = BridgeProcess.start(server.url, stateful)
+    bridge.send({ jsonrpc: '2.0', id: 1, method: 'server/discover' })
+    await bridge.reply(1)
+    const at = performance.now()
+    bridge.signal('SIGINT')
+    const exit = await bridge.gone()
+    expect(exit.code).toBe(130)
+    expect(exit.at - at).toBeLessThan(400)
+    expect(server.requests).toEqual([])
+  })
+
   test.each(['SIGINT', 'SIGTERM', 'SIGHUP'] as const)(
     '%s: DELETE, exit within 400 ms, 128 + n',
     async (name) => {
