@@ -94,10 +94,13 @@ class Bridge {
     const answeredAll = !this.#busy()
     await this.#upstream.close(cause === 'signal' ? GOODBYE_SIGNAL_MS : GOODBYE_EOF_MS)
     for (const id of [...this.#ledger.keys()]) this.#fail(id, errors.closing())
+    // Whoever ended stdin may still read slowly; whoever sent a signal kills soon.
+    const limitMs = cause === 'eof' ? this.#options.drainMs : FLUSH_MS
     const flushed = new AbortController()
     await Promise.race([
       this.#options.port.flush().then(() => flushed.abort()),
-      sleep(FLUSH_MS, flushed.signal),
+      sleep(limitMs, flushed.signal),
+      this.#interrupted.then(() => sleep(FLUSH_MS, flushed.signal)),
     ])
     return { cause, answeredAll }
   }
