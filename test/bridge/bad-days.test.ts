@@ -311,6 +311,7 @@ describe('redirects', () => {
     expect(reply.error?.data?.code).toBe('REDIRECT_REFUSED')
     expect(reply.error?.message).toContain(other.url)
     expect(other.requests).toEqual([])
+    expect(server.requests).toHaveLength(1)
     expect(bridge.stderr + bridge.lines.join('\n')).not.toContain('tok_secret')
   })
 

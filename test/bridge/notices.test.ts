@@ -69,6 +69,21 @@ describe('a gap', () => {
     expect(bridge.replies.slice(before).filter((each) => each?.method === undefined)).toEqual([])
   })
 
+  test('comes before the first event of the new stream, though the tools have to be asked for first', async () => {
+    const { server, bridge } = await listening()
+    server.on('tools/list', async (x) => {
+      await pause(250)
+      x.result({ tools: server.tools })
+    })
+    await server.restart()
+    await eventually('the next stream', () => server.listening(), 8_000)
+    for (const content of ['first', 'second']) server.pushChannel(content)
+    await bridge.waitFor('both events', () => bridge.channel().includes('second'))
+    expect(bridge.channel()).toHaveLength(3)
+    expect(bridge.channel()[0]).toContain('chamade_inbox')
+    expect(bridge.channel().slice(1)).toEqual(['first', 'second'])
+  })
+
   test('after a stream that dropped without a cursor', async () => {
     const { server, bridge } = await listening()
     server.session.push.cut()
