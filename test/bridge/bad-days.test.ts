@@ -152,6 +152,26 @@ describe('the key', () => {
     expect((await tryInitialize(allowed)).error?.data?.code).toBe('SERVER_UNREACHABLE')
   })
 
+  test('a server that echoes key, session id or query in its error page: none of them is repeated', async () => {
+    const server = await ScriptedServer.start()
+    const bridge = await BridgeProcess.connected(`${server.url}?token=tok_9876543210`, {
+      env: { CHAMADE_API_KEY: key },
+      args: ['--stateful', '--log-level', 'debug'],
+    })
+    await eventually('the push stream', () => server.listening())
+    const { id } = server.session
+    const echo = `<html>you sent ${key} in ${id} to ?token=tok_9876543210</html>`
+    server.on('tools/call', (x) => x.reply(501, echo, { 'content-type': 'text/html' }))
+    server.on('notifications/x', (x) => x.reply(501, echo, { 'content-type': 'text/html' }))
+    const reply = await bridge.call('tools/call')
+    expect(reply.error?.message).toContain('you sent')
+    bridge.notify('notifications/x')
+    await bridge.waitFor('the line on stderr', () => bridge.stderr.includes('notifications/x'))
+    for (const secret of [key, id, 'tok_9876543210']) {
+      expect(bridge.stderr + bridge.lines.join('\n')).not.toContain(secret)
+    }
+  })
+
   test('a session id and the tokens of a query appear in no log and no error', async () => {
     const server = await ScriptedServer.start()
     const url = `${server.url}?token=tok_9876543210&x=1`
