@@ -149,7 +149,7 @@ export async function serverSettings(
   const stateful = values.stateful === true
   const url = endpoint(text(values.url) ?? operands[0], env, stateful)
   // (`searchParams` costs the start 1.2 ms.)
-  if (url.search.includes('=')) for (const value of url.searchParams.values()) redact.add(value)
+  if (url.search.includes('=')) for (const [name, value] of url.searchParams) addSecret(redact, name, value)
   const headers = extraHeaders(list(values.header), env, redact, notes)
   const credentials = credentialsFor(url, values, env, headers, redact, notes)
   if (url.protocol === 'http:' && !isLoopback(url.hostname) && values.allowHttp !== true) {
@@ -317,10 +317,17 @@ function extraHeaders(
       })
       continue
     }
-    for (const part of [value, ...value.split(/\s+/)]) if (!/^(bearer|basic)$/i.test(part)) redact.add(part)
+    for (const part of [value, ...value.split(/\s+/)]) addSecret(redact, name, part)
     headers[name.toLowerCase()] = value
   }
   return headers
+}
+
+/** Short plain words (`true`, `2025`, `Bearer`) are no secrets, unless the name says so: cutting them out would only confuse. */
+function addSecret(redact: Redactor, name: string, value: string): void {
+  const named = /auth|cookie|key|token|secret|password|session/i.test(name)
+  if (/^(bearer|basic)$/i.test(value) || (!named && value.length < 8)) return
+  redact.add(value)
 }
 
 function expand(value: string, header: string, env: Environment): string {

@@ -209,7 +209,9 @@ export function statusLog(options: SinkOptions): (status: Status) => void {
     const line =
       options.format === 'text'
         ? `${at} ${level} ${text.replaceAll(/\s*\n\s*/g, ' ')}\n`
-        : `${options.redact(JSON.stringify({ at, level, text, ...plain(status) }))}\n`
+        : `${JSON.stringify({ at, level, text, ...plain(status) }, (_key, value: unknown) =>
+            typeof value === 'string' ? options.redact(value) : value,
+          )}\n`
     options.write(line)
   }
 }

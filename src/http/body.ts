@@ -32,6 +32,11 @@ export class Body {
     return this.#ended || this.#error !== undefined
   }
 
+  /** True when the transfer did not come to its end. */
+  get failed(): boolean {
+    return this.#error !== undefined
+  }
+
   /** The next chunk; undefined after a clean end. Rejects when the connection broke or `destroy` was called. */
   read(): Promise<Buffer | undefined> {
     const chunk = this.#chunks.shift()

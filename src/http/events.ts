@@ -69,6 +69,11 @@ export class EventReader {
     return this.#quietSince
   }
 
+  /** True when the connection broke; false after an end that the server meant. */
+  get broken(): boolean {
+    return this.#body.failed
+  }
+
   /** How many pieces have been read: has anything been heard? */
   get chunks(): number {
     return this.#chunks

@@ -13,7 +13,7 @@ import buildConnector from 'undici/lib/core/connect.js'
 import Client from 'undici/lib/dispatcher/client.js'
 import { reasonOf } from '../errors.ts'
 import { textAt } from '../json.ts'
-import { HEADER, parse } from '../protocol.ts'
+import { HEADER, member, parse } from '../protocol.ts'
 import { Body, type Valve } from './body.ts'
 import type { HttpConfig } from './config.ts'
 import { EventReader } from './events.ts'
@@ -41,6 +41,8 @@ export interface Refused {
   readonly status: number
   readonly text: string
   readonly rpcError: string | undefined
+  /** `code` of the server's JSON-RPC error, as it stands there. */
+  readonly code?: string | undefined
   readonly location: string | undefined
 }
 
@@ -256,8 +258,7 @@ export class Exchange {
       const why = `HTTP ${status}${text === '' ? '' : `: ${text}`}`
       return { kind: 'unavailable', sent: true, why, cause: undefined, status, retryAfterMs }
     }
-    const { text, rpcError } = await this.#readError(reply)
-    return { kind: 'refused', status, text, rpcError, location: undefined }
+    return { kind: 'refused', status, location: undefined, ...(await this.#readError(reply)) }
   }
 
   async #understandSuccess(call: Call, reply: Reply): Promise<Outcome> {
@@ -293,26 +294,42 @@ export class Exchange {
       }
     }
     if (call.method === 'GET') {
-      const { text, rpcError } = await this.#readError(reply)
-      const excerpt =
-        rpcError === undefined ? `${type === '' ? 'no content type' : type}, not an event stream` : text
-      return { kind: 'refused', status: reply.status, text: excerpt, rpcError, location: undefined }
+      const error = await this.#readError(reply)
+      const text = `${type === '' ? 'no content type' : type}, not an event stream`
+      return {
+        kind: 'refused',
+        status: reply.status,
+        location: undefined,
+        ...error,
+        text: error.rpcError === undefined ? text : error.text,
+      }
     }
     await drained(reply.body)
     return { kind: 'accepted' }
   }
 
   /** What an error body says: the server's own JSON-RPC error, or a page as one short line. Without secrets. */
-  async #readError(reply: Reply): Promise<{ text: string; rpcError: string | undefined }> {
+  async #readError(reply: Reply): Promise<Pick<Refused, 'text' | 'rpcError' | 'code'>> {
     const { redact } = this.#config
     const body = await drained(reply.body)
     const [message] = body.length === 0 ? [] : parse(body)
-    if (message?.kind === 'response' && message.error !== undefined) {
-      const rpcError = redact(textAt(message.raw, message.error))
-      return { text: plainText(rpcError), rpcError }
+    if (message?.kind !== 'response' || message.error === undefined) {
+      return { text: redact(plainText(body.toString('utf8'))), rpcError: undefined }
     }
-    return { text: redact(plainText(body.toString('utf8'))), rpcError: undefined }
+    const original = textAt(message.raw, message.error)
+    const at = member(message.raw, message.error, 'code')
+    const code = at === undefined ? undefined : textAt(message.raw, at)
+    const rpcError = withoutSecrets(original, redact)
+    return { text: plainText(rpcError), rpcError, code }
   }
+}
+
+/** JSON text with secrets cut out of its strings; the very same text when it holds none. */
+function withoutSecrets(json: string, redact: (text: string) => string): string {
+  if (redact(json) === json) return json
+  return JSON.stringify(JSON.parse(json), (_key, value: unknown) =>
+    typeof value === 'string' ? redact(value) : value,
+  )
 }
 
 /** A connection for one call at a time. */

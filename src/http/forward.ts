@@ -154,6 +154,8 @@ export class Forwarder {
         },
       })
       if (signal.aborted) throw signal.reason
+      // Refused: the server has not got it any more, and a cancellation withdraws it.
+      if (!isSuccess(outcome)) flight.sent = false
       let lost = false
       switch (outcome.kind) {
         case 'accepted':
@@ -161,6 +163,7 @@ export class Forwarder {
         case 'stream':
           this.#life.prove(live)
           if (await take(outcome, live)) return
+          flight.sent = false
           lost = true
           break
         case 'no-such-session':
@@ -314,7 +317,8 @@ export class Forwarder {
 
   /** Some servers report a dead session as a JSON-RPC error with 200. */
   async #meansLost(response: Response, live: Live): Promise<boolean> {
-    if (response.error === undefined || live.id === undefined) return false
+    // (In a session that has been left meanwhile the answer stands: it may have run.)
+    if (response.error === undefined || live.id === undefined || this.#life.live !== live) return false
     const signature = responseSignature(response)
     return /-320\d\d$/.test(signature) && (await this.#life.gone(live, signature))
   }

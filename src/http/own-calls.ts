@@ -22,6 +22,7 @@ import {
 import { Backoff, sleep } from '../retry.ts'
 import type { Outlet } from '../sides.ts'
 import type { HttpConfig } from './config.ts'
+import type { EventReader } from './events.ts'
 import type { Exchange, Outcome, Refused, SessionHeaders } from './exchange.ts'
 
 /** What a server's `initialize` answer opens; `response` may be an error. */
@@ -35,6 +36,8 @@ export type Signature = string
 
 /** How long a server may take to end a stream whose answer has been read. */
 const LINGER_MS = 250
+/** A stream of ours that ended before its answer is not asked for more often. */
+const POLL_FLOOR_MS = 100
 
 /** The `initialized` of a client that never wrote one. */
 export const INITIALIZED = compose({ jsonrpc: '2.0', method: METHOD.initialized }) as Notification
@@ -91,7 +94,7 @@ export class OwnCalls {
         void this.#track(call.then((late) => this.#discard(late)))
         throw signal.reason
       }
-      const opened = await this.#track(this.#readHandshake(outcome, request))
+      const opened = await this.#track(this.#readHandshake(outcome, request, limit))
       if (opened !== undefined) return opened
       // An attempt that our own deadline cut short says less than the one before it.
       if (!limit.aborted || failure === undefined) failure = this.#whyNot(outcome, clock.uptime() - began)
@@ -126,10 +129,17 @@ export class OwnCalls {
     await this.delete({ id: outcome.sessionId, protocolVersion: LATEST_LEGACY_VERSION }, 1_000)
   }
 
-  async #readHandshake(outcome: Outcome, request: Request): Promise<Opened | undefined> {
+  async #readHandshake(outcome: Outcome, request: Request, signal: AbortSignal): Promise<Opened | undefined> {
     if (outcome.kind !== 'answer' && outcome.kind !== 'stream') return undefined
-    const response = await this.#readResponse(outcome, request.id)
-    if (response === undefined) return undefined
+    const offered = stringMember(request.raw, request.params, 'protocolVersion') ?? LATEST_LEGACY_VERSION
+    const session = { id: outcome.sessionId, protocolVersion: offered }
+    const response = await this.#readResponse(outcome, request.id, session, signal)
+    if (response === undefined) {
+      // Whatever it opened is of no use.
+      void this.delete(session, this.#config.privateLimitMs)
+      if (outcome.kind === 'stream' && outcome.events.broken) return undefined
+      throw errors.confused(METHOD.initialize, this.#exchange.where, 'its answer holds no response to it')
+    }
     const protocolVersion = stringMember(response.raw, response.result, 'protocolVersion')
     return {
       response: response.id === request.id ? response : withId(response, request.id),
@@ -137,36 +147,53 @@ export class OwnCalls {
     }
   }
 
-  /** The response in an answer to a message of our own; what else comes with it goes to the client. */
+  /** The response in an answer to a message of our own; a stream that ends before it is resumed from its cursor. */
   async #readResponse(
     outcome: Outcome & { kind: 'answer' | 'stream' },
     id: string,
+    session: SessionHeaders,
+    signal: AbortSignal,
   ): Promise<Response | undefined> {
-    const look = async (text: Buffer): Promise<Response | undefined> => {
-      for (const message of parse(text)) {
-        if (message.kind === 'response' && (message.id === undefined || sameId(message.id, id))) {
-          return message.id === undefined ? withId(message, id) : message
-        }
-        if (message.kind === 'notification') await this.#outlet.deliver(message, 'answer')
-      }
-      return undefined
+    if (outcome.kind === 'answer') return await this.#lookFor(id, outcome.text)
+    let { events } = outcome
+    for (let cursor: string | undefined; ; ) {
+      const response = await this.#readEvents(events, id)
+      cursor = events.cursor ?? cursor
+      if (response !== undefined || cursor === undefined) return response
+      await sleep(Math.max(events.retryMs ?? 0, POLL_FLOOR_MS), signal)
+      const resumed = await this.#exchange.call({ method: 'GET', session, cursor, signal })
+      if (resumed.kind !== 'stream') return undefined
+      events = resumed.events
     }
-    if (outcome.kind === 'answer') return await look(outcome.text)
+  }
+
+  async #readEvents(events: EventReader, id: string): Promise<Response | undefined> {
     try {
-      for (
-        let event = await outcome.events.next();
-        event !== undefined;
-        event = await outcome.events.next()
-      ) {
-        const response =
-          event.kind === 'message' && event.data.length > 0 ? await look(event.data) : undefined
-        if (response !== undefined) {
-          void outcome.events.linger(LINGER_MS)
-          return response
-        }
+      for (let event = await events.next(); event !== undefined; event = await events.next()) {
+        if (event.kind === 'comment' || event.data.length === 0) continue
+        const response = await this.#lookFor(id, event.data)
+        if (response === undefined) continue
+        void events.linger(LINGER_MS)
+        return response
       }
     } catch {
-      // A stream that broke has no response in it.
+      // It broke: no response has come.
+    }
+    return undefined
+  }
+
+  /** What else comes with our answer: notifications go to the client, the rest is said to be lost. */
+  async #lookFor(id: string, text: Buffer): Promise<Response | undefined> {
+    for (const message of parse(text)) {
+      if (message.kind === 'response' && (message.id === undefined || sameId(message.id, id))) {
+        return message.id === undefined ? withId(message, id) : message
+      }
+      if (message.kind === 'notification') {
+        await this.#outlet.deliver(message, 'answer')
+        continue
+      }
+      const what = message.kind === 'request' ? `${message.method} of the server` : 'a message of the server'
+      this.#outlet.report({ kind: 'dropped', what, why: 'it came with the answer to a message of our own' })
     }
     return undefined
   }
@@ -224,7 +251,7 @@ export class OwnCalls {
     const signal = this.#limit(limitMs)
     const outcome = await this.#exchange.call({ method: 'POST', body, session, signal })
     if (outcome.kind !== 'answer' && outcome.kind !== 'stream') return signatureOf(outcome)
-    const response = await this.#readResponse(outcome, id)
+    const response = await this.#readResponse(outcome, id, session, signal)
     return response === undefined ? 'unavailable' : responseSignature(response)
   }
 
@@ -300,9 +327,7 @@ export function signatureOf(outcome: Outcome): Signature {
 }
 
 export function refusalSignature(refused: Refused): Signature {
-  const code =
-    refused.rpcError === undefined ? undefined : (JSON.parse(refused.rpcError) as { code?: unknown }).code
-  return code === undefined ? `HTTP ${refused.status}` : `HTTP ${refused.status}, ${String(code)}`
+  return refused.code === undefined ? `HTTP ${refused.status}` : `HTTP ${refused.status}, ${refused.code}`
 }
 
 /** The same for a JSON-RPC response that came with 200. */

@@ -7,7 +7,7 @@
  *
  * [MCP 2025-11-25 transports, Listening for Messages from the Server; Resumability and Redelivery]
  */
-import { impossible, seconds } from '../errors.ts'
+import { impossible, reasonOf, seconds } from '../errors.ts'
 import { Backoff, sleep } from '../retry.ts'
 import type { Outlet } from '../sides.ts'
 import type { PushStatus } from '../status.ts'
@@ -65,28 +65,32 @@ export class Push {
     this.#backoff = new Backoff(config.backoff, config.random)
   }
 
-  /** Runs until `signal` is aborted. Never rejects. */
+  /** Runs until `signal` is aborted. Never rejects: a mistake of our own must not make the client deaf either. */
   async keep(signal: AbortSignal): Promise<void> {
     const watch = setInterval(this.#clockWatch(), CLOCK_LOOK_MS)
     watch.unref()
-    try {
-      while (!signal.aborted) {
-        const session = this.#life.current
-        switch (session.state) {
-          case 'live':
-            await this.#openStream(session, signal)
-            break
-          case 'lost': {
-            await this.#rest(this.#delayFor(!this.#mendsByWaiting(session.cause.code)), signal)
-            this.#life.attempt()
-            break
-          }
-          default:
-            await this.#life.changed(signal)
-        }
+    while (!signal.aborted) {
+      try {
+        await this.#turn(signal)
+      } catch (cause) {
+        this.#stream?.end('an internal error')
+        this.#outlet.report({ kind: 'note', level: 'error', text: `internal error: ${reasonOf(cause)}` })
+        await this.#rest(this.#backoff.slow(), signal)
       }
-    } finally {
-      clearInterval(watch)
+    }
+    clearInterval(watch)
+  }
+
+  async #turn(signal: AbortSignal): Promise<void> {
+    const session = this.#life.current
+    switch (session.state) {
+      case 'live':
+        return await this.#openStream(session, signal)
+      case 'lost':
+        await this.#rest(this.#delayFor(!this.#mendsByWaiting(session.cause.code)), signal)
+        return this.#life.attempt()
+      default:
+        await this.#life.changed(signal)
     }
   }
 

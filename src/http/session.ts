@@ -189,8 +189,8 @@ export class SessionLife {
           await this.#changedWithin(left, signal)
           break
         case 'lost': {
-          if (left <= 0 || isFinal(session.cause)) throw session.cause
           const rested = clock.uptime() - session.attemptEndedAt
+          if (left <= 0 || (isFinal(session.cause) && rested < reopenSpacingMs)) throw session.cause
           const wait = rested >= reopenSpacingMs ? tries.next() : reopenSpacingMs - rested + tries.next()
           if (wait > 0) await this.#changedWithin(Math.min(wait, left), signal)
           if (this.#session === session) this.attempt()

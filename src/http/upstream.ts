@@ -73,16 +73,17 @@ class HttpUpstream implements Upstream {
   async #close(deadlineMs: number): Promise<void> {
     this.#push?.stop.abort()
     await this.#life.close(deadlineMs)
-    this.#abortAll(errors.closing())
+    abortAll(this.#flights.values(), errors.closing())
     this.#ended.abort(errors.closing())
     this.#exchange.destroy()
   }
 
   async #initialize(request: Request): Promise<void> {
     const before = this.#barrier
+    const open = [...this.#flights.values()]
     await this.#alone(async () => {
       await before
-      if (this.#life.current.state !== 'new') this.#abortAll(errors.superseded())
+      if (this.#life.current.state !== 'new') abortAll(open, errors.superseded())
       this.#push?.stop.abort()
       this.#push = undefined
       const flight = this.#takeOff(request.id)
@@ -227,8 +228,8 @@ class HttpUpstream implements Upstream {
   #land(id: string, flight: Flight): void {
     if (this.#flights.get(id) === flight) this.#flights.delete(id)
   }
+}
 
-  #abortAll(reason: BridgeError): void {
-    for (const flight of this.#flights.values()) flight.abort.abort(reason)
-  }
+function abortAll(flights: Iterable<Flight>, reason: BridgeError): void {
+  for (const flight of flights) flight.abort.abort(reason)
 }
