@@ -1,5 +1,6 @@
 /**
- * What takes half a minute by design: slow retries after refusals, and the ping of an idle stream. All scenes run
+ * What takes half a minute by design: slow retries after refusals, the ping of an idle stream, patience at its
+ * default. All scenes run
  * side by side in one test, because nearly all of it is waiting.
  */
 import { expect, test } from 'vitest'
@@ -94,7 +95,48 @@ const lateFirst: Scene = async () => {
   })
 }
 
-test('refusals in the middle of a redeploy, a session wiped in silence, a network that dies in silence: push flows again', {
+/** initialize is accepted and never answered: an error after 25 s, before the client gives up at 30 s. */
+const hangingInitialize: Scene = async () => {
+  const server = await ScriptedServer.start()
+  server.on('initialize', () => {})
+  const bridge = BridgeProcess.start(server.url)
+  const at = performance.now()
+  const reply = await bridge.call('initialize', { protocolVersion: '2025-11-25', capabilities: {} }, 29_000)
+  expect(reply.error?.data?.code).toBe('SERVER_UNREACHABLE')
+  expect(performance.now() - at).toBeGreaterThan(23_000)
+}
+
+/** A broken answer with a cursor is sought for 25 s, then it is lost. */
+const resumeInVain: Scene = async (start) => {
+  const { server, bridge } = await start()
+  server.on('tools/call', (x) => {
+    const stream = x.stream(true)
+    stream.send({
+      jsonrpc: '2.0',
+      method: 'notifications/progress',
+      params: { progressToken: 1, progress: 1 },
+    })
+  })
+  const id = bridge.ask('tools/call')
+  await bridge.waitFor('the progress', () => bridge.received('notifications/progress').length === 1)
+  await server.down()
+  const at = performance.now()
+  expect((await bridge.reply(id, 40_000)).error?.data?.code).toBe('RESPONSE_LOST')
+  expect(performance.now() - at).toBeGreaterThan(20_000)
+  await server.up()
+  await flows(server, bridge, 15_000)
+}
+
+/** A notification that is never answered is given up after 30 s, and said to be lost. */
+const hangingNotification: Scene = async (start) => {
+  const { server, bridge } = await start()
+  server.on('notifications/x', () => {})
+  bridge.notify('notifications/x')
+  await bridge.waitFor('the line on stderr', () => bridge.stderr.includes('notifications/x'), 40_000)
+  expect((await bridge.call('ping')).result).toEqual({})
+}
+
+test('refusals in the middle of a redeploy, a session wiped in silence, a network that dies in silence, patience that ends', {
   timeout: 90_000,
 }, async () => {
   const start = async (options: ServerOptions = {}) => {
@@ -113,6 +155,9 @@ test('refusals in the middle of a redeploy, a session wiped in silence, a networ
     wipedInSilence,
     deadInSilence,
     lateFirst,
+    hangingInitialize,
+    resumeInVain,
+    hangingNotification,
   ]
   const results = await Promise.allSettled(scenes.map((scene) => scene(start)))
   expect(
