@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
-import { BridgeProcess, type Reply } from '../support/bridge-process.ts'
+import { BridgeProcess, bin, collectingNode, type Reply } from '../support/bridge-process.ts'
 import { eventually, pause } from '../support/eventually.ts'
 import { ScriptedServer } from '../support/scripted-server.ts'
 import { patience } from '../support/settings.ts'
@@ -272,6 +272,17 @@ describe('the address', () => {
     server.on('initialize', () => {})
     const bridge = BridgeProcess.start(server.url, { args: patience(700) })
     const reply = await tryInitialize(bridge, 4_000)
+    expect(reply.error?.data?.code).toBe('SERVER_UNREACHABLE')
+  })
+
+  test('the patience ends though the garbage collector runs: a limit is held by somebody', async () => {
+    const server = await ScriptedServer.start()
+    server.on('initialize', () => {})
+    const bridge = BridgeProcess.start(server.url, {
+      command: [...collectingNode, bin],
+      args: patience(2_000),
+    })
+    const reply = await tryInitialize(bridge, 6_000)
     expect(reply.error?.data?.code).toBe('SERVER_UNREACHABLE')
   })
 

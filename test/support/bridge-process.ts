@@ -13,6 +13,14 @@ import { eventually } from './eventually.ts'
 export const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..')
 export const bin = join(root, 'bin', 'chamade-mcp.js')
 
+/** Node that collects garbage all the time: what nobody holds is gone. With TEST_GC=1 every bridge runs so. */
+export const collectingNode: readonly [string, ...string[]] = [
+  process.execPath,
+  '--expose-gc',
+  '--import',
+  'data:text/javascript,setInterval(globalThis.gc,200).unref()',
+]
+
 /** A JSON-RPC message as a test reads it. */
 export interface Reply {
   readonly jsonrpc: '2.0'
@@ -72,7 +80,8 @@ export class BridgeProcess {
   #closed = false
 
   private constructor(args: readonly string[], options: BridgeOptions) {
-    const [file, ...first] = options.command ?? [process.execPath, bin]
+    const [file, ...first] =
+      options.command ?? (process.env.TEST_GC === '1' ? [...collectingNode, bin] : [process.execPath, bin])
     this.#sink = options.sink
     this.#detached = options.detached === true
     this.#child = spawn(file, [...first, ...args], {
