@@ -44,8 +44,9 @@ function event(seq, at) {
   return `id: ${seq}\ndata: {"jsonrpc":"2.0","method":"notifications/claude/channel","params":{"content":"Event number ${seq} from the server under test, about as long as a short chat message is.","meta":{"event_type":"message","seq":"${seq}","at":"${at}"}}}\n\n`
 }
 
+/** `id` is a number or a string, as it came. */
 function respond(response, id, result, sse) {
-  const body = `{"jsonrpc":"2.0","id":${id},"result":${result}}`
+  const body = `{"jsonrpc":"2.0","id":${JSON.stringify(id)},"result":${result}}`
   if (sse) {
     response.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-cache' })
     response.end(`event: message\ndata: ${body}\n\n`)
@@ -59,7 +60,7 @@ function respond(response, id, result, sse) {
 }
 
 function respondBig(response, id, sse, bytes) {
-  const head = `{"jsonrpc":"2.0","id":${id},"result":{"content":[{"type":"text","text":"`
+  const head = `{"jsonrpc":"2.0","id":${JSON.stringify(id)},"result":{"content":[{"type":"text","text":"`
   const tail = '"}]}}'
   response.writeHead(200, { 'content-type': sse ? 'text/event-stream' : 'application/json' })
   response.write(sse ? `event: message\ndata: ${head}` : head)
@@ -126,7 +127,7 @@ function post(request, response, body) {
   }
   if (big) {
     const id = /"id":(\d+)/.exec(body.subarray(0, 200).toString('latin1'))?.[1]
-    return respond(response, id, '{"content":[]}', false)
+    return respond(response, Number(id), '{"content":[]}', false)
   }
   if (message.id === undefined || message.method === undefined) {
     response.writeHead(202)
@@ -142,7 +143,7 @@ function post(request, response, body) {
     default:
       response.writeHead(200, { 'content-type': 'application/json' })
       return response.end(
-        `{"jsonrpc":"2.0","id":${message.id},"error":{"code":-32601,"message":"Method not found"}}`,
+        `{"jsonrpc":"2.0","id":${JSON.stringify(message.id)},"error":{"code":-32601,"message":"Method not found"}}`,
       )
   }
 }
