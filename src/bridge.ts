@@ -45,6 +45,7 @@ export interface BridgeEnd {
 const GOODBYE_EOF_MS = 1_000
 const GOODBYE_SIGNAL_MS = 300
 const FLUSH_MS = 80
+const FLUSHED = 'flushed'
 /** How often a drain looks whether the parent is still there. */
 const DRAIN_LOOK_MS = 200
 
@@ -91,17 +92,19 @@ class Bridge {
       if (this.#stdoutBroken) cause = 'stdout'
       else if (this.#options.signal.aborted) cause = 'signal'
     }
-    const answeredAll = !this.#busy()
+    let answeredAll = !this.#busy()
     await this.#upstream.close(cause === 'signal' ? GOODBYE_SIGNAL_MS : GOODBYE_EOF_MS)
     for (const id of [...this.#ledger.keys()]) this.#fail(id, errors.closing())
     // Whoever ended stdin may still read slowly; whoever sent a signal kills soon.
     const limitMs = cause === 'eof' ? this.#options.drainMs : FLUSH_MS
     const flushed = new AbortController()
     await Promise.race([
-      this.#options.port.flush().then(() => flushed.abort()),
+      this.#options.port.flush().then(() => flushed.abort(FLUSHED)),
       sleep(limitMs, flushed.signal),
       this.#interrupted.then(() => sleep(FLUSH_MS, flushed.signal)),
     ])
+    if (flushed.signal.reason !== FLUSHED) answeredAll = false
+    flushed.abort()
     return { cause, answeredAll }
   }
 
@@ -232,8 +235,14 @@ class Bridge {
       case 'empty-batch':
         return this.#write(failure(null, RPC.invalidRequest, `Invalid Request: ${input.detail}`))
       case 'too-long':
-        return this.#write(failure(input.id ?? null, RPC.invalidRequest, `Invalid Request: ${input.detail}`))
+        return this.#answerTooLong(input)
     }
+  }
+
+  /** Under its own id, unless that is the id of an open request: then it was a reply, or a second request. */
+  #answerTooLong({ id, detail }: Malformed): void {
+    const free = id !== undefined && !this.#ledger.has(id) ? id : null
+    this.#write(failure(free, RPC.invalidRequest, `Invalid Request: ${detail}`))
   }
 
   #write(message: Response): void {

@@ -71,7 +71,8 @@ function quiet(command: Command, io: Io): Command {
     .configureOutput({
       writeOut: (text) => io.stdout.write(text),
       writeErr: (text) => io.stderr.write(text),
-      outputError: (text, write) => write(`${text.trimEnd()}\ntry: ${command.name()} --help\n`),
+      outputError: (text, write) =>
+        write(`${text.trimEnd().replaceAll(/(--[\w-]+)=[^'\s]*/g, '$1')}\ntry: ${command.name()} --help\n`),
     })
 }
 

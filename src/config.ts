@@ -8,7 +8,11 @@
 import { promises as files, readFileSync } from 'node:fs'
 import type { OptionSpec, OptionValues } from './commands/command.ts'
 import { BridgeError } from './errors.ts'
-import { type Credentials, DEFAULT_TIMING, type HttpConfig, SYSTEM } from './http/config.ts'
+import { type Credentials, DEFAULT_TIMING, type HttpConfig, isLoopback, SYSTEM } from './http/config.ts'
+
+export { isLoopback }
+
+import { MAX_WAIT_MS } from './retry.ts'
 import { LEVELS, type Level, type Redactor } from './status.ts'
 import { VERSION } from './version.ts'
 
@@ -191,7 +195,7 @@ async function networkSettings(
   const { proxyFor, throughProxy, tlsOptions } = await import('./http/network.ts')
   const tls = secured ? tlsOptions(files, env) : undefined
   const proxy = proxyFor(url, env)
-  if (proxy !== undefined) redact.add(decodeURIComponent(proxy.password))
+  if (proxy !== undefined) redact.add(proxy.password)
   return {
     ...(tls === undefined ? {} : { tls }),
     ...(proxy === undefined ? {} : { dispatcher: throughProxy(proxy, tls) }),
@@ -221,7 +225,7 @@ export function duration(value: OptionValues[string], name: string): number | un
   const match = /^(\d+(?:\.\d+)?)\s*(ms|s|m|h)?$/.exec(given.trim())
   if (match === null) throw invalid(`${name} ${given} is no duration`, 'write 500ms, 25s, 10m or 1h')
   const unit = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 }[match[2] ?? 's'] ?? 1_000
-  return Number(match[1]) * unit
+  return Math.min(Number(match[1]) * unit, MAX_WAIT_MS)
 }
 
 function size(value: OptionValues[string], name: string): number | undefined {
@@ -241,11 +245,14 @@ function endpoint(given: string | undefined, env: Environment, stateful: boolean
   const derived = given ?? fromApiHost(env.CHAMADE_URL)
   const literal = derived ?? DEFAULT_URL
   if (!URL.canParse(literal)) {
-    throw invalid(`${literal} is not a URL`, 'write it whole: --url https://mcp.example.com/mcp')
+    throw invalid(`${shown(literal)} is not a URL`, 'write it whole: --url https://mcp.example.com/mcp')
   }
   const url = new URL(literal)
   if (url.protocol !== 'https:' && url.protocol !== 'http:') {
-    throw invalid(`${literal} is neither http nor https`, 'write it whole: --url https://mcp.example.com/mcp')
+    throw invalid(
+      `${shown(literal)} is neither http nor https`,
+      'write it whole: --url https://mcp.example.com/mcp',
+    )
   }
   if (url.username !== '' || url.password !== '') {
     throw invalid(
@@ -269,10 +276,16 @@ function endpoint(given: string | undefined, env: Environment, stateful: boolean
 /** `https://chamade.io` -> `https://mcp.chamade.io/mcp/`. */
 function fromApiHost(api: string | undefined): string | undefined {
   if (api === undefined || api.trim() === '') return undefined
-  if (!URL.canParse(api)) throw invalid(`CHAMADE_URL ${api} is not a URL`, 'set it to https://chamade.io')
+  if (!URL.canParse(api))
+    throw invalid(`CHAMADE_URL ${shown(api)} is not a URL`, 'set it to https://chamade.io')
   const url = new URL(api)
   if (isLoopback(url.hostname)) return `${url.origin}/mcp/`
   return `${url.protocol}//mcp.${url.host}/mcp/`
+}
+
+/** A URL, or what was meant as one, without what may be secret in it. */
+function shown(text: string): string {
+  return (text.split('?')[0] ?? '').replace(/(^|\/\/)[^/]*@/, '$1')
 }
 
 /** Headers that belong to the transport: setting them would break it. */
@@ -415,14 +428,13 @@ class KeyFile implements Credentials {
     return this.#headers
   }
 
-  async renew(): Promise<boolean> {
-    const before = this.#headers.authorization
+  async renew(used: Readonly<Record<string, string>>): Promise<boolean> {
     try {
       this.#headers = this.#with(await files.readFile(this.#path, 'utf8'))
     } catch {
       return false // Being replaced just now: the refusal stands, the next one looks again.
     }
-    return this.#headers.authorization !== before
+    return this.#headers.authorization !== used.authorization
   }
 
   #with(content: string): Readonly<Record<string, string>> {
@@ -447,16 +459,6 @@ function checkKey(key: string, source: string): void {
       'copy it again',
     )
   }
-}
-
-/** This machine: nothing sent there leaves it. */
-export function isLoopback(hostname: string): boolean {
-  return (
-    hostname === 'localhost' ||
-    hostname.endsWith('.localhost') ||
-    hostname === '[::1]' ||
-    /^127(\.\d{1,3}){3}$/.test(hostname)
-  )
 }
 
 export function invalid(message: string, hint: string): BridgeError {

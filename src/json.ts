@@ -136,7 +136,8 @@ export function isObject(text: Buffer, span: Span): boolean {
 function skipValue(text: Buffer, at: number): number {
   const first = text[at]
   if (first !== OPEN_OBJECT && first !== OPEN_LIST) return skipScalar(text, at)
-  const closers: number[] = []
+  let closers = new Uint8Array(32)
+  let depth = 0
   let i = at
   for (;;) {
     const c = text[i]
@@ -144,7 +145,8 @@ function skipValue(text: Buffer, at: number): number {
       const closer = c + 2
       i = skipSpace(text, i + 1)
       if (text[i] !== closer) {
-        closers.push(closer)
+        if (depth === closers.length) closers = doubled(closers)
+        closers[depth++] = closer
         if (closer === CLOSE_OBJECT) i = skipKey(text, i)
         if (i < 0) return -1
         continue
@@ -156,12 +158,12 @@ function skipValue(text: Buffer, at: number): number {
     }
     // A value ended at i: close what closes, then on to the next value.
     for (;;) {
-      const closer = closers[closers.length - 1]
-      if (closer === undefined) return i
+      if (depth === 0) return i
+      const closer = closers[depth - 1] as number
       i = skipSpace(text, i)
       const next = text[i]
       if (next === closer) {
-        closers.pop()
+        depth--
         i++
         continue
       }
@@ -172,6 +174,12 @@ function skipValue(text: Buffer, at: number): number {
       break
     }
   }
+}
+
+function doubled(bytes: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+  const grown = new Uint8Array(bytes.length * 2)
+  grown.set(bytes)
+  return grown
 }
 
 /** Index of the value behind the key that starts at `at`, or -1. */

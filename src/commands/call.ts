@@ -3,9 +3,11 @@
  *
  * The one rule: stdout holds what the tool said and nothing else; the exit code says whether it said yes.
  */
+
 import { text as given, invalid } from '../config.ts'
 import type { Notification } from '../protocol.ts'
 import { valueAt } from '../protocol.ts'
+import { limit, MAX_WAIT_MS } from '../retry.ts'
 import { redactor } from '../status.ts'
 import { VERSION } from '../version.ts'
 import { type Answer, McpClient, record, type Tool, text } from './client.ts'
@@ -54,7 +56,8 @@ async function run(values: OptionValues, operands: readonly string[], io: Io): P
     await client.initialize()
     const tool = toolNamed(await client.tools(io.signal), name)
     const params = { name, arguments: { ...whole, ...argumentsOf(pairs, tool) }, _meta: { progressToken: 1 } }
-    const answer = await client.request('tools/call', params, limit(io.signal, timeoutMs))
+    const patience = limit(timeoutMs ?? MAX_WAIT_MS, io.signal)
+    const answer = await client.request('tools/call', params, patience.signal).finally(patience.clear)
     return show(answer, values.json === true, io)
   } catch (error) {
     if (error instanceof DOMException && error.name === 'TimeoutError') {
@@ -173,8 +176,4 @@ function showProgress(notification: Notification, io: Io): void {
   const { progress, total, message } = record(valueAt(notification.raw, notification.params))
   const amount = total === undefined ? String(progress) : `${String(progress)}/${String(total)}`
   io.stderr.write(`… ${amount}${text(message) === undefined ? '' : ` ${harmless(text(message) ?? '')}`}\n`)
-}
-
-function limit(signal: AbortSignal, timeoutMs: number | undefined): AbortSignal {
-  return timeoutMs === undefined ? signal : AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)])
 }

@@ -4,7 +4,9 @@
  * Knows no sockets: frames are handed in, in order. The one rule: an event counts as dealt with only after the
  * client has taken it, so whatever breaks before that is fetched again.
  */
+
 import type { ChannelDraft } from '../channel/notification.ts'
+import { limit } from '../retry.ts'
 import type { Status } from '../status.ts'
 import { type Actor, type Backend, timeOf } from './backend.ts'
 import { isRecord, readEvent, relevance, text } from './filter.ts'
@@ -116,8 +118,8 @@ export class Space {
   /** Asks for the space's status, where the backend tells it in time, and tells the agent when it changed. */
   async checkStatus(signal: AbortSignal): Promise<void> {
     const heard = this.#statusHeard
-    const soon = AbortSignal.any([signal, AbortSignal.timeout(STATUS_MS)])
-    const status = await this.#options.backend.status(this.spaceId, soon)
+    const soon = limit(STATUS_MS, signal)
+    const status = await this.#options.backend.status(this.spaceId, soon.signal).finally(soon.clear)
     if (signal.aborted || heard !== this.#statusHeard) return
     if (status.ok && status.value !== undefined) await this.noticeStatus(status.value)
   }

@@ -14,8 +14,8 @@ export interface Credentials {
   readonly problem?: string
   /** Headers of every call. Names in lower case. */
   headers(): Readonly<Record<string, string>>
-  /** After a 401: true when `headers` may differ now, so that one more try makes sense. */
-  renew(): Promise<boolean>
+  /** After a 401 to a call with the headers `used`: true when `headers` differ now, so that one more try makes sense. */
+  renew(used: Readonly<Record<string, string>>): Promise<boolean>
 }
 
 export interface HttpConfig extends HttpTiming {
@@ -77,3 +77,13 @@ export const DEFAULT_TIMING: HttpTiming = {
 }
 
 export const SYSTEM = { clock: systemClock, random: Math.random } as const
+
+/** This machine: nothing sent there leaves it. */
+export function isLoopback(hostname: string): boolean {
+  return (
+    hostname === 'localhost' ||
+    hostname.endsWith('.localhost') ||
+    hostname === '[::1]' ||
+    /^127(\.\d{1,3}){3}$/.test(hostname)
+  )
+}

@@ -19,6 +19,8 @@ interface Parsed {
   readonly event: ServerEvent
 }
 
+/** As single bytes. */
+const BYTE_ORDER_MARK = '\u00ef\u00bb\u00bf'
 const COMMENT: Parsed = { id: undefined, event: { kind: 'comment' } }
 
 export class EventReader {
@@ -30,6 +32,9 @@ export class EventReader {
   #failure: Error | undefined
   #quietSince: number | undefined
   #chunks = 0
+  /** What may be the start of a byte order mark; undefined once that is decided. */
+  #start: string | undefined = ''
+  #afterCr = false
   readonly #parser
 
   /** `maxBytes` bounds one event; beyond it reading rejects with a RangeError. */
@@ -93,7 +98,7 @@ export class EventReader {
       this.#quietSince = undefined
       this.#chunks++
       if (chunk === undefined) return undefined
-      this.#parser.feed(chunk.toString('latin1'))
+      this.#feed(chunk)
     }
     return this.#take()
   }
@@ -120,9 +125,28 @@ export class EventReader {
     this.#body.destroy()
   }
 
+  #feed(chunk: Buffer): void {
+    let text = chunk.toString('latin1')
+    if (this.#start !== undefined) {
+      // [WHATWG] one byte order mark before the stream is skipped, however it is cut.
+      text = this.#start + text
+      this.#start = BYTE_ORDER_MARK.startsWith(text) ? text : undefined
+      if (this.#start !== undefined) return
+    }
+    if (this.#afterCr && text.startsWith('\n')) text = text.slice(1)
+    this.#afterCr = text.endsWith('\r')
+    // [WHATWG] CR alone ends a line; the parser would wait for the byte behind it, which may never come.
+    this.#parser.feed(this.#afterCr ? `${text}\n` : text)
+  }
+
   #take(): ServerEvent | undefined {
     const parsed = this.#ready[this.#next++]
-    if (parsed?.id !== undefined) this.#cursor = parsed.id === '' ? undefined : parsed.id
+    if (parsed?.id !== undefined) this.#cursor = isHeaderValue(parsed.id) ? parsed.id : undefined
     return parsed?.event
   }
+}
+
+/** A cursor that cannot stand in a header is none. The empty id means that there is none either. */
+function isHeaderValue(id: string): boolean {
+  return /^[\t\x20-\x7e\x80-\xff]+$/.test(id)
 }

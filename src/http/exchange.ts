@@ -88,8 +88,7 @@ const MAX_IDLE = 64
 export class Exchange {
   readonly #config: HttpConfig
   readonly #connections: Connections
-  /** Where calls go: the configured URL, or where it has moved for good (301, 308). */
-  #url: URL
+  readonly #url: URL
 
   constructor(config: HttpConfig) {
     this.#config = config
@@ -107,6 +106,7 @@ export class Exchange {
         sent = true
         call.onSent?.()
       }
+      const used = this.#config.credentials.headers()
       let reply: Reply
       try {
         reply = await this.#roundTrip(url, { ...call, onSent })
@@ -117,11 +117,11 @@ export class Exchange {
       if (reply.status >= 300 && reply.status < 400) {
         const target = await this.#follow(url, reply, redirects)
         if (!(target instanceof URL)) return target
+        // (Never remembered: a redirect may be a face of a redeploy.)
         url = target
-        if (reply.status === 301 || reply.status === 308) this.#url = target
         continue
       }
-      if (reply.status === 401 && !renewed && (await this.#config.credentials.renew())) {
+      if (reply.status === 401 && !renewed && (await this.#config.credentials.renew(used))) {
         renewed = true
         reply.body.destroy()
         continue
@@ -283,7 +283,8 @@ export class Exchange {
         }
       }
       if (text.length === 0) return { kind: 'accepted' }
-      if (type === '' || type.includes('json')) return { kind: 'answer', text, sessionId }
+      if (type === '' || type.includes('json'))
+        return { kind: 'answer', text: withoutByteOrderMark(text), sessionId }
       const excerpt = `${type.split(';')[0]}, not JSON: ${this.#config.redact(plainText(text.toString('utf8')))}`
       return {
         kind: 'refused',
@@ -330,6 +331,11 @@ function withoutSecrets(json: string, redact: (text: string) => string): string 
   return JSON.stringify(JSON.parse(json), (_key, value: unknown) =>
     typeof value === 'string' ? redact(value) : value,
   )
+}
+
+/** [RFC 8259 §8.1] a parser may ignore one; .NET servers write it. */
+function withoutByteOrderMark(text: Buffer): Buffer {
+  return text[0] === 0xef && text[1] === 0xbb && text[2] === 0xbf ? text.subarray(3) : text
 }
 
 /** A connection for one call at a time. */

@@ -97,12 +97,18 @@ export class Forwarder {
     })
   }
 
-  /** A reply to a request of the server: once, and only to the session that asked. */
+  /** A reply to a request of the server: delivered once, and only to the session that asked. */
   async reply(response: Response, live: Live, signal: AbortSignal): Promise<void> {
-    const outcome = await this.#exchange.call({ method: 'POST', body: response.raw, session: live, signal })
-    if (outcome.kind === 'stream') outcome.events.destroy()
-    if (outcome.kind === 'no-such-session') this.#life.lose(live, '404 to a reply')
-    if (!isSuccess(outcome)) throw this.#final(outcome, 'the reply')
+    const tries = new Backoff(this.#config.backoff, this.#config.random)
+    for (;;) {
+      const outcome = await this.#exchange.call({ method: 'POST', body: response.raw, session: live, signal })
+      if (outcome.kind === 'stream') outcome.events.destroy()
+      if (outcome.kind === 'no-such-session') this.#life.lose(live, '404 to a reply')
+      if (isSuccess(outcome)) return
+      const unread = outcome.kind === 'unavailable' && (!outcome.sent || isToldToWait(outcome))
+      if (!unread || this.#life.live !== live || signal.aborted) throw this.#final(outcome, 'the reply')
+      await sleep(tries.next(0, outcome.retryAfterMs), signal)
+    }
   }
 
   /** What arrives on any stream of the server, other than the answer that stream is for. */
@@ -197,7 +203,7 @@ export class Forwarder {
   ): Promise<void> {
     const { where } = this.#exchange
     const { clock, patienceMs } = this.#config
-    const toldToWait = outcome.retryAfterMs !== undefined && [429, 503].includes(outcome.status ?? 0)
+    const toldToWait = isToldToWait(outcome)
     if (outcome.sent && !toldToWait && !isRepeatable(method)) throw this.#final(outcome, method)
     const wait = tries.next(0, outcome.retryAfterMs)
     const left = deadline - clock.uptime()
@@ -360,6 +366,10 @@ export class Forwarder {
 /** A refusal that some servers give instead of 404 when a session is gone. */
 function mayMeanSession(status: number): boolean {
   return status >= 400 && status <= 500
+}
+
+function isToldToWait(outcome: Unavailable): boolean {
+  return outcome.retryAfterMs !== undefined && (outcome.status === 429 || outcome.status === 503)
 }
 
 /** A refused resume that time may mend; 409: the server has not noticed yet that the old connection is gone. */

@@ -78,7 +78,7 @@ export function seenIn(response: Response): Seen {
   return {
     protocolVersion: stringMember(response.raw, result, 'protocolVersion') ?? '',
     capabilities: capabilities === undefined ? {} : valueAt(response.raw, capabilities),
-    capabilitiesText: capabilities === undefined ? '' : JSON.stringify(valueAt(response.raw, capabilities)),
+    capabilitiesText: capabilities === undefined ? '' : textAt(response.raw, capabilities),
   }
 }
 

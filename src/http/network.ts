@@ -9,6 +9,7 @@ import tls, { type SecureContext } from 'node:tls'
 import type { Dispatcher } from 'undici'
 import ProxyAgent from 'undici/lib/dispatcher/proxy-agent.js'
 import { BridgeError, reasonOf } from '../errors.ts'
+import { isLoopback } from './config.ts'
 
 type Environment = Readonly<Record<string, string | undefined>>
 
@@ -38,7 +39,20 @@ export function proxyFor(url: URL, env: Environment): URL | undefined {
       hint: 'set HTTPS_PROXY to http://host:port, or unset it',
     })
   }
-  return new URL(text)
+  const proxy = new URL(text)
+  try {
+    decodeURIComponent(proxy.username + proxy.password)
+  } catch {
+    throw new BridgeError(
+      'CONFIG_INVALID',
+      'the user name or password in the proxy URL is not percent-encoded',
+      {
+        hint: 'write % as %25 in it',
+      },
+    )
+  }
+  // What is sent to this machine stays on it.
+  return isLoopback(url.hostname) && !isLoopback(proxy.hostname) ? undefined : proxy
 }
 
 /** Connections through `proxy`: a tunnel for https, plain forwarding for http. */

@@ -49,15 +49,15 @@ export class PushStream {
   }
 
   /**
-   * Delivers every event until the stream ends. `resumedAt`: the cursor it was asked for; a server that replays
-   * that very event has sent it before. `onCursor` is told after each delivery.
+   * Delivers every event until the stream ends. `known`: the event of the cursor it was asked for; a server that
+   * begins with that very event has sent it before. `onDelivered` is told after each delivery.
    */
   async read(
-    resumedAt: string | undefined,
-    onCursor: (cursor: string | undefined) => void,
+    known: Buffer | undefined,
+    onDelivered: (cursor: string | undefined, event: Buffer) => void,
   ): Promise<StreamEnd> {
     const { clock } = this.#config
-    let known = resumedAt
+    let first = true
     let reason = 'the server ended it'
     let poisoned = false
     void this.#watch()
@@ -65,12 +65,14 @@ export class PushStream {
       for (;;) {
         const event = this.#events.take() ?? (await this.#events.next())
         if (event === undefined) break
-        if (event.kind === 'comment') this.#liveness.beat(clock.uptime())
-        else if (event.data.length > 0 && (known === undefined || this.#events.cursor !== known)) {
-          await this.#deliver(event.data)
+        if (event.kind === 'comment') {
+          this.#liveness.beat(clock.uptime())
+          continue
         }
-        known = undefined
-        onCursor(this.#events.cursor)
+        const repeated = first && known !== undefined && event.data.equals(known)
+        if (event.data.length > 0) first = false
+        if (event.data.length > 0 && !repeated) await this.#deliver(event.data)
+        onDelivered(this.#events.cursor, event.data)
       }
     } catch (cause) {
       reason = reasonOf(cause)

@@ -24,6 +24,10 @@ const SUSPICIOUS_REFUSALS = 4
 const PING_LIMIT_MS = 10_000
 /** A server that refuses for longer than this is asked seldom. */
 const SLOW_AFTER_MS = 60_000
+/** Up to here the last event is kept, to know it again. */
+const MAX_KEPT_BYTES = 64 * 1024
+/** A server that asks for more patience than this would make the client deaf. */
+const MAX_FLOOR_MS = 10 * 60_000
 /** How often the clock is looked at. */
 const CLOCK_LOOK_MS = 1_000
 
@@ -47,6 +51,8 @@ export class Push {
   #refusalsInRow = 0
   /** The stream being read. */
   #stream: PushStream | undefined
+  /** The last event that was delivered: a server may replay it though we named it. */
+  #lastEvent: Buffer | undefined
   /** Ends the present rest. */
   #wake: () => void = () => undefined
 
@@ -132,8 +138,9 @@ export class Push {
     const stream = new PushStream(this.#config, this.#life, this.#forwarder, events, live)
     this.#stream = stream
     this.#noteUp(live, cursor !== undefined)
-    const end = await stream.read(cursor, (reached) => {
+    const end = await stream.read(cursor === undefined ? undefined : this.#lastEvent, (reached, event) => {
       this.#cursor = reached ?? this.#cursor
+      this.#lastEvent = event.length <= MAX_KEPT_BYTES ? event : undefined
     })
     this.#stream = undefined
     this.#retryMs = stream.retryMs ?? this.#retryMs
@@ -235,7 +242,7 @@ export class Push {
 
   #nextDelay(floorMs = 0): number {
     const failingForMs = this.#downSince === undefined ? 0 : this.#config.clock.uptime() - this.#downSince
-    return this.#backoff.next(failingForMs, floorMs)
+    return this.#backoff.next(failingForMs, Math.min(floorMs, MAX_FLOOR_MS))
   }
 
   /** Sleeps, unless the session changes or the clock jumps. */

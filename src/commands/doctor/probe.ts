@@ -5,12 +5,14 @@
  * visible. The one rule: it goes the same way as the bridge, through the same proxy with the same certificates
  * and credentials.
  */
+
 import { request as httpRequest, type IncomingHttpHeaders } from 'node:http'
 import { request as httpsRequest } from 'node:https'
 import type { Readable } from 'node:stream'
 import { createParser } from 'eventsource-parser'
 import type { ServerSettings } from '../../config.ts'
 import { HEADER, LATEST_LEGACY_VERSION } from '../../protocol.ts'
+import { limit } from '../../retry.ts'
 import { record } from '../client.ts'
 
 type HttpConfig = ServerSettings['http']
@@ -82,9 +84,9 @@ export class Probe {
     const start = performance.now()
     const id = method.startsWith('notifications/') ? undefined : ++this.#ids
     const text = JSON.stringify({ jsonrpc: '2.0', ...(id === undefined ? {} : { id }), method, params })
-    const signal = AbortSignal.any([this.#signal, AbortSignal.timeout(limitMs)])
+    const { signal, clear } = limit(limitMs, this.#signal)
     const reply = await this.open('POST', url, session, text, signal)
-    const { message, excerpt } = await read(reply, id)
+    const { message, excerpt } = await read(reply, id).finally(clear)
     return { status: reply.status, headers: reply.headers, message, excerpt, ms: performance.now() - start }
   }
 
