@@ -26,8 +26,8 @@ import { replaceBetweenMarks, table, verdicts } from './results.ts'
 import { ServerProcess } from './server-process.ts'
 
 const FULL = { latencyCalls: 2_000, loadCalls: 8_000, pushes: 100, burst: 20_000, bigCalls: 5 }
-const QUICK = { latencyCalls: 500, loadCalls: 3_000, pushes: 25, burst: 20_000, bigCalls: 2 }
-const FULL_ROUNDS = 9
+const QUICK = { latencyCalls: 400, loadCalls: 3_000, pushes: 25, burst: 20_000, bigCalls: 2 }
+const FULL_ROUNDS = 5
 const QUICK_ROUNDS = 2
 
 const { values: options } = parseArgs({
@@ -44,7 +44,9 @@ const { values: options } = parseArgs({
 
 const rounds = Number(options.rounds ?? (options.quick ? QUICK_ROUNDS : FULL_ROUNDS))
 const wanted = (name: string): boolean =>
-  options.only === undefined ? !(options.quick && name === 'install') : options.only.includes(name)
+  options.only === undefined
+    ? !(options.quick && ['install', 'tls'].includes(name))
+    : options.only.includes(name)
 const say = (text: string): void => void process.stderr.write(`${text}\n`)
 
 const server = await ServerProcess.start()
@@ -91,7 +93,8 @@ async function runRounds(bench: Bench, field: readonly Contestant[]): Promise<Re
       keep('bare', await measureBare(bench.node, name))
       for (let i = 0; i < field.length; i++) {
         const contestant = field[(i + round) % field.length]
-        if (contestant === undefined || unable.has(`${contestant.name} ${name}`)) continue
+        if (contestant === undefined) continue
+        if (contestant.cannot?.includes(name) || unable.has(`${contestant.name} ${name}`)) continue
         try {
           keep(contestant.name, await measure(bench, contestant))
         } catch (error) {

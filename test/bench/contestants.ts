@@ -17,6 +17,8 @@ export type Peer = keyof typeof PEERS
 
 export interface Contestant {
   readonly name: string
+  /** Measures it is not asked for, because it is known not to do that at all. */
+  readonly cannot?: readonly string[]
   command(url: string, env?: Readonly<Record<string, string>>): Command
 }
 
@@ -38,7 +40,7 @@ export function contestants(options: { node: string; peers: boolean }): readonly
     found.push(run('ours', (url) => [join(ROOT, 'bin/chamade-mcp.js'), '--url', url, '--stateful']))
   }
   found.push(
-    run('floor', (url) => [here('floor.cjs'), url]),
+    { ...run('floor', (url) => [here('floor.cjs'), url]), cannot: ['cut', 'forget', 'deaf'] },
     run('SDK glue', (url) => [here('sdk-glue.mjs'), url]),
   )
   if (!options.peers) return found

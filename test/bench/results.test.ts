@@ -50,14 +50,14 @@ test('a bound from above, a bound from below and an absolute bound are judged', 
   )
 })
 
-test('growth that costs a unit eight times as much at 8n is called what it is', () => {
+test('growth that costs a unit twice as much at each doubling is called what it is', () => {
   const step = (units: number, ms: number) => ({ units, ms, peakMb: undefined })
   const steps = [1, 2, 4, 8]
   const linear = { title: 'a', per: '1,000', steps: steps.map((n) => step(n * 1_000, n * 5)) }
   const quadratic = { title: 'b', per: '1,000', steps: steps.map((n) => step(n * 1_000, n * n * 5)) }
   const [, , first, second] = growthTable([linear, quadratic]).split('\n')
   expect(first).toMatch(/\| +linear \|$/)
-  expect(second).toMatch(/\*\*not linear: 8\.0×\*\* \|$/)
+  expect(second).toMatch(/\*\*not linear: 4\.0×\*\* \|$/)
 })
 
 test('only what stands between the marks is replaced, and a README without them is refused', () => {
