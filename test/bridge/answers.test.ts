@@ -1,0 +1,232 @@
+/** Answers of every shape, and what a request gets when there is none. */
+import { describe, expect, test } from 'vitest'
+import { BridgeProcess } from '../support/bridge-process.ts'
+import { eventually, pause } from '../support/eventually.ts'
+import { ScriptedServer } from '../support/scripted-server.ts'
+import { maxMessage } from '../support/settings.ts'
+
+describe('answers', () => {
+  test('progress on the stream comes before the answer, all of it in order', async () => {
+    const server = await ScriptedServer.start()
+    server.on('tools/call', (x) => {
+      const stream = x.stream()
+      for (let progress = 0; progress < 200; progress++) {
+        stream.send({
+          jsonrpc: '2.0',
+          method: 'notifications/progress',
+          params: { progressToken: 1, progress },
+        })
+      }
+      stream.send(x.answer())
+      stream.finish()
+    })
+    const bridge = await BridgeProcess.connected(server.url)
+    await bridge.call('tools/call', { _meta: { progressToken: 1 } })
+    expect(bridge.received('notifications/progress').map((each) => each.params?.progress)).toEqual([
+      ...Array(200).keys(),
+    ])
+    expect(bridge.replies.at(-1)?.result).toEqual({})
+  })
+
+  test('each progress is written when it comes, not when the answer does', async () => {
+    const server = await ScriptedServer.start()
+    let finish = (): void => {}
+    server.on('tools/call', (x) => {
+      const stream = x.stream()
+      stream.send({
+        jsonrpc: '2.0',
+        method: 'notifications/progress',
+        params: { progressToken: 1, progress: 1 },
+      })
+      finish = () => {
+        stream.send(x.answer())
+        stream.finish()
+      }
+    })
+    const bridge = await BridgeProcess.connected(server.url)
+    const id = bridge.ask('tools/call')
+    await bridge.waitFor('the progress', () => bridge.received('notifications/progress').length === 1)
+    expect(bridge.answersTo(id)).toEqual([])
+    finish()
+    await bridge.reply(id)
+  })
+
+  test('an answer trickled byte by byte is whole', async () => {
+    const server = await ScriptedServer.start()
+    server.on('tools/call', async (x) => {
+      const bytes = Buffer.from(x.answer('{"text":"é😀"}'))
+      x.response.writeHead(200, { 'content-type': 'application/json' })
+      for (const byte of bytes) {
+        x.response.write(Buffer.of(byte))
+        await pause(0)
+      }
+      x.response.end()
+    })
+    const bridge = await BridgeProcess.connected(server.url)
+    expect((await bridge.call('tools/call')).result).toEqual({ text: 'é😀' })
+  })
+
+  test('a request that never gets an answer does not hold up the others', async () => {
+    const server = await ScriptedServer.start()
+    server.on('tools/call', (x) => {
+      if (x.params.name !== 'hang') x.result({ ok: true })
+    })
+    const bridge = await BridgeProcess.connected(server.url)
+    for (let i = 0; i < 30; i++) bridge.ask('tools/call', { name: 'hang' })
+    await eventually('thirty open requests', () => server.posts('tools/call').length === 30)
+    expect((await bridge.call('tools/call', { name: 'quick' })).result).toEqual({ ok: true })
+  })
+
+  test('initialize may be answered by a stream, with notifications before the answer', async () => {
+    const server = await ScriptedServer.start({ sessions: false })
+    server.on('initialize', (x) => {
+      const stream = x.stream()
+      stream.comment('hello')
+      stream.send({ jsonrpc: '2.0', method: 'notifications/message', params: { level: 'info', data: 'hi' } })
+      stream.send(
+        x.answer({
+          protocolVersion: '2025-03-26',
+          capabilities: {},
+          serverInfo: { name: 's', version: '1' },
+        }),
+      )
+      stream.finish()
+    })
+    const bridge = await BridgeProcess.connected(server.url)
+    expect(bridge.replies.map((each) => each?.method ?? each?.id)).toEqual(['notifications/message', 0])
+    await bridge.call('tools/list')
+    expect(server.posts('tools/list')[0]?.headers['mcp-protocol-version']).toBe('2025-03-26')
+  })
+
+  test('202 to a request is no answer: an error, no hang', async () => {
+    const server = await ScriptedServer.start()
+    server.on('tools/call', (x) => x.reply(202))
+    const bridge = await BridgeProcess.connected(server.url)
+    expect((await bridge.call('tools/call')).error?.message).toBeTruthy()
+  })
+
+  test('a batch from the server is split into its raw elements, in JSON and in an event', async () => {
+    const server = await ScriptedServer.start()
+    const progress = '{"jsonrpc":"2.0","method":"notifications/progress","params":{"n":1.0}}'
+    server.on('tools/call', (x) => {
+      const batch = `[ ${progress} ,\n${x.answer('{"n":2.0}')}]`
+      if (x.params.name === 'json') return x.json(batch)
+      const stream = x.stream()
+      stream.send(batch)
+      return stream.finish()
+    })
+    const bridge = await BridgeProcess.connected(server.url)
+    for (const name of ['json', 'events']) {
+      const from = bridge.lines.length
+      const id = bridge.ask('tools/call', { name })
+      await bridge.reply(id)
+      expect(bridge.lines.slice(from).map(String)).toEqual([
+        progress,
+        `{"jsonrpc":"2.0","id":${id},"result":{"n":2.0}}`,
+      ])
+    }
+  })
+})
+
+describe('answers that are none', () => {
+  test.each([
+    ['invalid JSON', 'application/json', Buffer.from('{"jsonrpc":"2.0","id":')],
+    ['invalid UTF-8', 'application/json', Buffer.from([0x7b, 0x22, 0xff, 0x22, 0x3a, 0x31, 0x7d])],
+    ['HTML with status 200', 'text/html', Buffer.from('<html><body>Welcome</body></html>')],
+    ['an empty body', 'application/json', Buffer.alloc(0)],
+    ['JSON that is no message', 'application/json', Buffer.from('{"ok":true}')],
+    [
+      'a response to somebody else',
+      'application/json',
+      Buffer.from('{"jsonrpc":"2.0","id":"other","result":{}}'),
+    ],
+    ['an event stream that ends at once', 'text/event-stream', Buffer.alloc(0)],
+    ['an event that is no JSON', 'text/event-stream', Buffer.from('data: {"jsonrpc"\n\n')],
+    ['an event that is no UTF-8', 'text/event-stream', Buffer.from('data: {"a":"\xff"}\n\n', 'latin1')],
+  ])(
+    '%s: an error under the id of the request, nothing of it printed, the next request works',
+    async (_, type, body) => {
+      const server = await ScriptedServer.start()
+      server.on('tools/call', (x) => x.reply(200, body, { 'content-type': type }))
+      const bridge = await BridgeProcess.connected(server.url)
+      const reply = await bridge.call('tools/call')
+      expect(reply.error?.message).toBeTruthy()
+      expect((await bridge.call('ping')).result).toEqual({})
+      expect(bridge.lines).toHaveLength(3)
+      expect(bridge.replies).not.toContain(undefined)
+    },
+  )
+
+  test('a response on the push stream answers nothing; the request still gets its own answer', async () => {
+    const server = await ScriptedServer.start()
+    let answer = (): void => {}
+    server.on('tools/call', (x) => {
+      answer = () => x.result({ from: 'its own exchange' })
+    })
+    const bridge = await BridgeProcess.connected(server.url, { args: ['--stateful'] })
+    await eventually('the push stream', () => server.listening())
+    const id = bridge.ask('tools/call')
+    await eventually('the request', () => server.posts('tools/call').length === 1)
+    server.push({ jsonrpc: '2.0', id, result: { from: 'the push stream' } })
+    server.push({ jsonrpc: '2.0', method: 'notifications/after' })
+    await bridge.waitFor(
+      'what was pushed after it',
+      () => bridge.received('notifications/after').length === 1,
+    )
+    answer()
+    expect((await bridge.reply(id)).result).toEqual({ from: 'its own exchange' })
+    expect(bridge.answersTo(id)).toHaveLength(1)
+  })
+
+  test('a second answer to the same request is not written', async () => {
+    const server = await ScriptedServer.start()
+    server.on('tools/call', (x) => {
+      const stream = x.stream()
+      stream.write(`data: ${x.answer('{"n":1}')}\n\ndata: ${x.answer('{"n":2}')}\n\n`)
+      stream.finish()
+    })
+    const bridge = await BridgeProcess.connected(server.url)
+    const id = bridge.ask('tools/call')
+    await bridge.reply(id)
+    await bridge.call('ping')
+    expect(bridge.answersTo(id).map((each) => each.result)).toEqual([{ n: 1 }])
+  })
+})
+
+describe('a message of the server over the limit', () => {
+  const big = 'x'.repeat(300_000)
+
+  test.each(['json', 'events'])(
+    'an answer as %s: an error for that request that names the limit, the next one works',
+    async (how) => {
+      const server = await ScriptedServer.start()
+      server.on('tools/call', (x) => {
+        if (x.params.small === true) return x.result({ ok: true })
+        if (how === 'json') return x.result({ big })
+        const stream = x.stream(true)
+        stream.send(x.answer({ big }))
+        return stream.finish()
+      })
+      const bridge = await BridgeProcess.connected(server.url, { args: maxMessage(200_000) })
+      const reply = await bridge.call('tools/call')
+      expect(reply.error?.message).toMatch(/limit/)
+      expect((await bridge.call('tools/call', { small: true })).result).toEqual({ ok: true })
+    },
+  )
+
+  test('a push: skipped, said on stderr, and the stream goes on', async () => {
+    const server = await ScriptedServer.start({ replay: true })
+    const bridge = await BridgeProcess.connected(server.url, {
+      args: ['--stateful', '--log-level', 'info', ...maxMessage(200_000)],
+    })
+    await eventually('the push stream', () => server.listening())
+    server.push({ jsonrpc: '2.0', method: 'notifications/a' })
+    await bridge.waitFor('the first', () => bridge.received('notifications/a').length === 1)
+    server.push({ jsonrpc: '2.0', method: 'notifications/big', params: { big } })
+    await bridge.waitFor('a line on stderr', () => /limit/.test(bridge.stderr))
+    await eventually('the stream', () => server.of('GET').length >= 2 && server.listening(), 8_000)
+    server.push({ jsonrpc: '2.0', method: 'notifications/b' })
+    await bridge.waitFor('the next', () => bridge.received('notifications/b').length === 1)
+    expect(bridge.received('notifications/big')).toEqual([])
+  })
+})

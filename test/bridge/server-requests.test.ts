@@ -1,0 +1,113 @@
+/** What the server asks the client, and how each reply finds its way back. */
+import { describe, expect, test } from 'vitest'
+import { BridgeProcess } from '../support/bridge-process.ts'
+import { eventually } from '../support/eventually.ts'
+import { ScriptedServer } from '../support/scripted-server.ts'
+
+describe('requests of the server', () => {
+  test('on the stream of a call: the client’s reply is a POST of its own, byte for byte', async () => {
+    const server = await ScriptedServer.start()
+    server.on('tools/call', async (x) => {
+      const stream = x.stream()
+      stream.send('{"jsonrpc":"2.0","id":"srv \\u0031","method":"sampling/createMessage","params":{"n":1.0}}')
+      await eventually('the reply', () => server.posts().some((post) => post.rpc?.isResponse))
+      stream.send(x.answer({ done: true }))
+      stream.finish()
+    })
+    const bridge = await BridgeProcess.connected(server.url)
+    const id = bridge.ask('tools/call')
+    await bridge.waitFor('the question', () => bridge.received('sampling/createMessage').length === 1)
+    expect(bridge.lines.at(-1)?.toString()).toBe(
+      '{"jsonrpc":"2.0","id":"srv \\u0031","method":"sampling/createMessage","params":{"n":1.0}}',
+    )
+    const reply = '{"jsonrpc":"2.0","id":"srv \\u0031","result":{"model":1.0}}'
+    bridge.send(reply)
+    expect((await bridge.reply(id)).result).toEqual({ done: true })
+    const post = server.posts().find((each) => each.rpc?.isResponse)
+    expect(post?.body.toString()).toBe(reply)
+    expect(post?.session).toBe(server.session.id)
+  })
+
+  test('on the push stream, with an id that a request of the client has too', async () => {
+    const server = await ScriptedServer.start()
+    let answer = (): void => {}
+    server.on('tools/call', (x) => {
+      answer = () => x.result({ mine: true })
+    })
+    const bridge = await BridgeProcess.connected(server.url, { args: ['--stateful'] })
+    await eventually('the push stream', () => server.listening())
+    bridge.send('{"jsonrpc":"2.0","id":5,"method":"tools/call"}')
+    await eventually('the call', () => server.posts('tools/call').length === 1)
+    server.push({ jsonrpc: '2.0', id: 5, method: 'roots/list' })
+    await bridge.waitFor('the question', () => bridge.received('roots/list').length === 1)
+    bridge.send('{"jsonrpc":"2.0","id":5,"result":{"roots":[]}}')
+    await eventually('the reply', () =>
+      server
+        .posts()
+        .some((post) => post.body.toString() === '{"jsonrpc":"2.0","id":5,"result":{"roots":[]}}'),
+    )
+    answer()
+    expect((await bridge.reply(5)).result).toEqual({ mine: true })
+  })
+
+  test('an error reply of the client arrives as it was written', async () => {
+    const server = await ScriptedServer.start()
+    const bridge = await BridgeProcess.connected(server.url, { args: ['--stateful'] })
+    await eventually('the push stream', () => server.listening())
+    server.push({ jsonrpc: '2.0', id: 1, method: 'sampling/createMessage', params: {} })
+    await bridge.waitFor('the question', () => bridge.received('sampling/createMessage').length === 1)
+    const reply = '{"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":"Method not found","x":1.0}}'
+    bridge.send(reply)
+    await eventually('the reply', () => server.posts().some((post) => post.body.toString() === reply))
+  })
+})
+
+describe('ids of server requests', () => {
+  test('two open requests with one id: the client sees two ids, each reply goes back under the server’s', async () => {
+    const server = await ScriptedServer.start()
+    const bridge = await BridgeProcess.connected(server.url, { args: ['--stateful'] })
+    await eventually('the push stream', () => server.listening())
+    for (const n of [1, 2])
+      server.push(`{"jsonrpc":"2.0","id":5,"method":"sampling/createMessage","params":{"n":${n}}}`)
+    await bridge.waitFor('both', () => bridge.received('sampling/createMessage').length === 2)
+    const asked = bridge.received('sampling/createMessage')
+    expect(new Set(asked.map((each) => each.id)).size).toBe(2)
+    for (const each of asked) bridge.send({ jsonrpc: '2.0', id: each.id, result: { n: each.params?.n } })
+    await eventually('both replies', () => server.posts().filter((post) => post.rpc?.isResponse).length === 2)
+    const replies = server.posts().flatMap((post) => (post.rpc?.isResponse ? [post.body.toString()] : []))
+    expect(replies.sort()).toEqual([1, 2].map((n) => `{"jsonrpc":"2.0","id":5,"result":{"n":${n}}}`))
+  })
+
+  test('the server takes one of them back: the client hears of the id it knows', async () => {
+    const server = await ScriptedServer.start()
+    const bridge = await BridgeProcess.connected(server.url, { args: ['--stateful'] })
+    await eventually('the push stream', () => server.listening())
+    server.push({ jsonrpc: '2.0', id: 'q', method: 'sampling/createMessage' })
+    server.push({
+      jsonrpc: '2.0',
+      method: 'notifications/cancelled',
+      params: { requestId: 'q', reason: 'x' },
+    })
+    await bridge.waitFor('the cancellation', () => bridge.received('notifications/cancelled').length === 1)
+    expect(bridge.received('notifications/cancelled')[0]?.params).toEqual({ requestId: 'q', reason: 'x' })
+  })
+
+  test('a late reply to a request of the old session does not answer one of the new session with the same id', async () => {
+    const server = await ScriptedServer.start()
+    const bridge = await BridgeProcess.connected(server.url, { args: ['--stateful'] })
+    await eventually('the push stream', () => server.listening())
+    server.push({ jsonrpc: '2.0', id: 0, method: 'elicitation/create', params: { n: 'old' } })
+    await bridge.waitFor('the old question', () => bridge.received('elicitation/create').length === 1)
+    await server.restart()
+    await eventually('the next session', () => server.listening(), 8_000)
+    server.push({ jsonrpc: '2.0', id: 0, method: 'elicitation/create', params: { n: 'new' } })
+    await bridge.waitFor('the new question', () => bridge.received('elicitation/create').length === 2)
+    bridge.send({ jsonrpc: '2.0', id: 0, result: { to: 'old' } })
+    const asked = bridge.received('elicitation/create')[1]
+    bridge.send({ jsonrpc: '2.0', id: asked?.id, result: { to: 'new' } })
+    await eventually('a reply', () => server.posts().some((post) => post.rpc?.isResponse))
+    await bridge.call('ping')
+    const replies = server.posts().flatMap((post) => (post.rpc?.isResponse ? [post.body.toString()] : []))
+    expect(replies).toEqual(['{"jsonrpc":"2.0","id":0,"result":{"to":"new"}}'])
+  })
+})
