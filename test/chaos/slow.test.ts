@@ -42,7 +42,7 @@ const refusedAltogether =
     const { server, bridge } = await start()
     const stop = server.before((x) => x.reply(status))
     await server.restart()
-    await bridge.waitFor('a line on stderr', () => bridge.stderr.includes(String(status)), 9_000)
+    await bridge.waitFor('a line on stderr', () => bridge.stderr.includes(String(status)), 25_000)
     stop()
     await flows(server, bridge, 40_000)
     expect(server.live()).toHaveLength(1)
