@@ -15,7 +15,6 @@ import {
   METHOD,
   type Message,
   type Request,
-  type Response,
   RPC,
   success,
 } from './protocol.ts'
@@ -79,6 +78,7 @@ class Bridge {
     })
     if (options.signal.aborted) this.#interrupt('signal')
     options.signal.addEventListener('abort', () => this.#interrupt('signal'), { once: true })
+    void options.port.broken.then(() => this.#readerGone())
     this.#upstream = options.open({
       deliver: (message) => this.#deliver(message),
       report: options.report,
@@ -110,7 +110,10 @@ class Bridge {
 
   async #pump(): Promise<'eof'> {
     try {
-      for await (const message of this.#options.port.incoming) this.#accept(message)
+      for await (const message of this.#options.port.incoming) {
+        const answered = this.#accept(message)
+        if (answered !== undefined) await answered
+      }
     } catch (cause) {
       const text = `reading stdin failed: ${reasonOf(cause)}`
       this.#options.report({ kind: 'note', level: 'warn', text })
@@ -135,7 +138,8 @@ class Bridge {
     return false
   }
 
-  #accept(message: Message | Malformed): void {
+  /** A promise only where we answer ourselves: a client that does not read is not read either. */
+  #accept(message: Message | Malformed): Promise<void> | undefined {
     switch (message.kind) {
       case 'malformed':
         return this.#answerMalformed(message)
@@ -147,29 +151,32 @@ class Bridge {
           if (line !== undefined) line.cancelled = true
           this.#wake()
         }
-        return this.#forward(message, message.method)
+        this.#forward(message, message.method)
+        return undefined
       }
       case 'response':
-        return this.#forward(message, `a reply to request ${message.id ?? 'null'} of the server`)
+        this.#forward(message, `a reply to request ${message.id ?? 'null'} of the server`)
+        return undefined
     }
   }
 
-  #acceptRequest(request: Request): void {
+  #acceptRequest(request: Request): Promise<void> | undefined {
     const { id, method } = request
     if (this.#ledger.has(id)) {
       const text = `request id ${id} is still open; the second request (${method}) was not sent`
-      return this.#write(failure(null, RPC.invalidRequest, text))
+      return this.#written(failure(null, RPC.invalidRequest, text))
     }
     // A connection that answers the probe of the 2026-07-28 era can never be a channel.
-    if (method === METHOD.discover) return this.#write(failure(id, RPC.methodNotFound, 'Method not found'))
+    if (method === METHOD.discover) return this.#written(failure(id, RPC.methodNotFound, 'Method not found'))
     if (method === METHOD.initialize) this.#initializeSeen = true
-    if (method === METHOD.ping && !this.#initializeSeen) return this.#write(success(id, '{}'))
+    if (method === METHOD.ping && !this.#initializeSeen) return this.#written(success(id, '{}'))
     const line: Line = { method, cancelled: false }
     this.#ledger.set(id, line)
     this.#upstream.send(request).then(
       () => this.#settled(id, line),
       (error: unknown) => this.#failed(id, line, error),
     )
+    return undefined
   }
 
   /** The far side is done with the request; an answer has left the ledger already. */
@@ -191,7 +198,7 @@ class Bridge {
   #fail(id: string, error: BridgeError): void {
     const line = this.#ledger.get(id)
     this.#strike(id)
-    if (line !== undefined && !line.cancelled) this.#write(errorResponse(id, error.toRpcError()))
+    if (line !== undefined && !line.cancelled) void this.#written(errorResponse(id, error.toRpcError()))
   }
 
   #strike(id: string): void {
@@ -227,34 +234,32 @@ class Bridge {
     return this.#written(message)
   }
 
-  #answerMalformed(input: Malformed): void {
+  #answerMalformed(input: Malformed): Promise<void> {
     switch (input.reason) {
       case 'not-json':
-        return this.#write(failure(null, RPC.parse, `Parse error: ${input.detail}`))
+        return this.#written(failure(null, RPC.parse, `Parse error: ${input.detail}`))
       case 'not-rpc':
       case 'empty-batch':
-        return this.#write(failure(null, RPC.invalidRequest, `Invalid Request: ${input.detail}`))
+        return this.#written(failure(null, RPC.invalidRequest, `Invalid Request: ${input.detail}`))
       case 'too-long':
         return this.#answerTooLong(input)
     }
   }
 
   /** Under its own id, unless that is the id of an open request: then it was a reply, or a second request. */
-  #answerTooLong({ id, detail }: Malformed): void {
+  #answerTooLong({ id, detail }: Malformed): Promise<void> {
     const free = id !== undefined && !this.#ledger.has(id) ? id : null
-    this.#write(failure(free, RPC.invalidRequest, `Invalid Request: ${detail}`))
-  }
-
-  #write(message: Response): void {
-    void this.#written(message)
+    return this.#written(failure(free, RPC.invalidRequest, `Invalid Request: ${detail}`))
   }
 
   /** Never rejects: a broken stdout ends the bridge, and nobody is left to tell. */
   #written(message: Message): Promise<void> {
-    return this.#options.port.write(message).catch(() => {
-      this.#stdoutBroken = true
-      this.#interrupt('stdout')
-    })
+    return this.#options.port.write(message).catch(() => this.#readerGone())
+  }
+
+  #readerGone(): void {
+    this.#stdoutBroken = true
+    this.#interrupt('stdout')
   }
 }
 

@@ -21,6 +21,8 @@ export interface Port {
   write(message: Message): Promise<void>
   /** Resolves when all that was written has left, or can't any more. */
   flush(): Promise<void>
+  /** Resolves once the reader is gone. */
+  readonly broken: Promise<void>
 }
 
 /** The far side. */

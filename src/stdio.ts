@@ -33,6 +33,7 @@ export function openStdio(input: Readable, output: Writable, options: StdioOptio
     incoming: readMessages(input, options),
     write: (message) => writer.write(message.raw),
     flush: () => writer.flush(),
+    broken: writer.broken,
   }
 }
 
@@ -166,16 +167,24 @@ class LineWriter {
   #gathered: Buffer[] = []
   #gatheredBytes = 0
   #gathering = false
+  /** Lines of this tick so far, and whether the last tick had more than one: then the first waits for the rest. */
+  #lines = 0
+  #busy = false
   #room: Promise<void> | undefined
   #broken: Error | undefined
 
+  /** Resolves once nothing can be written any more. */
+  readonly broken: Promise<void>
+
   constructor(output: Writable) {
     this.#output = output
-    output.on('error', (error: Error) => {
-      this.#broken ??= error
-    })
-    output.on('close', () => {
-      this.#broken ??= new Error('stdout was closed')
+    this.broken = new Promise((resolve) => {
+      const end = (error = new Error('stdout was closed')): void => {
+        this.#broken ??= error
+        resolve()
+      }
+      output.on('error', end)
+      output.on('close', () => end())
     })
   }
 
@@ -183,15 +192,20 @@ class LineWriter {
     if (this.#broken !== undefined) return Promise.reject(this.#broken)
     this.#gathered.push(onOneLine(raw))
     this.#gatheredBytes += raw.length + 1
-    if (this.#gathering && this.#gatheredBytes < BATCH_BYTES) return DONE
-    if (!this.#gathering) {
+    this.#lines++
+    const first = !this.#gathering
+    if (first) {
       this.#gathering = true
       setImmediate(() => {
         this.#gathering = false
+        this.#busy = this.#lines > 1
+        this.#lines = 0
         this.#send()
       })
     }
-    return this.#send() ? DONE : this.#untilRoom()
+    const waits = (!first || this.#busy) && this.#gatheredBytes < BATCH_BYTES
+    if (!waits) this.#send()
+    return this.#output.writableNeedDrain ? this.#untilRoom() : DONE
   }
 
   flush(): Promise<void> {

@@ -41,16 +41,19 @@ interface OpenCall {
 export function withToolRules(open: OpenUpstream, rules: ToolRules): OpenUpstream {
   const { ignore, timeoutMs } = rules
   if (ignore.length === 0 && timeoutMs === undefined) return open
-  const hidden = new RegExp(`^(?:${ignore.map(globSource).join('|')})$`)
+  const hidden = new RegExp(`^(?:${ignore.map(globSource).join('|')})$`, 's')
   const isHidden = (name: string | undefined): boolean =>
     ignore.length > 0 && name !== undefined && hidden.test(name)
   return (outlet) => {
     const lists = new Set<string>()
     const calls = new Map<string, OpenCall>()
+    /** Calls that were given up and may still be answered: their ids wait until that is over. */
+    const givenUp = new Map<string, Promise<void>>()
     const upstream = open({
       report: outlet.report,
       deliver: (message, lane) => {
         if (message.kind === 'response' && message.id !== undefined) {
+          if (givenUp.has(message.id)) return Promise.resolve()
           calls.get(message.id)?.ended.abort()
           if (lists.delete(message.id)) return outlet.deliver(withoutHidden(message, isHidden), lane)
         }
@@ -62,6 +65,7 @@ export function withToolRules(open: OpenUpstream, rules: ToolRules): OpenUpstrea
 
     const call = async (request: Request, name: string): Promise<void> => {
       if (timeoutMs === undefined) return await upstream.send(request)
+      await givenUp.get(request.id)
       const token = member(request.raw, request.params, '_meta', 'progressToken')
       const open: OpenCall = {
         name,
@@ -78,7 +82,8 @@ export function withToolRules(open: OpenUpstream, rules: ToolRules): OpenUpstrea
         calls.delete(request.id)
       }
       const why = `no answer to ${name} within ${seconds(timeoutMs)} (--tool-timeout)`
-      void answered.catch(() => undefined)
+      const over = answered.catch(() => undefined).finally(() => givenUp.delete(request.id))
+      givenUp.set(request.id, over)
       void upstream.send(cancellation(request.id, why)).catch(() => undefined)
       throw new BridgeError('RESPONSE_LOST', `${why}; it may still have run`)
     }

@@ -32,6 +32,9 @@ export const connect: CommandSpec = {
     // undici's HTTP parser is WebAssembly; optimising it a second time costs 37 MB of peak memory and 270 ms at
     // exit (Node 20) for no gain in latency.
     v8.setFlagsFromString('--liftoff-only')
+    // A host runs one of these per server and window: 61 MB instead of 89 after a load, for 15 % more CPU with 64
+    // calls in flight and none in sequence (Node 20).
+    v8.setFlagsFromString('--optimize-for-size')
     const redact = redactor()
     const { http, notes } = await serverSettings(values, operands, io.env, redact)
     const open = withToolRules(openHttp(http), {

@@ -55,10 +55,18 @@ const AT_A_TERMINAL: Status = {
 /** To stderr unless `--silent`, and to `--log-file`, which only its owner can read. */
 function logWriter(values: OptionValues, io: Io): (line: string) => void {
   const path = text(values.logFile)
-  const file = path === undefined ? undefined : openLog(path)
+  let file = path === undefined ? undefined : openLog(path)
   return (line) => {
     if (values.silent !== true) io.stderr.write(line)
-    if (file !== undefined) writeSync(file, line)
+    if (file === undefined) return
+    try {
+      writeSync(file, line)
+    } catch (cause) {
+      // A full disk is no reason to be deaf.
+      file = undefined
+      if (values.silent !== true)
+        io.stderr.write(`error: the log file ${path} cannot be written: ${reasonOf(cause)}\n`)
+    }
   }
 }
 

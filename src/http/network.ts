@@ -7,6 +7,8 @@
 import { readFileSync } from 'node:fs'
 import tls, { type SecureContext } from 'node:tls'
 import type { Dispatcher } from 'undici'
+import connect from 'undici/lib/api/api-connect.js'
+import DispatcherBase from 'undici/lib/dispatcher/dispatcher.js'
 import ProxyAgent from 'undici/lib/dispatcher/proxy-agent.js'
 import { BridgeError, reasonOf } from '../errors.ts'
 import { isLoopback } from './config.ts'
@@ -57,6 +59,8 @@ export function proxyFor(url: URL, env: Environment): URL | undefined {
 
 /** Connections through `proxy`: a tunnel for https, plain forwarding for http. */
 export function throughProxy(proxy: URL, options: TlsOptions | undefined): Dispatcher {
+  // A tunnel is asked for with `connect`, which undici hangs on its dispatchers only in its index.
+  DispatcherBase.prototype.connect ??= connect
   return new ProxyAgent({
     uri: proxy.href,
     proxyTunnel: false,

@@ -79,6 +79,11 @@ export class OwnCalls {
     }) as Request
   }
 
+  /** The client's request, to be sent once more: its own id may be in use again. */
+  underOwnId(request: Request): Request {
+    return withId(request, JSON.stringify(this.#nextId()))
+  }
+
   /** `initialize`, as often as `patienceMs` allows (0: once). Resolves with the server's answer, good or bad. */
   async initialize(request: Request, patienceMs: number, signal: AbortSignal): Promise<Opened> {
     const { clock, random, backoff, privateLimitMs } = this.#config

@@ -88,6 +88,8 @@ export class SessionLife {
   readonly #renewals: Backoff
   #proven = false
   #verdict: { readonly generation: number; readonly lost: Promise<boolean> } | undefined
+  /** A session that the server has opened and that is not live yet. */
+  #candidate: Live | undefined
   /** The loss that has been reported: one line each, however many attempts it takes. */
   #reportedLoss: number | undefined
   /** Called with the generation that was lost, before anything else happens. */
@@ -258,7 +260,7 @@ export class SessionLife {
     const until = this.#config.clock.uptime() + deadlineMs
     // A session id may be on the way: without it the server would keep the session.
     await this.#calls.settled(deadlineMs)
-    const live = this.live
+    const live = this.live ?? this.#candidate
     this.#become({ state: 'closed' })
     if (live !== undefined) {
       await this.#calls.delete(live, Math.max(50, until - this.#config.clock.uptime()))
@@ -360,7 +362,11 @@ export class SessionLife {
     const { clock } = this.#config
     try {
       if (waitMs > 0) await sleep(waitMs, this.#closing.signal)
-      const opened = await this.#calls.initialize(handshake.initialize, 0, this.#calls.ended)
+      const opened = await this.#calls.initialize(
+        this.#calls.underOwnId(handshake.initialize),
+        0,
+        this.#calls.ended,
+      )
       if (opened.response.error !== undefined) {
         throw new BridgeError(
           'SERVER_REFUSED',
@@ -369,9 +375,11 @@ export class SessionLife {
       }
       const next: Live = { state: 'live', generation: generation + 1, ...opened.headers }
       if (this.#closing.signal.aborted) return this.#comeLate(next)
+      this.#candidate = next
       if (handshake.initialized !== undefined) await this.#resume(next, handshake.initialized)
+      this.#candidate = undefined
       const live = this.#goLive(opened.headers)
-      if (live === undefined) return this.#comeLate(next)
+      if (live === undefined) return
       const changed = difference(handshake.seen, seenIn(opened.response))
       this.#outlet.report({
         kind: 'session',
@@ -385,6 +393,7 @@ export class SessionLife {
           void this.#outlet.deliver(message, 'answer')
       }
     } catch (cause) {
+      this.#candidate = undefined
       const error = cause instanceof BridgeError ? cause : new BridgeError('SERVER_REFUSED', reasonOf(cause))
       const lost = this.#become({
         state: 'lost',

@@ -37,6 +37,7 @@ class HttpUpstream implements Upstream {
   readonly #forwarder: Forwarder
   /** Requests under way, by id token. */
   readonly #flights = new Map<string, Flight>()
+  #initializing: Flight | undefined
   /** What later requests and notifications wait for; undefined when the way is free. */
   #barrier: Promise<void> | undefined
   #push: { readonly push: Push; readonly stop: AbortController } | undefined
@@ -81,18 +82,21 @@ class HttpUpstream implements Upstream {
   async #initialize(request: Request): Promise<void> {
     const before = this.#barrier
     const open = [...this.#flights.values()]
+    this.#initializing?.abort.abort(errors.superseded())
     await this.#alone(async () => {
       await before
       if (this.#life.current.state !== 'new') abortAll(open, errors.superseded())
       this.#push?.stop.abort()
       this.#push = undefined
       const flight = this.#takeOff(request.id)
+      this.#initializing = flight
       try {
         const response = await this.#life.initialize(request, flight.abort.signal)
         await this.#outlet.deliver(response, 'answer')
       } catch (error) {
         if (flight.abort.signal.reason !== WITHDRAWN) throw error
       } finally {
+        if (this.#initializing === flight) this.#initializing = undefined
         this.#land(request.id, flight)
       }
     })
