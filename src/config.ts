@@ -151,7 +151,12 @@ export async function serverSettings(
 ): Promise<ServerSettings> {
   const notes: { level: Level; text: string; hint?: string }[] = []
   const stateful = values.stateful === true
-  const url = endpoint(text(values.url) ?? operands[0], env, stateful)
+  const [operand] = operands
+  const option = text(values.url)
+  if (operand !== undefined && option !== undefined && option !== env.CHAMADE_MCP_URL?.trim()) {
+    throw invalid('there are two URLs: one as --url, one without', 'give one of them')
+  }
+  const url = endpoint(operand ?? option, env, stateful)
   // (`searchParams` costs the start 1.2 ms.)
   if (url.search.includes('=')) for (const [name, value] of url.searchParams) addSecret(redact, name, value)
   const headers = extraHeaders(list(values.header), env, redact, notes)

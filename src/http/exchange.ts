@@ -41,8 +41,9 @@ export interface Refused {
   readonly status: number
   readonly text: string
   readonly rpcError: string | undefined
-  /** `code` of the server's JSON-RPC error, as it stands there. */
+  /** `code` and `message` of the server's JSON-RPC error, as they stand there. */
   readonly code?: string | undefined
+  readonly message?: string | undefined
   readonly location: string | undefined
 }
 
@@ -310,7 +311,7 @@ export class Exchange {
   }
 
   /** What an error body says: the server's own JSON-RPC error, or a page as one short line. Without secrets. */
-  async #readError(reply: Reply): Promise<Pick<Refused, 'text' | 'rpcError' | 'code'>> {
+  async #readError(reply: Reply): Promise<Pick<Refused, 'text' | 'rpcError' | 'code' | 'message'>> {
     const { redact } = this.#config
     const body = await drained(reply.body)
     const [message] = body.length === 0 ? [] : parse(body)
@@ -318,10 +319,12 @@ export class Exchange {
       return { text: redact(plainText(body.toString('utf8'))), rpcError: undefined }
     }
     const original = textAt(message.raw, message.error)
-    const at = member(message.raw, message.error, 'code')
-    const code = at === undefined ? undefined : textAt(message.raw, at)
+    const token = (name: string): string | undefined => {
+      const at = member(message.raw, message.error, name)
+      return at === undefined ? undefined : textAt(message.raw, at)
+    }
     const rpcError = withoutSecrets(original, redact)
-    return { text: plainText(rpcError), rpcError, code }
+    return { text: plainText(rpcError), rpcError, code: token('code'), message: token('message') }
   }
 }
 

@@ -326,7 +326,7 @@ export class Forwarder {
     // (In a session that has been left meanwhile the answer stands: it may have run.)
     if (response.error === undefined || live.id === undefined || this.#life.live !== live) return false
     const signature = responseSignature(response)
-    return /-320\d\d$/.test(signature) && (await this.#life.gone(live, signature))
+    return /^HTTP 200, -320\d\d,/.test(signature) && (await this.#life.gone(live, signature))
   }
 
   async #answer(response: Response, request: Request): Promise<void> {

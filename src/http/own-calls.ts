@@ -335,13 +335,20 @@ export function signatureOf(outcome: Outcome): Signature {
   }
 }
 
-export function refusalSignature(refused: Refused): Signature {
-  return refused.code === undefined ? `HTTP ${refused.status}` : `HTTP ${refused.status}, ${refused.code}`
+export function refusalSignature({ status, code, message }: Refused): Signature {
+  if (code === undefined) return `HTTP ${status}`
+  return status === 200 ? `HTTP 200, ${code}, ${message ?? 'no message'}` : `HTTP ${status}, ${code}`
 }
 
-/** The same for a JSON-RPC response that came with 200. */
+/**
+ * The same for a JSON-RPC response that came with 200. There the message counts too: a tool has codes of its own,
+ * and what it said must not be taken for the transport's refusal.
+ */
 export function responseSignature(response: Response): Signature {
   if (response.error === undefined) return 'ok'
-  const code = member(response.raw, response.error, 'code')
-  return `HTTP 200, ${code === undefined ? 'no code' : textAt(response.raw, code)}`
+  const token = (name: string): string => {
+    const at = member(response.raw, response.error, name)
+    return at === undefined ? `no ${name}` : textAt(response.raw, at)
+  }
+  return `HTTP 200, ${token('code')}, ${token('message')}`
 }
