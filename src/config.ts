@@ -6,130 +6,16 @@
  * goes where it belongs (Chamade, this machine, the host that was named for it) and nowhere else.
  */
 import { promises as files, readFileSync } from 'node:fs'
-import type { OptionSpec, OptionValues } from './commands/command.ts'
+import type { OptionValues } from './commands/command.ts'
 import { BridgeError } from './errors.ts'
 import { type Credentials, DEFAULT_TIMING, type HttpConfig, isLoopback, SYSTEM } from './http/config.ts'
 
 export { isLoopback }
 
+import { DEFAULT_URL } from './options.ts'
 import { MAX_WAIT_MS } from './retry.ts'
 import { LEVELS, type Level, type Redactor } from './status.ts'
 import { VERSION } from './version.ts'
-
-export const DEFAULT_URL = 'https://mcp.chamade.io/mcp/'
-
-/** The way there: TLS and (from the environment) proxies. */
-export const NETWORK_OPTIONS: readonly OptionSpec[] = [
-  {
-    flags: '--ca <file>',
-    env: 'SSL_CERT_FILE',
-    description: 'trust these certificates too (PEM); HTTPS_PROXY and NO_PROXY are honoured',
-  },
-  { flags: '--cert <file>', env: 'CHAMADE_CLIENT_CERT', description: 'client certificate (PEM), with --key' },
-  {
-    flags: '--key <file>',
-    env: 'CHAMADE_CLIENT_KEY',
-    description: 'private key of the client certificate (PEM)',
-  },
-]
-
-/** Options of every command that talks to an MCP server. */
-export const SERVER_OPTIONS: readonly OptionSpec[] = [
-  {
-    flags: '--url <url>',
-    env: 'CHAMADE_MCP_URL',
-    description: 'endpoint; CHAMADE_URL (https://chamade.io) also sets it',
-    fallback: DEFAULT_URL,
-  },
-  {
-    flags: '--stateful',
-    env: 'CHAMADE_STATEFUL',
-    description: 'adds ?stateful: a session, and events pushed',
-  },
-  {
-    flags: '--api-key-file <path>',
-    env: 'CHAMADE_API_KEY_FILE',
-    description: 'file with the API key, read again when it is refused; or set CHAMADE_API_KEY',
-  },
-  { flags: '--header <line...>', description: "another header, 'Name: value'; ${VARIABLES} are expanded" },
-  {
-    flags: '--allow-http',
-    env: 'CHAMADE_ALLOW_HTTP',
-    description: 'send credentials over plain http beyond this machine',
-  },
-  ...NETWORK_OPTIONS,
-  {
-    flags: '--patience <time>',
-    env: 'CHAMADE_PATIENCE',
-    description: 'how long a request waits for a server that is down',
-    fallback: '25s',
-  },
-  {
-    flags: '--max-message <size>',
-    env: 'CHAMADE_MAX_MESSAGE',
-    description: 'longest message, either way',
-    fallback: '64MiB',
-  },
-]
-
-export const CHANNEL_OPTIONS: readonly OptionSpec[] = [
-  {
-    flags: '--only <rule...>',
-    description: 'pass only channel events whose meta matches, e.g. event_type=dm_*',
-  },
-  { flags: '--drop <rule...>', description: 'drop channel events whose meta matches' },
-  {
-    flags: '--hold <time>',
-    env: 'CHAMADE_HOLD',
-    description: 'how long early events wait for the client to listen',
-    fallback: '2s',
-  },
-  {
-    flags: '--gap-interval <time>',
-    env: 'CHAMADE_GAP_INTERVAL',
-    description: 'after a gap notice, gather further breaks for so long',
-    fallback: '10m',
-  },
-  {
-    flags: '--no-gap-notice',
-    env: 'CHAMADE_NO_GAP_NOTICE',
-    description: 'do not tell the agent when events may have been missed',
-  },
-]
-
-export const LOG_OPTIONS: readonly OptionSpec[] = [
-  {
-    flags: '--log-level <level>',
-    env: 'CHAMADE_LOG_LEVEL',
-    description: 'error, warn, info or debug, on stderr',
-    fallback: 'warn',
-  },
-  {
-    flags: '--log-format <format>',
-    env: 'CHAMADE_LOG_FORMAT',
-    description: 'text or json',
-    fallback: 'text',
-  },
-  { flags: '--log-file <path>', env: 'CHAMADE_LOG_FILE', description: 'append the log to this file as well' },
-  { flags: '--silent', env: 'CHAMADE_SILENT', description: 'nothing on stderr' },
-]
-
-export const TOOL_OPTIONS: readonly OptionSpec[] = [
-  { flags: '--ignore-tool <glob...>', description: 'hide tools from the client, and refuse calls of them' },
-  {
-    flags: '--tool-timeout <time>',
-    env: 'CHAMADE_TOOL_TIMEOUT',
-    description: 'give up a tool call without an answer or progress for so long',
-    fallback: 'never',
-  },
-]
-
-export const DRAIN_OPTION: OptionSpec = {
-  flags: '--drain <time>',
-  env: 'CHAMADE_DRAIN',
-  description: 'how long open requests may take after the client has closed stdin',
-  fallback: '20s',
-}
 
 type Environment = Readonly<Record<string, string | undefined>>
 

@@ -2,17 +2,9 @@
  * `chamade-mcp [url]`, the default command: stdio on this side, an MCP server behind a URL on the other.
  */
 import v8 from 'node:v8'
-import {
-  CHANNEL_OPTIONS,
-  DRAIN_OPTION,
-  duration,
-  LOG_OPTIONS,
-  list,
-  SERVER_OPTIONS,
-  serverSettings,
-  TOOL_OPTIONS,
-} from '../config.ts'
+import { duration, list, serverSettings } from '../config.ts'
 import { openHttp } from '../http/upstream.ts'
+import { CHANNEL_OPTIONS, DRAIN_OPTION, LOG_OPTIONS, SERVER_OPTIONS, TOOL_OPTIONS } from '../options.ts'
 import { redactor } from '../status.ts'
 import { withToolRules } from '../tools.ts'
 import type { CommandSpec } from './command.ts'

@@ -5,7 +5,8 @@
  * what the client would not understand is said, not guessed.
  */
 import { parseArgs } from 'node:util'
-import { invalid, SERVER_OPTIONS, text } from '../config.ts'
+import { invalid, text } from '../config.ts'
+import { SERVER_OPTIONS } from '../options.ts'
 import { record } from './client.ts'
 import {
   camelCase,

@@ -2,8 +2,9 @@
  * What the commands for people connect to: the same HTTP or moot side as the bridge, opened from their options.
  */
 import { DEFAULT_CHANNEL, withChannel } from '../channel/channel.ts'
-import { SERVER_OPTIONS, serverSettings } from '../config.ts'
+import { serverSettings } from '../config.ts'
 import { openHttp } from '../http/upstream.ts'
+import { SERVER_OPTIONS } from '../options.ts'
 import type { OpenUpstream } from '../sides.ts'
 import { type Redactor, type Status, statusLog } from '../status.ts'
 import { VERSION } from '../version.ts'

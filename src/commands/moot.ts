@@ -3,8 +3,9 @@
  *
  * A drop-in for the channel adapter of the documentation: the same variables, tools and notifications.
  */
-import { CHANNEL_OPTIONS, DRAIN_OPTION, LOG_OPTIONS } from '../config.ts'
+
 import { DEFAULT_API_URL, resolveFeed } from '../feed/config.ts'
+import { CHANNEL_OPTIONS, DRAIN_OPTION, LOG_OPTIONS } from '../options.ts'
 import { redactor } from '../status.ts'
 import { VERSION } from '../version.ts'
 import type { CommandSpec, OptionSpec } from './command.ts'

@@ -8,14 +8,12 @@
  * [MCP 2025-11-25 transports, Streamable HTTP]
  */
 
-import type { Dispatcher } from 'undici'
-import buildConnector from 'undici/lib/core/connect.js'
-import Client from 'undici/lib/dispatcher/client.js'
 import { reasonOf } from '../errors.ts'
 import { textAt } from '../json.ts'
 import { HEADER, member, parse } from '../protocol.ts'
 import { Body, type Valve } from './body.ts'
 import type { HttpConfig } from './config.ts'
+import { Connections } from './connections.ts'
 import { EventReader } from './events.ts'
 
 /** What a reply means. Every text in it is short and safe to show. */
@@ -83,8 +81,6 @@ const MAX_REDIRECTS = 5
 const ERROR_BODY_BYTES = 64 * 1024
 const ERROR_BODY_MS = 2_000
 const ERROR_TEXT_CHARS = 300
-/** Idle connections kept for reuse; more are closed. They close by themselves after 4 s (undici's default). */
-const MAX_IDLE = 64
 
 export class Exchange {
   readonly #config: HttpConfig
@@ -339,59 +335,6 @@ function withoutSecrets(json: string, redact: (text: string) => string): string 
 /** [RFC 8259 §8.1] a parser may ignore one; .NET servers write it. */
 function withoutByteOrderMark(text: Buffer): Buffer {
   return text[0] === 0xef && text[1] === 0xbb && text[2] === 0xbf ? text.subarray(3) : text
-}
-
-/** A connection for one call at a time. */
-interface Lease {
-  readonly dispatcher: Dispatcher
-  release(): void
-}
-
-/**
- * Connections to one origin, one call each, the last used first: surplus ones idle and close by themselves.
- * No upper bound: a call that waits for an hour must not hold up another.
- */
-class Connections {
-  readonly #open: () => Dispatcher
-  readonly #shared: Dispatcher | undefined
-  readonly #all = new Set<Dispatcher>()
-  readonly #idle: Dispatcher[] = []
-
-  constructor(config: HttpConfig, origin: string) {
-    this.#shared = config.dispatcher
-    // One connector for all clients, so that they share its TLS session tickets.
-    const connect = buildConnector({
-      ...config.tls,
-      timeout: config.connectTimeoutMs,
-      keepAlive: true,
-      keepAliveInitialDelay: 15_000,
-      allowH2: false,
-    })
-    // Limits on silence are ours to set (a quiet stream, a long tool call): undici's are off.
-    this.#open = () => new Client(origin, { connect, pipelining: 1, headersTimeout: 0, bodyTimeout: 0 })
-  }
-
-  lease(): Lease {
-    if (this.#shared !== undefined) return { dispatcher: this.#shared, release: () => undefined }
-    const dispatcher = this.#idle.pop() ?? this.#open()
-    this.#all.add(dispatcher)
-    return { dispatcher, release: () => this.#release(dispatcher) }
-  }
-
-  destroy(): void {
-    for (const dispatcher of this.#all) void dispatcher.destroy().catch(() => undefined)
-    void this.#shared?.destroy().catch(() => undefined)
-    this.#idle.length = 0
-  }
-
-  #release(dispatcher: Dispatcher): void {
-    if (this.#idle.length < MAX_IDLE) {
-      this.#idle.push(dispatcher)
-      return
-    }
-    this.#all.delete(dispatcher)
-    void dispatcher.close().catch(() => undefined)
-  }
 }
 
 function isTimeout(signal: AbortSignal): boolean {

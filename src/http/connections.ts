@@ -1,0 +1,66 @@
+/**
+ * The sockets to one origin, one call each.
+ *
+ * Not a pool with a limit: a call that waits for an hour must not hold up another.
+ * The one rule: the last used connection serves first, so surplus ones idle and close by themselves.
+ */
+import type { Dispatcher } from 'undici'
+import buildConnector from 'undici/lib/core/connect.js'
+import Client from 'undici/lib/dispatcher/client.js'
+import type { HttpConfig } from './config.ts'
+
+/** Idle connections kept for reuse; more are closed. They close by themselves after 4 s (undici's default). */
+const MAX_IDLE = 64
+
+/** A connection for one call at a time. */
+export interface Lease {
+  readonly dispatcher: Dispatcher
+  release(): void
+}
+
+/**
+ * Connections to one origin, one call each, the last used first: surplus ones idle and close by themselves.
+ * No upper bound: a call that waits for an hour must not hold up another.
+ */
+export class Connections {
+  readonly #open: () => Dispatcher
+  readonly #shared: Dispatcher | undefined
+  readonly #all = new Set<Dispatcher>()
+  readonly #idle: Dispatcher[] = []
+
+  constructor(config: HttpConfig, origin: string) {
+    this.#shared = config.dispatcher
+    // One connector for all clients, so that they share its TLS session tickets.
+    const connect = buildConnector({
+      ...config.tls,
+      timeout: config.connectTimeoutMs,
+      keepAlive: true,
+      keepAliveInitialDelay: 15_000,
+      allowH2: false,
+    })
+    // Limits on silence are ours to set (a quiet stream, a long tool call): undici's are off.
+    this.#open = () => new Client(origin, { connect, pipelining: 1, headersTimeout: 0, bodyTimeout: 0 })
+  }
+
+  lease(): Lease {
+    if (this.#shared !== undefined) return { dispatcher: this.#shared, release: () => undefined }
+    const dispatcher = this.#idle.pop() ?? this.#open()
+    this.#all.add(dispatcher)
+    return { dispatcher, release: () => this.#release(dispatcher) }
+  }
+
+  destroy(): void {
+    for (const dispatcher of this.#all) void dispatcher.destroy().catch(() => undefined)
+    void this.#shared?.destroy().catch(() => undefined)
+    this.#idle.length = 0
+  }
+
+  #release(dispatcher: Dispatcher): void {
+    if (this.#idle.length < MAX_IDLE) {
+      this.#idle.push(dispatcher)
+      return
+    }
+    this.#all.delete(dispatcher)
+    void dispatcher.close().catch(() => undefined)
+  }
+}
