@@ -1,7 +1,7 @@
 /** What is sent again, and what never is. Everything else fails with an error that says that it may have run. */
 import { describe, expect, test } from 'vitest'
 import { BridgeProcess } from '../support/bridge-process.ts'
-import { eventually } from '../support/eventually.ts'
+import { eventually, pause } from '../support/eventually.ts'
 import { type Exchange, ScriptedServer } from '../support/scripted-server.ts'
 import { patience } from '../support/settings.ts'
 
@@ -105,6 +105,30 @@ describe('sent again', () => {
     const bridge = await BridgeProcess.connected(server.url)
     expect((await bridge.call('tools/list')).error).toBeUndefined()
     expect(server.sessions.size).toBe(1)
+  })
+
+  test('a reply to the server while the port is closed for a moment arrives when it is back', async () => {
+    const server = await ScriptedServer.start()
+    const bridge = await BridgeProcess.connected(server.url, { args: ['--stateful'] })
+    await eventually('the push stream', () => server.listening())
+    server.push({ jsonrpc: '2.0', id: 'q', method: 'roots/list' })
+    await bridge.waitFor('the question', () => bridge.received('roots/list').length === 1)
+    await server.down()
+    bridge.send({ jsonrpc: '2.0', id: 'q', result: { roots: [] } })
+    await pause(300)
+    await server.up()
+    await eventually('the reply', () => server.posts().some((post) => post.rpc?.isResponse), 8000)
+    expect(server.sessions.size).toBe(1)
+  })
+  test('a notification while the port is closed arrives when it is back', async () => {
+    const server = await ScriptedServer.start()
+    const bridge = await BridgeProcess.connected(server.url, { args: ['--stateful'] })
+    await eventually('the push stream', () => server.listening())
+    await server.down()
+    bridge.notify('notifications/x')
+    await pause(300)
+    await server.up()
+    await eventually('it', () => server.posts('notifications/x').length === 1, 8000)
   })
 })
 
