@@ -203,8 +203,10 @@ function extraHeaders(
     const colon = line.indexOf(':')
     const name = line.slice(0, colon).trim()
     if (colon < 1 || !/^[A-Za-z0-9!#$%&'*+.^_`|~-]+$/.test(name)) {
+      // What stands behind the first word may be the secret itself.
+      const word = name.split(/\s/, 1)[0]
       const shown =
-        colon < 1 ? 'a --header has no colon' : `--header ${JSON.stringify(name)} is no header name`
+        colon < 1 ? 'a --header has no colon' : `--header ${JSON.stringify(word)} is no header name`
       throw invalid(shown, "write --header 'Name: value'")
     }
     const value = expand(line.slice(colon + 1).trim(), name, env)

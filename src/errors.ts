@@ -32,6 +32,8 @@ export interface BridgeErrorDetails {
   readonly cause?: unknown
   /** A server's own JSON-RPC error object (JSON text), passed on instead of ours. */
   readonly rpcError?: string | undefined
+  /** How long the server asks to be left alone, ms. */
+  readonly retryAfterMs?: number | undefined
 }
 
 /** What happened, to what, and what can be done. `message` and `hint` are safe to show. */
@@ -40,12 +42,14 @@ export class BridgeError extends Error {
   readonly code: BridgeErrorCode
   readonly hint: string | undefined
   readonly rpcError: string | undefined
+  readonly retryAfterMs: number | undefined
 
   constructor(code: BridgeErrorCode, message: string, details: BridgeErrorDetails = {}) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause })
     this.code = code
     this.hint = details.hint
     this.rpcError = details.rpcError
+    this.retryAfterMs = details.retryAfterMs
   }
 
   /** The `error` member of the JSON-RPC answer, as JSON text. */
@@ -70,7 +74,7 @@ export const errors = {
     new BridgeError(
       'SERVER_BUSY',
       `${where} answered ${status} and asks to wait ${seconds(retryAfterMs)}, longer than a client waits`,
-      { hint: `try again in ${seconds(retryAfterMs)}` },
+      { hint: `try again in ${seconds(retryAfterMs)}`, retryAfterMs },
     ),
   refused: (where: string, status: number, text: string, rpcError?: string): BridgeError =>
     new BridgeError('SERVER_REFUSED', `${where} answered HTTP ${status}${text === '' ? '' : `: ${text}`}`, {

@@ -5,6 +5,7 @@
  * The one rule: a call that is given up is cancelled upstream and answered here, once.
  */
 import { BridgeError, errors, seconds } from './errors.ts'
+import { globMatcher } from './glob.ts'
 import { elements, members, textAt } from './json.ts'
 import {
   compose,
@@ -41,9 +42,9 @@ interface OpenCall {
 export function withToolRules(open: OpenUpstream, rules: ToolRules): OpenUpstream {
   const { ignore, timeoutMs } = rules
   if (ignore.length === 0 && timeoutMs === undefined) return open
-  const hidden = new RegExp(`^(?:${ignore.map(globSource).join('|')})$`, 's')
+  const hidden = ignore.map(globMatcher)
   const isHidden = (name: string | undefined): boolean =>
-    ignore.length > 0 && name !== undefined && hidden.test(name)
+    name !== undefined && hidden.some((matches) => matches(name))
   return (outlet) => {
     const lists = new Set<string>()
     const calls = new Map<string, OpenCall>()
@@ -146,11 +147,4 @@ function withoutHidden(response: Response, isHidden: (name: string | undefined) 
         response.id ?? null,
         `{"code":${RPC.internal},"message":"the tool list could not be filtered"}`,
       )
-}
-
-function globSource(glob: string): string {
-  return glob
-    .replaceAll(/[\\^$.|+()[\]{}]/g, '\\$&')
-    .replaceAll(/\*+/g, '.*')
-    .replaceAll('?', '.')
 }

@@ -37,8 +37,8 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   stdio: ['sides', 'protocol', 'errors', 'status', 'json'],
   http: ['sides', 'protocol', 'errors', 'status', 'retry', 'json'],
   feed: ['sides', 'protocol', 'errors', 'status', 'retry', 'json', 'channel'],
-  channel: ['sides', 'protocol', 'errors', 'status', 'retry', 'json'],
-  tools: ['sides', 'protocol', 'errors', 'retry', 'json'],
+  channel: ['sides', 'protocol', 'errors', 'status', 'retry', 'json', 'glob'],
+  tools: ['sides', 'protocol', 'errors', 'retry', 'json', 'glob'],
   simulator: ['errors', 'protocol', 'channel', 'status', 'retry', 'json'],
   sides: ['protocol', 'status'],
   status: ['errors', 'protocol'],
@@ -47,6 +47,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   retry: [],
   version: [],
   json: [],
+  glob: [],
 }
 
 interface Import {

@@ -9,6 +9,7 @@
  * at least one of its rules matches. Several rules may stand in one text, separated by commas.
  */
 import { BridgeError } from '../errors.ts'
+import { globMatcher } from '../glob.ts'
 import { isString, members, stringAt } from '../json.ts'
 import { member, type Notification } from '../protocol.ts'
 import { isUsableKey } from './notification.ts'
@@ -16,7 +17,7 @@ import { isUsableKey } from './notification.ts'
 /** `key=glob`, understood. */
 export interface FilterRule {
   readonly key: string
-  readonly value: RegExp
+  readonly value: (text: string) => boolean
 }
 
 /**
@@ -43,7 +44,7 @@ export function passes(
   const found = meta === undefined ? undefined : members(raw, meta)
   const matches = (rule: FilterRule): boolean => {
     const at = found?.get(rule.key)
-    return at !== undefined && isString(raw, at) && rule.value.test(stringAt(raw, at))
+    return at !== undefined && isString(raw, at) && rule.value(stringAt(raw, at))
   }
   return !drop.some(matches) && (only.length === 0 || only.some(matches))
 }
@@ -55,20 +56,11 @@ function parseRule(text: string, option: string): FilterRule {
   if (!isUsableKey(key)) {
     throw invalid(option, text, `names no meta key: ${JSON.stringify(key)} is not letters, digits and "_"`)
   }
-  return { key, value: glob(text.slice(equals + 1).trim()) }
+  return { key, value: globMatcher(text.slice(equals + 1).trim()) }
 }
 
 function invalid(option: string, text: string, why: string): BridgeError {
   return new BridgeError('CONFIG_INVALID', `${option} ${JSON.stringify(text)} ${why}`, {
     hint: `write KEY=VALUE, for example ${option} event_type=call_transcript or ${option} 'platform=whats*'`,
   })
-}
-
-/** Runs of `*` are one, so the expression has no empty repetition to try again and again. */
-function glob(pattern: string): RegExp {
-  const source = pattern
-    .replaceAll(/[\\^$.|+()[\]{}]/g, '\\$&')
-    .replaceAll(/\*+/g, '.*')
-    .replaceAll('?', '.')
-  return new RegExp(`^${source}$`, 'su')
 }

@@ -33,6 +33,8 @@ const MAX_ABANDONED = 1_000
 export class AskedByServer {
   /** By the id token the client sees. */
   readonly #open = new Map<string, Open>()
+  /** Ids of abandoned ones, the oldest first. */
+  readonly #abandoned = new Set<string>()
   #privateIds = 0
 
   /** Notes a request of the server; under a private id if the client still has one open with this id. */
@@ -49,6 +51,7 @@ export class AskedByServer {
     const open = key === undefined ? undefined : this.#open.get(key)
     if (key === undefined || open === undefined) return undefined
     this.#open.delete(key)
+    this.#abandoned.delete(key)
     if (open.abandoned) return undefined
     const restored = response.id === open.serverId ? response : withId(response, open.serverId)
     return { response: restored, generation: open.generation }
@@ -59,7 +62,7 @@ export class AskedByServer {
     const serverId = cancelledId(notification)
     for (const [clientId, open] of this.#open) {
       if (open.serverId !== serverId || open.generation !== generation || open.abandoned) continue
-      this.#abandon(open)
+      this.#abandon(clientId, open)
       if (clientId === serverId) return notification
       const span = member(notification.raw, notification.params, 'requestId')
       if (span === undefined) return notification
@@ -74,7 +77,7 @@ export class AskedByServer {
     const notices: Message[] = []
     for (const [clientId, open] of this.#open) {
       if (open.generation !== generation || open.abandoned) continue
-      this.#abandon(open)
+      this.#abandon(clientId, open)
       const text = `{"jsonrpc":"2.0","method":"${METHOD.cancelled}","params":{"requestId":${clientId},"reason":"the server lost the session"}}`
       const [notice] = parse(Buffer.from(text))
       notices.push(
@@ -84,11 +87,13 @@ export class AskedByServer {
     return notices
   }
 
-  #abandon(open: Open): void {
+  #abandon(clientId: string, open: Open): void {
     open.abandoned = true
-    if (this.#open.size <= MAX_ABANDONED) return
-    const oldest = [...this.#open].find(([, each]) => each.abandoned)
-    if (oldest !== undefined) this.#open.delete(oldest[0])
+    this.#abandoned.add(clientId)
+    const [oldest] = this.#abandoned
+    if (this.#abandoned.size <= MAX_ABANDONED || oldest === undefined) return
+    this.#abandoned.delete(oldest)
+    this.#open.delete(oldest)
   }
 
   /** Clients that re-serialize may write the id in other words. */

@@ -274,7 +274,7 @@ export class Exchange {
         return {
           kind: 'refused',
           status: reply.status,
-          text: cause.message,
+          text: `${cause.message} (--max-message); the request may have run`,
           rpcError: undefined,
           location: undefined,
         }
@@ -381,7 +381,9 @@ async function drained(body: Body): Promise<Buffer> {
 
 /** A page or a JSON error as one short line. */
 function plainText(text: string): string {
+  // (Only the start is shown, and the expressions take their time over long texts without a ">".)
   const plain = text
+    .slice(0, 4_096)
     .replaceAll(/<(script|style)\b[\s\S]*?<\/\1>/gi, ' ')
     .replaceAll(/<[^>]*>/g, ' ')
     .replaceAll(/[\s\p{Cc}]+/gu, ' ')

@@ -216,7 +216,7 @@ export class Forwarder {
   async #takeAnswer(text: Buffer, request: Request, live: Live): Promise<boolean> {
     let answered = false
     for (const message of parse(text)) {
-      if (answered || !isAnswer(message, request, true)) {
+      if (answered || !isAnswer(message, request)) {
         await this.receive(message, live, 'answer')
         continue
       }
@@ -239,6 +239,7 @@ export class Forwarder {
     let empty = 0
     let failingSince: number | undefined
     let why = 'the stream ended without it'
+    let askedToWaitMs = 0
     for (;;) {
       if (events !== undefined) {
         const end = await this.#readStream(events, request, live, events === first)
@@ -252,7 +253,9 @@ export class Forwarder {
       }
       if (cursor === undefined) throw errors.mayHaveRun(request.method, this.#exchange.where, why)
       const wait =
-        events === undefined ? tries.next(0, retryMs) : Math.max(retryMs, empty >= 2 ? POLL_FLOOR_MS : 0)
+        events === undefined
+          ? tries.next(0, Math.max(retryMs, askedToWaitMs))
+          : Math.max(retryMs, empty >= 2 ? POLL_FLOOR_MS : 0)
       await sleep(wait, signal)
       if (signal.aborted) throw signal.reason
       const outcome: Outcome =
@@ -268,6 +271,7 @@ export class Forwarder {
         continue
       }
       if (outcome.kind === 'no-such-session') this.#life.lose(live, '404 to a resumed stream')
+      askedToWaitMs = outcome.kind === 'unavailable' ? (outcome.retryAfterMs ?? 0) : 0
       failingSince ??= clock.uptime()
       if (!mayPass(outcome) || clock.uptime() - failingSince > resumeMs) {
         throw errors.mayHaveRun(request.method, this.#exchange.where, `${why}; then ${sayOutcome(outcome)}`)
@@ -295,7 +299,7 @@ export class Forwarder {
         let answered = false
         for (const message of parse(event.data)) {
           messages++
-          if (answered || !isAnswer(message, request, false)) {
+          if (answered || !isAnswer(message, request)) {
             await this.receive(message, live, 'answer')
             if (message.kind === 'notification') progressAt = this.#config.clock.uptime()
             continue
@@ -384,10 +388,10 @@ function isSuccess(outcome: Outcome): boolean {
   return outcome.kind === 'accepted' || outcome.kind === 'answer' || outcome.kind === 'stream'
 }
 
-/** Is `message` the response to `request`? `alone`: its exchange carries no other, so an error without an id is it. */
-function isAnswer(message: Message | Malformed, request: Request, alone: boolean): message is Response {
+/** Is `message` the response to `request`? Its exchange carries no other, so an error without an id is it too. */
+function isAnswer(message: Message | Malformed, request: Request): message is Response {
   if (message.kind !== 'response') return false
-  if (message.id === undefined) return alone && message.error !== undefined
+  if (message.id === undefined) return message.error !== undefined
   return sameId(message.id, request.id)
 }
 

@@ -36,8 +36,8 @@ export function proxyFor(url: URL, env: Environment): URL | undefined {
   const named = read(url.protocol === 'https:' ? 'HTTPS_PROXY' : 'HTTP_PROXY') ?? read('ALL_PROXY')
   if (named === undefined || exempt(url, read('NO_PROXY') ?? '')) return undefined
   const text = named.includes('://') ? named : `http://${named}`
-  if (!URL.canParse(text) || !/^(https?|socks5?):$/.test(new URL(text).protocol)) {
-    throw new BridgeError('CONFIG_INVALID', 'the proxy in the environment is not a URL', {
+  if (!URL.canParse(text) || !/^https?:$/.test(new URL(text).protocol)) {
+    throw new BridgeError('CONFIG_INVALID', 'the proxy in the environment is not an http or https URL', {
       hint: 'set HTTPS_PROXY to http://host:port, or unset it',
     })
   }

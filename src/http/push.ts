@@ -93,7 +93,13 @@ export class Push {
       case 'live':
         return await this.#openStream(session, signal)
       case 'lost':
-        await this.#rest(this.#delayFor(!this.#mendsByWaiting(session.cause.code)), signal)
+        await this.#rest(
+          Math.max(
+            this.#delayFor(!this.#mendsByWaiting(session.cause.code)),
+            Math.min(session.cause.retryAfterMs ?? 0, MAX_FLOOR_MS),
+          ),
+          signal,
+        )
         return this.#life.attempt()
       default:
         await this.#life.changed(signal)

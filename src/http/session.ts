@@ -193,7 +193,8 @@ export class SessionLife {
         case 'lost': {
           const rested = clock.uptime() - session.attemptEndedAt
           if (left <= 0 || (isFinal(session.cause) && rested < reopenSpacingMs)) throw session.cause
-          const wait = rested >= reopenSpacingMs ? tries.next() : reopenSpacingMs - rested + tries.next()
+          const spacing = Math.max(reopenSpacingMs, session.cause.retryAfterMs ?? 0)
+          const wait = rested >= spacing ? tries.next() : spacing - rested + tries.next()
           if (wait > 0) await this.#changedWithin(Math.min(wait, left), signal)
           if (this.#session === session) this.attempt()
           break

@@ -43,14 +43,28 @@ agent.setNotificationHandler(ChannelEvent, ({ params }) => {
 try {
   await agent.connect(transport)
   const channel = agent.getServerCapabilities()?.experimental?.['claude/channel'] !== undefined
-  tell('agent', `connected to ${agent.getServerVersion()?.title ?? 'the server'}, channel declared: ${channel}`)
+  tell(
+    'agent',
+    `connected to ${agent.getServerVersion()?.title ?? 'the server'}, channel declared: ${channel}`,
+  )
   if (!channel) throw new Error('the server did not declare claude/channel')
 
   const { tools } = await agent.listTools()
-  tell('agent', `sees ${tools.length} tools: ${tools.map((tool) => tool.name).slice(0, 4).join(', ')} …`)
+  tell(
+    'agent',
+    `sees ${tools.length} tools: ${tools
+      .map((tool) => tool.name)
+      .slice(0, 4)
+      .join(', ')} …`,
+  )
 
   await until('the push stream is open', () => simulator.sessions.some((session) => session.streamOpen))
-  simulator.publish({ type: 'dm', from: 'Alice', platform: 'discord', text: 'Can you check the test results?' })
+  simulator.publish({
+    type: 'dm',
+    from: 'Alice',
+    platform: 'discord',
+    text: 'Can you check the test results?',
+  })
   const first = await event('a message from Alice', (params) => params.content.includes('Alice'))
 
   const answer = await agent.callTool({
