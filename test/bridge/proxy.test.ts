@@ -1,0 +1,108 @@
+/** Through the proxy of the environment, and past it: what is sent to this machine stays on it. */
+import { readFileSync } from 'node:fs'
+import { createServer } from 'node:http'
+import { type AddressInfo, connect, type Server, type Socket } from 'node:net'
+import { join } from 'node:path'
+import { createServer as createTlsServer } from 'node:tls'
+import { expect, onTestFinished, test } from 'vitest'
+import { BridgeProcess, root } from '../support/bridge-process.ts'
+import { eventually } from '../support/eventually.ts'
+import { ScriptedServer } from '../support/scripted-server.ts'
+
+const certs = join(root, 'test', 'feed', 'certs')
+const ca = join(certs, 'ca.pem')
+
+/** Its port; it and its connections are closed when the test ends. */
+async function listen(server: Server): Promise<number> {
+  const sockets = new Set<Socket>()
+  server.on('connection', (socket: Socket) => {
+    sockets.add(socket)
+    socket.on('close', () => sockets.delete(socket))
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  onTestFinished(() => {
+    server.close()
+    for (const socket of sockets) socket.destroy()
+  })
+  return (server.address() as AddressInfo).port
+}
+
+/** Ties two sockets together until one of them ends. */
+function tie(near: Socket, far: Socket): void {
+  near.on('error', () => far.destroy())
+  far.on('error', () => near.destroy())
+  near.on('close', () => far.destroy())
+  far.on('close', () => near.destroy())
+  near.pipe(far)
+  far.pipe(near)
+}
+
+/** https in front of `server`. */
+async function withTls(server: ScriptedServer): Promise<string> {
+  const tls = createTlsServer(
+    { key: readFileSync(join(certs, 'server.key')), cert: readFileSync(join(certs, 'server.pem')) },
+    (socket) => tie(socket, connect(server.port, '127.0.0.1')),
+  )
+  tls.on('tlsClientError', () => {})
+  return `https://localhost:${await listen(tls)}${server.path}`
+}
+
+/** A proxy that makes tunnels; `asked` are the hosts it was asked for. */
+async function connectProxy(): Promise<{ readonly url: string; readonly asked: string[] }> {
+  const asked: string[] = []
+  const proxy = createServer((_, response) => response.writeHead(500).end())
+  proxy.on('connect', (request, socket: Socket) => {
+    asked.push(request.url ?? '')
+    const far = connect(Number(request.url?.split(':')[1]), '127.0.0.1')
+    far.once('connect', () => socket.write('HTTP/1.1 200 Connection established\r\n\r\n'))
+    tie(socket, far)
+  })
+  return { url: `http://127.0.0.1:${await listen(proxy)}`, asked }
+}
+
+test('https through HTTPS_PROXY: calls and pushes arrive, every connection is a tunnel', async () => {
+  const server = await ScriptedServer.start()
+  const url = await withTls(server)
+  const proxy = await connectProxy()
+  const bridge = await BridgeProcess.connected(url, {
+    args: ['--ca', ca],
+    env: { HTTPS_PROXY: proxy.url, CHAMADE_API_KEY: 'key_0123456789' },
+  })
+  expect((await bridge.call('tools/call')).error).toBeUndefined()
+  await eventually('a push stream', () => server.listening())
+  server.push('{"jsonrpc":"2.0","method":"notifications/x"}')
+  await bridge.waitFor('the push', () => bridge.received('notifications/x').length === 1)
+  bridge.eof()
+  expect((await bridge.gone()).code).toBe(0)
+  expect(server.live()).toEqual([])
+  expect(new Set(proxy.asked)).toEqual(new Set([new URL(url).host]))
+})
+
+test('https without a proxy: the same server, and no tunnel', async () => {
+  const server = await ScriptedServer.start()
+  const proxy = await connectProxy()
+  const bridge = await BridgeProcess.connected(await withTls(server), {
+    args: ['--ca', ca],
+    env: { HTTPS_PROXY: proxy.url, NO_PROXY: 'localhost' },
+  })
+  expect((await bridge.call('tools/call')).error).toBeUndefined()
+  expect(proxy.asked).toEqual([])
+})
+
+test('a key for this machine does not leave it in plain http: HTTP_PROXY elsewhere is passed by', async () => {
+  const server = await ScriptedServer.start()
+  const bridge = await BridgeProcess.connected(server.url, {
+    env: { HTTP_PROXY: 'http://proxy.invalid:3128', CHAMADE_API_KEY: 'key_0123456789' },
+  })
+  expect((await bridge.call('tools/call')).error).toBeUndefined()
+  expect(server.posts('tools/call')[0]?.headers.authorization).toBe('Bearer key_0123456789')
+})
+
+test('a proxy password that is not percent-encoded: exit 2, says so, and does not print it', async () => {
+  const bridge = BridgeProcess.start('http://mcp.example.com/mcp', {
+    env: { HTTP_PROXY: 'http://user:50%off@127.0.0.1:9' },
+  })
+  expect((await bridge.gone()).code).toBe(2)
+  expect(bridge.stderr).toMatch(/^error: .*percent-encoded\ntry: /)
+  expect(bridge.stderr).not.toContain('50%off')
+})

@@ -1,0 +1,519 @@
+/** Promises that a review found broken: each test is the shortest way to the defect it keeps out. */
+import { spawn } from 'node:child_process'
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { describe, expect, onTestFinished, test } from 'vitest'
+import { BridgeProcess, baseEnv, bin } from '../support/bridge-process.ts'
+import { eventually, pause } from '../support/eventually.ts'
+import { type Exchange, ScriptedServer } from '../support/scripted-server.ts'
+import { maxMessage, patience } from '../support/settings.ts'
+
+const initialize = {
+  jsonrpc: '2.0',
+  id: 0,
+  method: 'initialize',
+  params: { protocolVersion: '2025-11-25', capabilities: {}, clientInfo: { name: 'test', version: '1' } },
+}
+
+const welcome = {
+  protocolVersion: '2025-11-25',
+  capabilities: {},
+  serverInfo: { name: 'scripted', version: '1' },
+}
+
+const sse = { 'content-type': 'text/event-stream' }
+
+function notification(n: number): string {
+  return `{"jsonrpc":"2.0","method":"notifications/x","params":{"n":${n}}}`
+}
+
+/** The numbers of the notifications that arrived. */
+function heard(bridge: BridgeProcess): unknown[] {
+  return bridge.received('notifications/x').map((each) => each.params?.n)
+}
+
+/** Calls of the tool of that name that reached the server. */
+function runs(server: ScriptedServer, name: string): number {
+  return server.posts('tools/call').filter((post) => post.rpc?.params?.includes(`"${name}"`)).length
+}
+
+describe('a value of the configuration that is an everyday word', () => {
+  const refusal = {
+    jsonrpc: '2.0',
+    id: null,
+    error: { code: -32602, message: 'bad', data: { retry: true } },
+  }
+
+  test('the error of the server arrives with its code and its data', async () => {
+    const server = await ScriptedServer.start()
+    server.on('tools/call', (x) =>
+      x.json(`{"jsonrpc":"2.0","id":${x.rpc.id},"error":${JSON.stringify(refusal.error)}}`, 400),
+    )
+    const bridge = await BridgeProcess.connected(server.url, { args: ['--header', 'X-Debug: true'] })
+    expect((await bridge.call('tools/call')).error).toEqual(refusal.error)
+  })
+
+  test('the push stream outlives a refusal that contains it', async () => {
+    const server = await ScriptedServer.start()
+    let refused = 0
+    server.before((x) => x.request.method === 'GET' && refused++ === 0 && x.json(refusal, 400))
+    const bridge = await BridgeProcess.connected(`${server.url}?stateful=true`)
+    await eventually('a push stream', () => server.listening())
+    server.push(notification(1))
+    await bridge.waitFor('the push', () => heard(bridge).length === 1)
+    expect(bridge.stderr).not.toContain('internal')
+  })
+
+  test('every line of the JSON log is JSON', async () => {
+    const server = await ScriptedServer.start()
+    const bridge = await BridgeProcess.connected(`${server.url}?x=true&y=push`, {
+      args: ['--log-format', 'json', '--log-level', 'debug'],
+    })
+    await eventually('a push stream', () => server.listening())
+    await bridge.waitFor('its line', () => bridge.stderr.includes('push'))
+    bridge.eof()
+    await bridge.gone()
+    for (const line of bridge.stderr.trim().split('\n'))
+      expect(() => JSON.parse(line) as unknown).not.toThrow()
+  })
+})
+
+describe('a call that was cancelled', () => {
+  test('while it waits for Retry-After never runs', async () => {
+    const server = await ScriptedServer.start()
+    const refused = new Set<string>()
+    server.before((x) => {
+      if (x.rpc.method !== 'tools/call' || refused.has(x.rpc.id ?? '')) return false
+      refused.add(x.rpc.id ?? '')
+      return x.reply(429, '', { 'retry-after': '1' })
+    })
+    const bridge = await BridgeProcess.connected(server.url)
+    const id = bridge.ask('tools/call', { name: 'cancelled' })
+    const kept = bridge.ask('tools/call', { name: 'kept' })
+    await eventually(
+      'both refusals',
+      () => server.posts('tools/call').every((post) => post.status === 429) && refused.size === 2,
+    )
+    bridge.notify('notifications/cancelled', { requestId: id })
+    expect((await bridge.reply(kept)).error).toBeUndefined()
+    expect(runs(server, 'kept')).toBe(2)
+    expect(runs(server, 'cancelled')).toBe(1)
+    expect(bridge.answersTo(id)).toEqual([])
+  })
+
+  test('while the session is renewed for it never runs', async () => {
+    const server = await ScriptedServer.start()
+    const bridge = await BridgeProcess.connected(server.url)
+    await bridge.call('ping')
+    server.wipe()
+    let release = (): void => {}
+    server.on('initialize', (x) => {
+      release = () => server.welcome(x)
+    })
+    const id = bridge.ask('tools/call', { name: 'cancelled' })
+    const kept = bridge.ask('tools/call', { name: 'kept' })
+    await eventually('the renewal', () => server.posts('initialize').length === 2)
+    await eventually('the refusal', () => runs(server, 'cancelled') === 1)
+    bridge.notify('notifications/cancelled', { requestId: id })
+    await bridge.call('server/discover')
+    release()
+    expect((await bridge.reply(kept)).error).toBeUndefined()
+    expect(runs(server, 'cancelled')).toBe(1)
+    expect(bridge.answersTo(id)).toEqual([])
+  })
+})
+
+describe('a call', () => {
+  test('that ran and failed stands, though the session was renewed meanwhile', async () => {
+    const server = await ScriptedServer.start()
+    let fail = (): void => {}
+    server.on('tools/call', (x) => {
+      if (x.params.name !== 'slow') return x.result()
+      fail = () => x.error(-32000, 'the tool failed')
+      return undefined
+    })
+    const bridge = await BridgeProcess.connected(server.url)
+    const slow = bridge.ask('tools/call', { name: 'slow' })
+    await eventually('the call', () => runs(server, 'slow') === 1)
+    server.wipe()
+    expect((await bridge.call('tools/call', { name: 'other' })).error).toBeUndefined()
+    fail()
+    expect((await bridge.reply(slow)).error?.message).toBe('the tool failed')
+    expect(runs(server, 'slow')).toBe(1)
+  })
+
+  test('written behind a second initialize belongs to the new session', async () => {
+    const server = await ScriptedServer.start()
+    let release = (): void => {}
+    server.on('notifications/slow', (x) => {
+      release = () => x.reply(202)
+    })
+    const bridge = await BridgeProcess.connected(server.url)
+    const lines = [
+      { jsonrpc: '2.0', method: 'notifications/slow' },
+      { ...initialize, id: 10 },
+      { jsonrpc: '2.0', method: 'notifications/initialized' },
+      { jsonrpc: '2.0', id: 11, method: 'tools/call' },
+    ]
+    bridge.send(lines.map((line) => JSON.stringify(line)).join('\n'))
+    await eventually('the barrier', () => server.posts('notifications/slow').length === 1)
+    release()
+    expect((await bridge.reply(11)).error).toBeUndefined()
+    expect(server.posts('tools/call')[0]?.session).toBe(server.session.id)
+  })
+
+  test('works as soon as the server lets us in again, without a push stream too', async () => {
+    const server = await ScriptedServer.start()
+    const bridge = BridgeProcess.start(server.url)
+    await bridge.call('tools/list')
+    server.wipe()
+    const open = server.before((x) => x.rpc.method === 'initialize' && x.reply(401))
+    expect((await bridge.call('tools/call')).error?.data?.code).toBe('KEY_MISSING')
+    open()
+    await eventually('a result', async () => (await bridge.call('tools/call')).error === undefined, 3_000)
+  })
+
+  test('goes to the address it was told after a redirect that led nowhere', async () => {
+    const server = await ScriptedServer.start()
+    const bridge = await BridgeProcess.connected(server.url)
+    const over = server.before((x) => {
+      if (x.rpc.method !== 'tools/call') return false
+      if (x.request.url === '/maintenance') return x.reply(503, 'soon')
+      return x.reply(301, '', { location: '/maintenance' })
+    })
+    expect((await bridge.call('tools/call')).error).toBeDefined()
+    over()
+    expect((await bridge.call('tools/call')).error).toBeUndefined()
+    expect(server.posts('tools/call').at(-1)?.url).toBe(server.path)
+  })
+
+  test('that was refused with the old key is sent with the new one that another has read', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'chamade-'))
+    onTestFinished(() => rmSync(folder, { recursive: true }))
+    const path = join(folder, 'key')
+    let key = 'old_key_0123456789'
+    writeFileSync(path, key)
+    const server = await ScriptedServer.start()
+    const refusals: (() => void)[] = []
+    server.before((x) => {
+      if (x.request.headers.authorization === `Bearer ${key}`) return false
+      if (x.rpc.method !== 'tools/call') return x.reply(401)
+      refusals.push(() => x.reply(401))
+      return true
+    })
+    const bridge = await BridgeProcess.connected(server.url, { args: ['--api-key-file', path] })
+    await bridge.call('ping')
+    key = 'new_key_0123456789'
+    writeFileSync(path, key)
+    const ids = [bridge.ask('tools/call'), bridge.ask('tools/call')]
+    await eventually('both calls', () => refusals.length === 2)
+    refusals[0]?.()
+    await bridge.waitFor('the first answer', () => ids.some((id) => bridge.answersTo(id).length > 0))
+    refusals[1]?.()
+    for (const id of ids) expect((await bridge.reply(id)).error).toBeUndefined()
+  })
+
+  test('given up by --tool-timeout answers no later request that has its id', async () => {
+    const server = await ScriptedServer.start()
+    const late: Exchange[] = []
+    server.on('tools/call', (x) => late.push(x))
+    const bridge = await BridgeProcess.connected(server.url, { args: ['--tool-timeout', '0.2'] })
+    bridge.send('{"jsonrpc":"2.0","id":5,"method":"tools/call","params":{"name":"first"}}')
+    expect((await bridge.reply(5)).error?.data?.code).toBe('RESPONSE_LOST')
+    server.on('resources/list', (x) => late.push(x))
+    bridge.send('{"jsonrpc":"2.0","id":5,"method":"resources/list"}')
+    await eventually('the second request', () => late.length === 2)
+    late[0]?.result({ of: 'first' })
+    await bridge.call('tools/list')
+    late[1]?.result({ of: 'second' })
+    await bridge.waitFor('its answer', () => bridge.answersTo(5).length === 2)
+    expect(bridge.answersTo(5)[1]?.result).toEqual({ of: 'second' })
+  })
+
+  test('of a hidden tool is refused, whatever line ends its name holds', async () => {
+    const server = await ScriptedServer.start({ tools: [{ name: 'admin\ny' }, { name: 'b' }] })
+    const bridge = await BridgeProcess.connected(server.url, { args: ['--ignore-tool', 'admin*'] })
+    expect((await bridge.call('tools/list')).result).toEqual({ tools: [{ name: 'b' }] })
+    expect((await bridge.call('tools/call', { name: 'admin\ny' })).error?.data?.code).toBe('TOOL_HIDDEN')
+    expect(server.posts('tools/call')).toEqual([])
+  })
+})
+
+describe('initialize', () => {
+  test('answered without its response fails after one request, and its session is deleted', async () => {
+    const server = await ScriptedServer.start()
+    server.on('initialize', (x) =>
+      x.json({ jsonrpc: '2.0', id: 999, result: welcome }, 200, { 'mcp-session-id': 'stray' }),
+    )
+    const bridge = BridgeProcess.start(server.url)
+    bridge.send(initialize)
+    expect((await bridge.reply(0)).error?.data?.code).toBe('SERVER_CONFUSED')
+    await eventually('the goodbye', () => server.of('DELETE').some((each) => each.session === 'stray'))
+    expect(server.posts('initialize')).toHaveLength(1)
+  })
+
+  test('answered by polling is fetched with its cursor, in its session', async () => {
+    const server = await ScriptedServer.start()
+    server.on('initialize', (x) => {
+      x.reply(200, 'id: i1\nretry: 10\ndata: \n\n', {
+        'content-type': 'text/event-stream',
+        'mcp-session-id': 'polled',
+      })
+    })
+    server.before((x) => {
+      if (x.request.headers['last-event-id'] !== 'i1') return false
+      return x.stream().send({ jsonrpc: '2.0', id: 0, result: welcome })
+    })
+    const bridge = BridgeProcess.start(server.url)
+    bridge.send(initialize)
+    expect((await bridge.reply(0)).result).toEqual(welcome)
+    expect(server.of('GET')[0]?.session).toBe('polled')
+    expect(server.posts('initialize')).toHaveLength(1)
+  })
+
+  test('a request of the server on its stream is not lost in silence', async () => {
+    const server = await ScriptedServer.start({ sessions: false })
+    server.on('initialize', (x) => {
+      const stream = x.stream()
+      stream.send({ jsonrpc: '2.0', id: 'p1', method: 'ping' })
+      stream.send(x.answer(welcome))
+    })
+    const bridge = await BridgeProcess.connected(server.url)
+    await bridge.waitFor('a word about it', () => bridge.stderr.includes('dropped ping'))
+  })
+
+  test('a server whose capabilities are nested twenty thousand deep is let in', async () => {
+    const server = await ScriptedServer.start()
+    const deep = `${'['.repeat(20_000)}${']'.repeat(20_000)}`
+    server.on('initialize', (x) =>
+      x.result(
+        JSON.stringify(welcome).replace('"capabilities":{}', `"capabilities":{"experimental":${deep}}`),
+      ),
+    )
+    const bridge = BridgeProcess.start(server.url)
+    bridge.send(initialize)
+    await bridge.waitFor('the answer', () => bridge.lines.length === 1)
+    expect(bridge.lines[0]?.toString()).toContain(deep)
+  })
+
+  test('written again while the first is unanswered: the first fails, the second counts', async () => {
+    const server = await ScriptedServer.start()
+    server.on('initialize', (x) => {
+      if (server.posts('initialize').length > 1) server.welcome(x)
+    })
+    const bridge = BridgeProcess.start(server.url)
+    bridge.send(initialize)
+    await eventually('the first', () => server.posts('initialize').length === 1)
+    bridge.send({ ...initialize, id: 7 })
+    expect((await bridge.reply(0, 1_000)).error?.data?.code).toBe('SUPERSEDED')
+    expect((await bridge.reply(7, 1_000)).error).toBeUndefined()
+  })
+
+  test('sent again by ourselves has an id of our own', async () => {
+    const server = await ScriptedServer.start()
+    const bridge = await BridgeProcess.connected(server.url)
+    await bridge.call('ping')
+    server.wipe()
+    await bridge.call('ping')
+    const ids = server.posts('initialize').map((post) => post.rpc?.id)
+    expect(ids).toHaveLength(2)
+    expect(new Set(ids).size).toBe(2)
+  })
+})
+
+describe('the push stream', () => {
+  test.each([
+    ['retry: 3000000000', (x: Exchange) => x.reply(200, 'retry: 3000000000\n\n', sse)],
+    ['Retry-After: 9999999', (x: Exchange) => x.reply(429, '', { 'retry-after': '9999999' })],
+  ])('is not asked for in a loop after %s', async (_, answer) => {
+    const server = await ScriptedServer.start()
+    server.before((x) => x.request.method === 'GET' && answer(x))
+    const bridge = await BridgeProcess.connected(server.url)
+    await eventually('the first', () => server.of('GET').length > 0)
+    await pause(300)
+    expect(server.of('GET').length).toBeLessThanOrEqual(2)
+    expect(bridge.stderr).not.toContain('TimeoutOverflowWarning')
+  })
+
+  test('comes back without a cursor that cannot stand in a header', async () => {
+    const server = await ScriptedServer.start()
+    const bridge = await BridgeProcess.connected(server.url)
+    await eventually('a push stream', () => server.listening())
+    server.session.push.write(`id: a\u0001b\ndata: ${notification(1)}\n\n`)
+    await bridge.waitFor('the push', () => heard(bridge).length === 1)
+    server.session.push.hangUp()
+    await eventually('the second', () => server.of('GET').length === 2 && server.listening())
+    expect(server.of('GET')[1]?.headers['last-event-id']).toBeUndefined()
+    server.push(notification(2))
+    await bridge.waitFor('the next push', () => heard(bridge).length === 2)
+  })
+
+  test('an event that is replayed behind a comment is delivered once', async () => {
+    const server = await ScriptedServer.start()
+    let streams = 0
+    const first = `: connected\n\nid: e1\ndata: ${notification(1)}\n\n`
+    server.before((x) => {
+      if (x.request.method !== 'GET') return false
+      return ++streams === 1
+        ? x.reply(200, first, sse)
+        : x.stream().write(`${first}id: e2\ndata: ${notification(2)}\n\n`)
+    })
+    const bridge = await BridgeProcess.connected(server.url)
+    await bridge.waitFor('the second event', () => heard(bridge).includes(2))
+    expect(heard(bridge)).toEqual([1, 2])
+  })
+
+  test('events that are numbered anew on every stream are all delivered', async () => {
+    const server = await ScriptedServer.start()
+    let streams = 0
+    server.before((x) => {
+      if (x.request.method !== 'GET') return false
+      const text = `id: 1\ndata: ${notification(++streams)}\n\n`
+      return streams < 3 ? x.reply(200, text, sse) : x.stream().write(text)
+    })
+    const bridge = await BridgeProcess.connected(server.url)
+    await bridge.waitFor('the third event', () => heard(bridge).includes(3))
+    expect(heard(bridge)).toEqual([1, 2, 3])
+  })
+})
+
+describe('an answer', () => {
+  test('whose lines end in CR arrives while its stream stays open', async () => {
+    const server = await ScriptedServer.start()
+    server.on('tools/call', (x) => x.stream().write(`data: ${x.answer({ cr: true })}\r\r`))
+    const bridge = await BridgeProcess.connected(server.url)
+    expect((await bridge.call('tools/call', {}, 1_000)).result).toEqual({ cr: true })
+  })
+
+  test('behind a byte order mark that comes byte by byte arrives', async () => {
+    const server = await ScriptedServer.start()
+    server.on('tools/call', async (x) => {
+      const stream = x.stream()
+      for (const byte of [0xef, 0xbb, 0xbf]) {
+        stream.write(Buffer.of(byte))
+        await pause(20)
+      }
+      stream.send(x.answer({ mark: true }))
+    })
+    const bridge = await BridgeProcess.connected(server.url)
+    expect((await bridge.call('tools/call')).result).toEqual({ mark: true })
+  })
+
+  test('of JSON behind a byte order mark arrives', async () => {
+    const server = await ScriptedServer.start()
+    server.on('tools/call', (x) => x.json(`\ufeff${x.answer({ mark: true })}`))
+    const bridge = await BridgeProcess.connected(server.url)
+    expect((await bridge.call('tools/call')).result).toEqual({ mark: true })
+  })
+
+  test('is the only one, though a reply under the same id was too long', async () => {
+    const server = await ScriptedServer.start()
+    let answer = (): void => {}
+    server.on('tools/call', (x) => {
+      answer = () => x.result({ real: true })
+    })
+    const bridge = await BridgeProcess.connected(server.url, { args: maxMessage(2_048) })
+    await eventually('a push stream', () => server.listening())
+    bridge.send('{"jsonrpc":"2.0","id":5,"method":"tools/call"}')
+    await eventually('the call', () => server.posts('tools/call').length === 1)
+    server.push('{"jsonrpc":"2.0","id":5,"method":"roots/list"}')
+    await bridge.waitFor('the request of the server', () => bridge.received('roots/list').length === 1)
+    bridge.send({ jsonrpc: '2.0', id: 5, result: { long: 'y'.repeat(3_000) } })
+    await bridge.reply(null)
+    answer()
+    await bridge.waitFor('the answer', () => bridge.answersTo(5).length > 0)
+    expect(bridge.answersTo(5).map((each) => each.result)).toEqual([{ real: true }])
+  })
+})
+
+test('a reply to the server waits out a moment in which nobody listens', async () => {
+  const server = await ScriptedServer.start()
+  const bridge = await BridgeProcess.connected(server.url)
+  await eventually('a push stream', () => server.listening())
+  server.push('{"jsonrpc":"2.0","id":"q1","method":"roots/list"}')
+  await bridge.waitFor('the request of the server', () => bridge.received('roots/list').length === 1)
+  await server.down()
+  bridge.send('{"jsonrpc":"2.0","id":"q1","result":{"roots":[]}}')
+  await pause(100)
+  await server.up()
+  const reply = await eventually('the reply', () => server.posts().find((post) => post.rpc?.isResponse))
+  expect(reply.rpc?.id).toBe('"q1"')
+})
+
+test('the session of a renewal that the goodbye interrupts is deleted', async () => {
+  const server = await ScriptedServer.start()
+  const bridge = await BridgeProcess.connected(server.url)
+  await bridge.call('ping')
+  server.wipe()
+  server.on('notifications/initialized', () => {})
+  bridge.ask('tools/call')
+  await eventually('the renewal', () => server.posts('notifications/initialized').length === 2)
+  bridge.signal('SIGTERM')
+  await bridge.gone()
+  expect([...server.sessions.values()].map((session) => session.endedBy)).toEqual(['wipe', 'delete'])
+})
+
+test.skipIf(!existsSync('/dev/full'))('a full disk under the log file silences only the log', async () => {
+  const server = await ScriptedServer.start()
+  const bridge = await BridgeProcess.connected(server.url, {
+    args: ['--log-file', '/dev/full', '--log-level', 'debug'],
+  })
+  await eventually('a push stream', () => server.listening())
+  server.session.push.hangUp()
+  await eventually('the next', () => server.of('GET').length === 2 && server.listening())
+  expect((await bridge.call('tools/call')).error).toBeUndefined()
+  expect(bridge.stderr.match(/cannot be written/g)).toHaveLength(1)
+})
+
+test('millions of brackets are no message, and cost a byte each', async () => {
+  const server = await ScriptedServer.start()
+  const bridge = await BridgeProcess.connected(server.url, {
+    command: [process.execPath, '--max-old-space-size=64', bin],
+  })
+  bridge.write(Buffer.alloc(16 * 1024 * 1024, '['))
+  bridge.write('\n')
+  expect((await bridge.reply(null)).error?.code).toBe(-32700)
+  expect((await bridge.call('tools/call')).error).toBeUndefined()
+})
+
+test('a client that writes nonsense and reads no answer is not read from any more', async () => {
+  const server = await ScriptedServer.start()
+  const child = spawn(process.execPath, [bin, server.url], {
+    env: baseEnv,
+    stdio: ['pipe', 'pipe', 'ignore'],
+  })
+  const exited = new Promise((resolve) => child.once('exit', resolve))
+  child.stdin.on('error', () => {})
+  onTestFinished(async () => {
+    child.kill('SIGKILL')
+    await exited
+  })
+  const flood = Buffer.from('{"bad":1}\n'.repeat(10_000))
+  for (let i = 0; i < 40; i++) child.stdin.write(flood)
+  let last = child.stdin.writableLength
+  await eventually('that it stops reading', async () => {
+    await pause(150)
+    const stood = child.stdin.writableLength === last && last < 40 * flood.length
+    last = child.stdin.writableLength
+    return stood
+  })
+  expect(last).toBeGreaterThan(0)
+})
+
+describe('a secret in a mistaken command line', () => {
+  test.each([
+    [['mcp.example.com/mcp?token=TOPSECRET9']],
+    [['ftp://h/x?token=TOPSECRET9']],
+    [['user:TOPSECRET9@host/mcp']],
+    [['--url', '//h?key=TOPSECRET9']],
+    [['--api-key=TOPSECRET9']],
+    [['--header', 'Authorization Bearer TOPSECRET9']],
+    [['--header', 'Bearer TOPSECRET9: x', 'https://mcp.example.com/mcp']],
+  ])('is not repeated: %j', async (args) => {
+    const bridge = BridgeProcess.start(undefined, { args: [...args, ...patience(100)] })
+    expect((await bridge.gone()).code).toBe(2)
+    expect(bridge.stderr).toMatch(/^error: .*\ntry: /)
+    expect(bridge.stderr).not.toContain('TOPSECRET9')
+  })
+})
