@@ -326,6 +326,9 @@ describe('the client is gone', () => {
         cwd: root,
         stdio: ['ignore', 'pipe', 'ignore'],
       })
+      onTestFinished(() => {
+        host.kill('SIGKILL')
+      })
       let output = ''
       host.stdout.on('data', (chunk: Buffer) => {
         output += chunk.toString()
