@@ -30,7 +30,7 @@ it('offers the fifteen tools, each with a schema', async () => {
 })
 
 it('joins a meeting: connecting, active, lines with since, chat, say, stop, leave', async () => {
-  const simulator = await start({ speed: 40 })
+  const simulator = await start({ speed: 8 })
   const agent = await open(simulator)
   const joined = resultOf(
     await agent.call('chamade_call_join', { platform: 'teams', meeting_url: 'https://teams.example/l/1' }),
