@@ -19,6 +19,15 @@ interface Parsed {
   readonly event: ServerEvent
 }
 
+const LF = 0x0a
+const CR = 0x0d
+const SPACE = 0x20
+const NOTHING = Buffer.alloc(0)
+const DATA = Buffer.from('data:')
+/** A `data` line that the network cut, longer than this, goes around the parser: as text it would be copied three times. */
+const LONG_BYTES = 16 * 1024
+/** What the parser sees in its place. JSON holds no NUL, so no server says it. */
+const TOKEN = '\0long'
 /** As single bytes. */
 const BYTE_ORDER_MARK = '\u00ef\u00bb\u00bf'
 const COMMENT: Parsed = { id: undefined, event: { kind: 'comment' } }
@@ -36,16 +45,24 @@ export class EventReader {
   #start: string | undefined = ''
   #afterCr = false
   readonly #parser
+  readonly #maxBytes: number
+  /** The pieces of a line that has not ended yet, and the long lines of the event at hand. */
+  #pieces: Buffer[] = []
+  #longLines: Buffer[] = []
+  /** Of both together. */
+  #keptBytes = 0
 
   /** `maxBytes` bounds one event; beyond it reading rejects with a RangeError. */
   constructor(body: Body, maxBytes: number) {
     this.#body = body
+    this.#maxBytes = maxBytes
     this.#parser = createParser({
       maxBufferSize: maxBytes,
       onEvent: ({ id, event, data }) => {
         // [WHATWG] an event without a type is a "message"; MCP knows no other.
+        const bytes = this.#longLines.length === 0 ? Buffer.from(data, 'latin1') : this.#whole(data)
         if (event !== undefined && event !== 'message') return
-        this.#ready.push({ id, event: { kind: 'message', data: Buffer.from(data, 'latin1') } })
+        this.#ready.push({ id, event: { kind: 'message', data: bytes } })
       },
       onComment: () => this.#ready.push(COMMENT),
       onRetry: (retryMs) => {
@@ -98,7 +115,7 @@ export class EventReader {
       this.#quietSince = undefined
       this.#chunks++
       if (chunk === undefined) return undefined
-      this.#feed(chunk)
+      this.#feedLines(chunk)
     }
     return this.#take()
   }
@@ -125,8 +142,51 @@ export class EventReader {
     this.#body.destroy()
   }
 
-  #feed(chunk: Buffer): void {
-    let text = chunk.toString('latin1')
+  /** Gives the parser whole lines; the start of one that has not ended is kept. */
+  #feedLines(chunk: Buffer): void {
+    let start = 0
+    if (this.#pieces.length > 0) {
+      start = lineEnd(chunk)
+      this.#keep(start < 0 ? chunk : chunk.subarray(0, start))
+      if (start < 0) return
+      const line = Buffer.concat(this.#pieces)
+      this.#pieces = []
+      if (line.length > LONG_BYTES && line.subarray(0, DATA.length).equals(DATA)) {
+        this.#longLines.push(line.subarray(line[DATA.length] === SPACE ? DATA.length + 1 : DATA.length))
+        this.#feed(`data:${TOKEN}`)
+      } else {
+        this.#keptBytes -= line.length
+        this.#feed(line.toString('latin1'))
+      }
+    }
+    const end = Math.max(chunk.lastIndexOf(LF), chunk.lastIndexOf(CR)) + 1
+    if (end > start) this.#feed(chunk.toString('latin1', start, end))
+    if (end < chunk.length) this.#keep(chunk.subarray(end))
+  }
+
+  #keep(piece: Buffer): void {
+    this.#pieces.push(piece)
+    this.#keptBytes += piece.length
+    if (this.#keptBytes <= this.#maxBytes) return
+    this.#failure = new RangeError(`an event is over the limit of ${this.#maxBytes} bytes`)
+    this.#pieces = []
+    this.#longLines = []
+  }
+
+  /** The event's data with its long lines back in their places. */
+  #whole(text: string): Buffer {
+    const lines = this.#longLines
+    this.#longLines = []
+    this.#keptBytes = 0
+    const [only] = lines
+    if (text === TOKEN && only !== undefined) return only
+    return Buffer.concat(
+      text.split(TOKEN).flatMap((part, i) => [Buffer.from(part, 'latin1'), lines[i] ?? NOTHING]),
+    )
+  }
+
+  #feed(bytes: string): void {
+    let text = bytes
     if (this.#start !== undefined) {
       // [WHATWG] one byte order mark before the stream is skipped, however it is cut.
       text = this.#start + text
@@ -149,4 +209,11 @@ export class EventReader {
 /** A cursor that cannot stand in a header is none. The empty id means that there is none either. */
 function isHeaderValue(id: string): boolean {
   return /^[\t\x20-\x7e\x80-\xff]+$/.test(id)
+}
+
+/** Where the line that `chunk` goes on with ends, or -1. */
+function lineEnd(chunk: Buffer): number {
+  const lf = chunk.indexOf(LF)
+  const cr = chunk.indexOf(CR)
+  return lf < 0 || (cr >= 0 && cr < lf) ? cr : lf
 }
