@@ -1,0 +1,63 @@
+/** A key planted everywhere, by a server that repeats all it is told: no output at any level holds it. */
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { expect, onTestFinished, test } from 'vitest'
+import { BridgeProcess } from '../support/bridge-process.ts'
+import { eventually } from '../support/eventually.ts'
+import { type Exchange, ScriptedServer } from '../support/scripted-server.ts'
+
+const KEY = 'chmd_planted0123456789'
+const HEADER = 'planted-header-value-42'
+const TOKEN = 'planted-query-token-77'
+const levels = ['error', 'warn', 'info', 'debug'].flatMap((level) =>
+  ['text', 'json'].map((format) => [level, format] as const),
+)
+
+test.each(levels)('--log-level %s --log-format %s', async (level, format) => {
+  const folder = mkdtempSync(join(tmpdir(), 'secrets-'))
+  onTestFinished(() => rmSync(folder, { recursive: true }))
+  const log = join(folder, 'log')
+  const server = await ScriptedServer.start()
+  const echo = `${KEY} ${HEADER} ${TOKEN}`
+  let streams = 0
+  const html = { 'content-type': 'text/html' }
+  const faults: Record<string, (x: Exchange) => void> = {
+    'GET 1': (x) => x.reply(400, `<html>no ${echo} ${x.request.session}</html>`, html),
+    'GET 2': (x) => x.reply(503, `later ${echo}`),
+    'a/json': (x) => x.error(-32602, `bad ${echo}`, 400),
+    'a/page': (x) => x.reply(500, `<p>${echo}</p>`, html),
+    'a/moved': (x) => x.reply(302, '', { location: `https://elsewhere.example/x?t=${KEY}` }),
+    'a/key': (x) => x.reply(401, `not with ${echo}`),
+    'a/html': (x) => x.reply(200, `<b>${echo}</b>`, html),
+  }
+  server.before((x) => {
+    const fault = faults[x.request.method === 'GET' ? `GET ${++streams}` : (x.rpc.method ?? '')]
+    fault?.(x)
+    return fault !== undefined
+  })
+  const bridge = await BridgeProcess.connected(`${server.url}?token=${TOKEN}`, {
+    args: [
+      '--header',
+      `X-Planted: ${HEADER}`,
+      '--log-level',
+      level,
+      '--log-format',
+      format,
+      '--log-file',
+      log,
+    ],
+    env: { CHAMADE_API_KEY: KEY },
+  })
+  for (const method of ['a/json', 'a/page', 'a/moved', 'a/key', 'a/html']) {
+    expect((await bridge.call(method)).error, method).toBeDefined()
+  }
+  await eventually('the third stream', () => streams >= 3)
+  const id = server.session.id
+  bridge.eof()
+  await bridge.gone()
+  expect(server.requests[0]?.headers.authorization).toBe(`Bearer ${KEY}`)
+  expect(server.requests[0]?.headers['x-planted']).toBe(HEADER)
+  const outputs = `${bridge.lines.join('\n')}\n${bridge.stderr}\n${readFileSync(log, 'utf8')}`
+  for (const secret of [KEY, HEADER, TOKEN, id]) expect(outputs).not.toContain(secret)
+})
