@@ -125,7 +125,7 @@ claude --dangerously-load-development-channels server:chamade
 
 /** The block for `.mcp.json`. */
 function configFor(mcpUrl: string, key: string): string {
-  const args = ['-y', '@chamade/mcp-server', '--stateful', '--url', mcpUrl]
+  const args = ['-y', '@chamade/mcp-server@3', '--stateful', '--url', mcpUrl]
   const entry = { command: 'npx', args, env: { CHAMADE_API_KEY: key } }
   return JSON.stringify({ mcpServers: { chamade: entry } }, undefined, 2)
 }
@@ -176,7 +176,7 @@ async function runMoot(values: OptionValues, io: Io): Promise<number> {
     key: listOf(values, 'key')[0],
   }).catch(failedToListen)
   const { url, key, agent } = simulator
-  const args = ['-y', '@chamade/mcp-server', 'moot']
+  const args = ['-y', '@chamade/mcp-server@3', 'moot']
   const env = { CONVO_API_URL: url, CONVO_API_KEY: key, CONVO_SPACE_ID: 'sprint-planning' }
   const entry = { command: 'npx', args, env }
   io.stdout.write(`moot simulator

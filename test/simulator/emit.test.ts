@@ -13,7 +13,7 @@ it('prints what connects an agent, and ends on a signal leaving no file behind',
   expect(key).toBe('chmd_told')
   const block = /^\{$[\s\S]*?^\}$/m.exec(simulator.output())?.[0] ?? ''
   expect(JSON.parse(block)).toMatchObject({
-    mcpServers: { chamade: { args: ['-y', '@chamade/mcp-server', '--stateful', '--url', mcpUrl] } },
+    mcpServers: { chamade: { args: ['-y', '@chamade/mcp-server@3', '--stateful', '--url', mcpUrl] } },
   })
   const folder = beaconFolder(at)
   const [file = ''] = await readdir(folder)
