@@ -88,7 +88,7 @@ export class Forwarder {
     })
   }
 
-  /** Resolves when the server has it. `onHeaders` is called when it answered at all, whatever it said. */
+  /** Resolves when the server has it, `onHeaders` having been called; rejects with why it has not. */
   async notification(notification: Notification, flight: Flight, onHeaders: () => void): Promise<void> {
     await this.#send(notification, flight, (outcome) => {
       onHeaders()

@@ -27,15 +27,10 @@ export interface Live extends SessionHeaders {
 export type Session =
   /** `cause`: why the last attempt to open one failed. */
   | { readonly state: 'new'; readonly cause?: BridgeError }
-  | { readonly state: 'opening'; readonly done: Promise<void> }
+  | { readonly state: 'opening' }
   | Live
-  /** The server forgot `generation`; one attempt at the next is under way and ends with `done`, which never rejects. */
-  | {
-      readonly state: 'reopening'
-      readonly generation: number
-      readonly since: number
-      readonly done: Promise<void>
-    }
+  /** The server forgot `generation`; one attempt at the next is under way. */
+  | { readonly state: 'reopening'; readonly generation: number; readonly since: number }
   /** That attempt failed. Left by the next attempt. */
   | {
       readonly state: 'lost'
@@ -87,7 +82,8 @@ export class SessionLife {
   /** Generations since the last that served anything. */
   readonly #renewals: Backoff
   #proven = false
-  #verdict: { readonly generation: number; readonly lost: Promise<boolean> } | undefined
+  /** The deciding ping under way: all who were refused meanwhile wait for the same one. */
+  #verdict: { readonly generation: number; readonly said: Promise<Signature> } | undefined
   /** A session that the server has opened and that is not live yet. */
   #candidate: Live | undefined
   /** The loss that has been reported: one line each, however many attempts it takes. */
@@ -124,11 +120,6 @@ export class SessionLife {
   /** True when the client itself shook hands: only then there is a push stream. */
   get clientsOwn(): boolean {
     return this.#handshake?.own === false
-  }
-
-  /** Aborted when the goodbye begins. */
-  get closing(): AbortSignal {
-    return this.#closing.signal
   }
 
   /** Resolves at the next change of state, or when `signal` is aborted. */
@@ -233,15 +224,14 @@ export class SessionLife {
     if (this.#session !== live) return true
     if (live.id === undefined) return false
     if (this.#verdict?.generation !== live.generation) {
-      const lost = this.#calls
-        .ask(live, METHOD.ping, undefined, VERDICT_LIMIT_MS)
-        .then((said) => said === refusal || said === 'no-such-session')
-      this.#verdict = { generation: live.generation, lost }
-      void lost.finally(() => {
+      const said = this.#calls.ask(live, METHOD.ping, undefined, VERDICT_LIMIT_MS)
+      this.#verdict = { generation: live.generation, said }
+      void said.finally(() => {
         this.#verdict = undefined
       })
     }
-    if (!(await this.#verdict.lost)) return false
+    const said = await this.#verdict.said
+    if (said !== refusal && said !== 'no-such-session') return false
     if (this.#session === live) {
       void this.#calls.delete(live, this.#config.privateLimitMs)
       this.lose(live, `the server refuses it (${refusal})`)
@@ -301,11 +291,7 @@ export class SessionLife {
 
   /** Opens the first session of a handshake, within the client's patience. */
   async #open(handshake: Handshake, patienceMs: number, signal: AbortSignal): Promise<Response> {
-    let finish: () => void = () => undefined
-    const done = new Promise<void>((resolve) => {
-      finish = resolve
-    })
-    if (!this.#become({ state: 'opening', done })) throw errors.closing()
+    if (!this.#become({ state: 'opening' })) throw errors.closing()
     this.#outlet.report({ kind: 'session', state: 'opening', generation: this.#generation + 1 })
     try {
       const opened = await this.#calls.initialize(handshake.initialize, patienceMs, signal)
@@ -321,8 +307,6 @@ export class SessionLife {
     } catch (error) {
       this.#become(error instanceof BridgeError ? { state: 'new', cause: error } : { state: 'new' })
       throw error
-    } finally {
-      finish()
     }
   }
 
@@ -346,12 +330,12 @@ export class SessionLife {
     if (live !== undefined) await this.#calls.initialized(live, handshake.initialized)
   }
 
-  /** Starts one attempt at a new session. Never two: the state holds its promise. */
+  /** Starts one attempt at a new session. Never two: only a session that is live or lost can begin one. */
   #renew(generation: number, since: number, waitMs: number): void {
     const handshake = this.#handshake
     if (handshake === undefined || this.#closing.signal.aborted) return
-    const done = Promise.resolve().then(() => this.#attemptRenewal(handshake, generation, since, waitMs))
-    this.#become({ state: 'reopening', generation, since, done })
+    if (!this.#become({ state: 'reopening', generation, since })) return
+    void this.#attemptRenewal(handshake, generation, since, waitMs)
   }
 
   async #attemptRenewal(
