@@ -525,3 +525,23 @@ describe('a secret in a mistaken command line', () => {
     expect(bridge.stderr).not.toContain('TOPSECRET9')
   })
 })
+
+test('two refusals at once, only one of them about the session: that one is served in the next session', async () => {
+  const server = await ScriptedServer.start()
+  const bridge = await BridgeProcess.connected(server.url)
+  await bridge.call('ping')
+  const old = server.session.id
+  server.before((x) => {
+    if (x.request.method !== 'POST' || x.request.session !== old) return false
+    if (x.rpc.method === 'a/wrong') x.error(-32602, 'wrong', 400)
+    else if (x.rpc.method === 'ping') setTimeout(() => x.reply(400, 'no valid session'), 150)
+    else x.reply(400, 'no valid session')
+    return true
+  })
+  const wrong = bridge.ask('a/wrong')
+  await eventually('the deciding ping', () => server.posts('ping').length > 1)
+  const call = bridge.ask('tools/call', { name: 'x' })
+  expect((await bridge.reply(wrong)).error?.code).toBe(-32602)
+  expect((await bridge.reply(call)).result).toBeDefined()
+  await eventually('the old session is deleted', () => server.live().every((each) => each.id !== old))
+})
