@@ -19,7 +19,7 @@ import {
   success,
 } from './protocol.ts'
 import { sleep, systemClock } from './retry.ts'
-import type { OpenUpstream, Port, Upstream } from './sides.ts'
+import type { OpenUpstream, Port, Room, Upstream } from './sides.ts'
 import type { Status } from './status.ts'
 
 export interface BridgeOptions {
@@ -110,9 +110,11 @@ class Bridge {
 
   async #pump(): Promise<'eof'> {
     try {
-      for await (const message of this.#options.port.incoming) {
-        const answered = this.#accept(message)
-        if (answered !== undefined) await answered
+      for await (const messages of this.#options.port.incoming) {
+        for (const message of messages) {
+          const room = this.#accept(message)
+          if (room !== undefined) await room
+        }
       }
     } catch (cause) {
       const text = `reading stdin failed: ${reasonOf(cause)}`
@@ -138,8 +140,8 @@ class Bridge {
     return false
   }
 
-  /** A promise only where we answer ourselves: a client that does not read is not read either. */
-  #accept(message: Message | Malformed): Promise<void> | undefined {
+  /** Something to wait for only where we answer ourselves: a client that does not read is not read either. */
+  #accept(message: Message | Malformed): Room {
     switch (message.kind) {
       case 'malformed':
         return this.#answerMalformed(message)
@@ -160,7 +162,7 @@ class Bridge {
     }
   }
 
-  #acceptRequest(request: Request): Promise<void> | undefined {
+  #acceptRequest(request: Request): Room {
     const { id, method } = request
     if (this.#ledger.has(id)) {
       const text = `request id ${id} is still open; the second request (${method}) was not sent`
@@ -222,19 +224,19 @@ class Bridge {
       })
   }
 
-  #deliver(message: Message): Promise<void> {
+  #deliver(message: Message): Room {
     if (message.kind === 'response') {
       if (message.id === undefined || !this.#ledger.has(message.id)) {
         const what = `a response with id ${message.id ?? 'null'}`
         this.#options.report({ kind: 'dropped', what, why: 'no request with that id is open' })
-        return Promise.resolve()
+        return undefined
       }
       this.#strike(message.id)
     }
     return this.#written(message)
   }
 
-  #answerMalformed(input: Malformed): Promise<void> {
+  #answerMalformed(input: Malformed): Room {
     switch (input.reason) {
       case 'not-json':
         return this.#written(failure(null, RPC.parse, `Parse error: ${input.detail}`))
@@ -247,14 +249,14 @@ class Bridge {
   }
 
   /** Under its own id, unless that is the id of an open request: then it was a reply, or a second request. */
-  #answerTooLong({ id, detail }: Malformed): Promise<void> {
+  #answerTooLong({ id, detail }: Malformed): Room {
     const free = id !== undefined && !this.#ledger.has(id) ? id : null
     return this.#written(failure(free, RPC.invalidRequest, `Invalid Request: ${detail}`))
   }
 
   /** Never rejects: a broken stdout ends the bridge, and nobody is left to tell. */
-  #written(message: Message): Promise<void> {
-    return this.#options.port.write(message).catch(() => this.#readerGone())
+  #written(message: Message): Room {
+    return this.#options.port.write(message)?.catch(() => this.#readerGone())
   }
 
   #readerGone(): void {

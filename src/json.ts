@@ -33,53 +33,65 @@ export function rootSpan(text: Buffer): Span | undefined {
   return end >= 0 && skipSpace(text, end) === text.length ? { start, end } : undefined
 }
 
+/** Is told the members of an object as they are read; numbers are indices in `text`, quotes of the key included. */
+export interface MemberReader {
+  member(text: Buffer, key: number, keyEnd: number, start: number, end: number): void
+}
+
+class MembersByName implements MemberReader {
+  readonly found = new Map<string, Span>()
+
+  member(text: Buffer, key: number, keyEnd: number, start: number, end: number): void {
+    this.found.set(stringAt(text, { start: key, end: keyEnd }), { start, end })
+  }
+}
+
 /**
  * Members of the object at `span`, last one of a name winning as in `JSON.parse`.
  * Undefined when the value is no object. `text` may be cut off: members that stand whole before the cut are given.
  */
 export function members(text: Buffer, span: Span): Map<string, Span> | undefined {
-  const found = new Map<string, Span>()
-  const end = readObject(text, span, found)
-  words = NO_WORDS
-  return end === NO_OBJECT ? undefined : found
+  const reader = new MembersByName()
+  return readObject(text, span.start, span.end, reader) === NO_OBJECT ? undefined : reader.found
 }
 
 /**
- * The object that fills `text` but for white space around it, read in one pass: its members and where it stands.
- * Undefined when `text` is not valid JSON, or no object.
+ * Reads the object that fills `text` but for white space around it, in one pass. Where it stands; undefined when
+ * `text` is not valid JSON, or no object: then what `reader` was told says nothing.
  */
-export function rootObject(
-  text: Buffer,
-): { readonly members: Map<string, Span>; readonly span: Span } | undefined {
-  const found = new Map<string, Span>()
+export function readRoot(text: Buffer, reader: MemberReader): Span | undefined {
   const start = skipSpace(text, 0)
-  const end = readObject(text, { start, end: text.length }, found)
-  words = NO_WORDS
-  if (end < 0 || skipSpace(text, end) !== text.length) return undefined
-  return { members: found, span: { start, end } }
+  const end = readObject(text, start, text.length, reader)
+  return end >= 0 && skipSpace(text, end) === text.length ? { start, end } : undefined
 }
 
 const NO_OBJECT = -2
 const CUT_OFF = -1
 
-/** Puts the members into `found`; gives the index behind the object, CUT_OFF where it is not whole, or NO_OBJECT. */
-function readObject(text: Buffer, span: Span, found: Map<string, Span>): number {
-  let at = skipSpace(text, span.start)
+/** Tells the members; gives the index behind the object, CUT_OFF where it is not whole, or NO_OBJECT. */
+function readObject(text: Buffer, start: number, end: number, reader: MemberReader): number {
+  const behind = readMembers(text, start, end, reader)
+  words = NO_WORDS
+  return behind
+}
+
+function readMembers(text: Buffer, begin: number, limit: number, reader: MemberReader): number {
+  let at = skipSpace(text, begin)
   if (text[at] !== OPEN_OBJECT) return NO_OBJECT
   at = skipSpace(text, at + 1)
   if (text[at] === CLOSE_OBJECT) return at + 1
-  while (at < span.end && text[at] === QUOTE) {
+  while (at < limit && text[at] === QUOTE) {
+    const key = at
     const keyEnd = skipString(text, at)
     if (keyEnd < 0) break
-    const key = stringAt(text, { start: at, end: keyEnd })
     at = skipSpace(text, keyEnd)
     if (text[at] !== COLON) break
     const start = skipSpace(text, at + 1)
     const end = skipValue(text, start)
-    if (end < 0 || end > span.end) break
+    if (end < 0 || end > limit) break
     // A value that ends with the text may have been cut short (a number): it is not taken for whole.
     if (end === text.length) break
-    found.set(key, { start, end })
+    reader.member(text, key, keyEnd, start, end)
     at = skipSpace(text, end)
     if (text[at] === CLOSE_OBJECT) return at + 1
     if (text[at] !== COMMA) break
@@ -114,6 +126,13 @@ export function stringAt(text: Buffer, span: Span): string {
 /** What stands at `span`, as text. */
 export function textAt(text: Buffer, span: Span): string {
   return text.toString('utf8', span.start, span.end)
+}
+
+/** Do the bytes from `start` to `end` spell `ascii`? */
+export function spells(text: Buffer, start: number, end: number, ascii: string): boolean {
+  if (end - start !== ascii.length) return false
+  for (let i = 0; i < ascii.length; i++) if (text[start + i] !== ascii.charCodeAt(i)) return false
+  return true
 }
 
 /** True when the value at `span` is a string. */

@@ -13,10 +13,12 @@ import {
   isNumber,
   isObject,
   isString,
+  type MemberReader,
   members,
-  rootObject,
+  readRoot,
   rootSpan,
   type Span,
+  spells,
   stringAt,
   textAt,
 } from './json.ts'
@@ -101,10 +103,11 @@ export const RPC = {
  */
 export function parse(text: Buffer): readonly (Message | Malformed)[] {
   if (!isUtf8(text)) return [{ kind: 'malformed', reason: 'not-json', detail: 'it is not UTF-8' }]
-  const object = rootObject(text)
+  const envelope = new Envelope()
+  const object = readRoot(text, envelope)
   if (object !== undefined) {
-    const { start, end } = object.span
-    if (start === 0) return [classify(text.subarray(0, end), object.members)]
+    const { start, end } = object
+    if (start === 0) return [understand(end === text.length ? text : text.subarray(0, end), envelope)]
     return [classify(text.subarray(start, end))]
   }
   const root = rootSpan(text)
@@ -235,23 +238,52 @@ function isEscaped(text: string, at: number): boolean {
   return backslashes % 2 === 1
 }
 
-function classify(raw: Buffer, found = members(raw, { start: 0, end: raw.length })): Message | Malformed {
-  if (found === undefined) return notRpc('it is not an object')
-  const version = found.get('jsonrpc')
-  if (version === undefined || textAt(raw, version) !== '"2.0"') return notRpc('"jsonrpc" is not "2.0"')
-  const method = found.get('method')
-  const id = found.get('id')
+/** The members that make a message, as they stand in it; of a name that comes twice the last, as in `JSON.parse`. */
+class Envelope implements MemberReader {
+  jsonrpc: Span | undefined
+  id: Span | undefined
+  method: Span | undefined
+  params: Span | undefined
+  result: Span | undefined
+  error: Span | undefined
+
+  member(text: Buffer, key: number, keyEnd: number, start: number, end: number): void {
+    const name = memberName(text, key + 1, keyEnd - 1)
+    if (name !== undefined) this[name] = { start, end }
+  }
+}
+
+const MEMBER_NAMES = ['jsonrpc', 'id', 'method', 'params', 'result', 'error'] as const
+const BACKSLASH = 0x5c
+
+/** Which of the names stands from `start` to `end`? Compared as bytes; only a key with escapes is decoded. */
+function memberName(text: Buffer, start: number, end: number): (typeof MEMBER_NAMES)[number] | undefined {
+  for (const name of MEMBER_NAMES) if (spells(text, start, end, name)) return name
+  for (let i = start; i < end; i++) {
+    if (text[i] !== BACKSLASH) continue
+    const key = stringAt(text, { start: start - 1, end: end + 1 })
+    return MEMBER_NAMES.find((name) => name === key)
+  }
+  return undefined
+}
+
+function classify(raw: Buffer): Message | Malformed {
+  const envelope = new Envelope()
+  return readRoot(raw, envelope) === undefined ? notRpc('it is not an object') : understand(raw, envelope)
+}
+
+function understand(raw: Buffer, envelope: Envelope): Message | Malformed {
+  const { jsonrpc, id, method, params, result, error } = envelope
+  if (jsonrpc === undefined || !spells(raw, jsonrpc.start, jsonrpc.end, '"2.0"'))
+    return notRpc('"jsonrpc" is not "2.0"')
   if (method !== undefined) {
     if (!isString(raw, method)) return notRpc('"method" is not a string')
-    const params = found.get('params')
-    const name = stringAt(raw, method)
+    const name = methodAt(raw, method)
     if (id === undefined) return { kind: 'notification', raw, method: name, params }
     const token = usableId(raw, id)
     if (token === undefined) return notRpc('"id" is neither a string nor a number')
     return { kind: 'request', raw, method: name, id: token, idSpan: id, params }
   }
-  const result = found.get('result')
-  const error = found.get('error')
   if (id === undefined || (result === undefined) === (error === undefined)) {
     return notRpc('it has no "method", and is no response')
   }
@@ -260,6 +292,19 @@ function classify(raw: Buffer, found = members(raw, { start: 0, end: raw.length 
   if (token === undefined && textAt(raw, id) !== 'null')
     return notRpc('"id" is neither a string nor a number')
   return { kind: 'response', raw, id: token, idSpan: id, result, error }
+}
+
+/** The frequent methods are not read out of the bytes each time. */
+const FREQUENT = [
+  METHOD.channel,
+  METHOD.toolsCall,
+  'notifications/progress',
+  'notifications/message',
+] as const
+
+function methodAt(raw: Buffer, span: Span): string {
+  for (const name of FREQUENT) if (spells(raw, span.start + 1, span.end - 1, name)) return name
+  return stringAt(raw, span)
 }
 
 function notRpc(detail: string): Malformed {

@@ -87,17 +87,72 @@ export class Backoff {
 /** The longest wait a timer can hold; beyond it, it would fire at once. */
 export const MAX_WAIT_MS = 2 ** 31 - 1
 
-/** Resolves after `ms`, or at once when `signal` is aborted. Never rejects: look at `signal.aborted` afterwards. */
-export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
-  if (signal?.aborted) return Promise.resolve()
+/** What ends a wait or a call: an AbortSignal, or something lighter that can be listened to like one. */
+export interface Signal {
+  readonly aborted: boolean
+  readonly reason: unknown
+  addEventListener(type: 'abort', listener: () => void, options?: { readonly once: true }): void
+  removeEventListener(type: 'abort', listener: () => void): void
+}
+
+/**
+ * Controller and signal in one, for what is made with every request: the platform's cost 3 us and 1.4 kB there
+ * (of 35 us, Node 20). Each listener is called once.
+ */
+export class Abort implements Signal {
+  #aborted = false
+  #reason: unknown
+  #listener: (() => void) | undefined
+  #more: Set<() => void> | undefined
+
+  get aborted(): boolean {
+    return this.#aborted
+  }
+
+  get reason(): unknown {
+    return this.#reason
+  }
+
+  /** The first reason stands. */
+  abort(reason: unknown): void {
+    if (this.#aborted) return
+    this.#aborted = true
+    this.#reason = reason
+    const listeners = [this.#listener, ...(this.#more ?? [])]
+    this.#listener = undefined
+    this.#more = undefined
+    for (const listener of listeners) listener?.()
+  }
+
+  addEventListener(_type: 'abort', listener: () => void): void {
+    if (this.#aborted) return
+    if (this.#listener === undefined) {
+      this.#listener = listener
+    } else if (this.#listener !== listener) {
+      this.#more ??= new Set()
+      this.#more.add(listener)
+    }
+  }
+
+  removeEventListener(_type: 'abort', listener: () => void): void {
+    if (this.#listener === listener) this.#listener = undefined
+    else this.#more?.delete(listener)
+  }
+}
+
+/**
+ * Resolves after `ms`, or as soon as one of `signals` is aborted. Never rejects: look at `aborted` afterwards.
+ */
+export function sleep(ms: number, ...signals: readonly Signal[]): Promise<void> {
+  if (signals.some(({ aborted }) => aborted)) return Promise.resolve()
   return new Promise((resolve) => {
     const done = (): void => {
       clearTimeout(timer)
-      signal?.removeEventListener('abort', done)
+      for (const signal of signals) signal.removeEventListener('abort', done)
       resolve()
     }
     const timer = setTimeout(done, Math.min(ms, MAX_WAIT_MS))
-    signal?.addEventListener('abort', done, { once: true })
+    for (const signal of signals) signal.addEventListener('abort', done, { once: true })
   })
 }
 
@@ -111,13 +166,13 @@ export interface Limit {
  * Aborted after `ms` (with a TimeoutError), or when one of `others` is (with its reason).
  * In the place of `AbortSignal.any` over `AbortSignal.timeout`, which Node 20 collects with its timer.
  */
-export function limit(ms: number, ...others: readonly AbortSignal[]): Limit {
+export function limit(ms: number, ...others: readonly Signal[]): Limit {
   const controller = new AbortController()
   const timer = setTimeout(
     () => controller.abort(new DOMException('The operation timed out', 'TimeoutError')),
     Math.min(ms, MAX_WAIT_MS),
   )
-  const follow = (event: Event): void => controller.abort((event.target as AbortSignal).reason)
+  const follow = (): void => controller.abort(others.find(({ aborted }) => aborted)?.reason)
   const clear = (): void => {
     clearTimeout(timer)
     for (const other of others) other.removeEventListener('abort', follow)

@@ -12,13 +12,13 @@ import type { Status } from './status.ts'
 
 /** The near side. */
 export interface Port {
-  /** Messages in the order they came. Ends at EOF, and with an error only if reading failed. */
-  readonly incoming: AsyncIterable<Message | Malformed>
   /**
-   * Writes one message as one line, in the order of the calls. Resolves when there is room for the next
-   * (that is the back-pressure); rejects once the reader is gone.
+   * Messages in the order they came, those that arrived together in one piece. Ends at EOF, and with an error
+   * only if reading failed.
    */
-  write(message: Message): Promise<void>
+  readonly incoming: AsyncIterable<readonly (Message | Malformed)[]>
+  /** Writes one message as one line, in the order of the calls. The promise rejects once the reader is gone. */
+  write(message: Message): Room
   /** Resolves when all that was written has left, or can't any more. */
   flush(): Promise<void>
   /** Resolves once the reader is gone. */
@@ -45,8 +45,11 @@ export interface Upstream {
  */
 export type Lane = 'answer' | 'push'
 
-/** How the far side speaks. The promise *is* the back-pressure: read no further on that lane until it resolves. */
-export type Deliver = (message: Message, lane: Lane) => Promise<void>
+/** Back-pressure: undefined when there is room for the next message, else a promise to wait for first. */
+export type Room = Promise<void> | undefined
+
+/** How the far side speaks. Read no further on that lane until there is room. */
+export type Deliver = (message: Message, lane: Lane) => Room
 
 /** What the far side is given. */
 export interface Outlet {

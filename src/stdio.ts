@@ -8,7 +8,7 @@
  */
 import type { Readable, Writable } from 'node:stream'
 import { idInHead, idInTail, type Malformed, type Message, parse } from './protocol.ts'
-import type { Port } from './sides.ts'
+import type { Port, Room } from './sides.ts'
 
 export interface StdioOptions {
   /** Longest line accepted, bytes. A longer one is reported under its id if that can be found, then skipped. */
@@ -37,13 +37,17 @@ export function openStdio(input: Readable, output: Writable, options: StdioOptio
   }
 }
 
-async function* readMessages(input: Readable, options: StdioOptions): AsyncGenerator<Message | Malformed> {
+async function* readMessages(
+  input: Readable,
+  options: StdioOptions,
+): AsyncGenerator<readonly (Message | Malformed)[]> {
   const splitter = new LineSplitter(options.maxLineBytes)
   for await (const chunk of input as AsyncIterable<Buffer>) {
-    for (const line of splitter.push(chunk)) yield* read(line)
+    const lines = splitter.push(chunk)
+    if (lines.length > 0) yield lines.flatMap(read)
   }
   const last = splitter.end()
-  if (last !== undefined) yield* read(last)
+  if (last !== undefined) yield read(last)
 }
 
 function read(line: Buffer | Malformed): readonly (Message | Malformed)[] {
@@ -66,14 +70,17 @@ class LineSplitter {
     this.#maxBytes = maxBytes
   }
 
-  *push(chunk: Buffer): Generator<Buffer | Malformed> {
+  /** The lines that end in `chunk`. */
+  push(chunk: Buffer): (Buffer | Malformed)[] {
+    const lines: (Buffer | Malformed)[] = []
     let start = 0
     for (let at = chunk.indexOf(LF); at !== -1; at = chunk.indexOf(LF, start)) {
       const piece = chunk.subarray(start, at)
       start = at + 1
-      yield this.#finish(piece)
+      lines.push(this.#finish(piece))
     }
     if (start < chunk.length) this.#gather(chunk.subarray(start))
+    return lines
   }
 
   /** The last line, if the stream ended without a newline. */
@@ -188,7 +195,7 @@ class LineWriter {
     })
   }
 
-  write(raw: Buffer): Promise<void> {
+  write(raw: Buffer): Room {
     if (this.#broken !== undefined) return Promise.reject(this.#broken)
     this.#gathered.push(onOneLine(raw))
     this.#gatheredBytes += raw.length + 1
@@ -205,7 +212,7 @@ class LineWriter {
     }
     const waits = (!first || this.#busy) && this.#gatheredBytes < BATCH_BYTES
     if (!waits) this.#send()
-    return this.#output.writableNeedDrain ? this.#untilRoom() : DONE
+    return this.#output.writableNeedDrain ? this.#untilRoom() : undefined
   }
 
   flush(): Promise<void> {
@@ -259,8 +266,6 @@ class LineWriter {
     return this.#room
   }
 }
-
-const DONE = Promise.resolve()
 
 /** CR and LF can stand only between tokens (a JSON string holds none raw), so a space changes nothing. */
 function onOneLine(raw: Buffer): Buffer {

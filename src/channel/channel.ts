@@ -19,7 +19,7 @@ import {
   sameId,
 } from '../protocol.ts'
 import { type Clock, systemClock } from '../retry.ts'
-import type { Lane as LaneName, OpenUpstream, Outlet, Upstream } from '../sides.ts'
+import type { Lane as LaneName, OpenUpstream, Outlet, Room, Upstream } from '../sides.ts'
 import type { Level, Status } from '../status.ts'
 import { Breaks, type Gap, type Outage } from './breaks.ts'
 import { type FilterRule, passes } from './filter.ts'
@@ -79,8 +79,6 @@ const SETTING_UP: ReadonlySet<string> = new Set([
   'resources/list',
   'resources/templates/list',
 ])
-
-const DONE = Promise.resolve()
 
 class Channel implements Upstream {
   readonly #options: ChannelOptions
@@ -164,14 +162,14 @@ class Channel implements Upstream {
     before.release()
   }
 
-  #deliver(message: Message, lane: LaneName): Promise<void> {
-    if (message.kind === 'response' && this.#answered(message)) return DONE
+  #deliver(message: Message, lane: LaneName): Room {
+    if (message.kind === 'response' && this.#answered(message)) return undefined
     if (!this.#active || message.kind !== 'notification' || message.method !== METHOD.channel) {
       if (lane === 'answer' || !this.#lane.busy) return this.#outlet.deliver(message, lane)
       return this.#lane.run(() => this.#outlet.deliver(message, lane))
     }
     const event = this.#cleaned(message)
-    if (event === undefined) return DONE
+    if (event === undefined) return undefined
     if (lane === 'answer' || (this.#hold.over && !this.#lane.busy)) return this.#outlet.deliver(event, lane)
     if (!this.#hold.over) this.#held.count()
     return this.#lane.run(() => this.#say(event))

@@ -5,6 +5,7 @@
  * lane first leaves it first.
  */
 import { sleep } from '../retry.ts'
+import type { Room } from '../sides.ts'
 
 /** Runs tasks one after the other, in the order of the calls. */
 export class Lane {
@@ -16,7 +17,7 @@ export class Lane {
   }
 
   /** Settles as `task` does. A task that fails does not stop the ones behind it. */
-  run(task: () => Promise<void>): Promise<void> {
+  run(task: () => Room): Promise<void> {
     const turn = (this.#tail ?? Promise.resolve()).then(task)
     const left = (): void => {
       if (this.#tail === tail) this.#tail = undefined

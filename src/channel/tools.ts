@@ -75,8 +75,7 @@ export class Tools {
       this.#asking = undefined
     })
     const enough = new AbortController()
-    const either = AbortSignal.any([signal, enough.signal])
-    await Promise.race([this.#asking, sleep(patienceMs, either)])
+    await Promise.race([this.#asking, sleep(patienceMs, signal, enough.signal)])
     enough.abort()
     return this.names
   }

@@ -203,7 +203,7 @@ class Member implements Subscription {
         : this.#backoff.next(0, reply.no.retryAfterMs ?? 0)
       this.failed(reply.no, delayMs)
       this.#pause = new AbortController()
-      await sleep(delayMs, AbortSignal.any([signal, this.#pause.signal]))
+      await sleep(delayMs, signal, this.#pause.signal)
     }
   }
 

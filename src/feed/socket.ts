@@ -69,7 +69,7 @@ export class KeptSocket {
         refusals > HASTY_REFUSALS ? backoff.slow() : backoff.next(failingMs, refusal?.retryAfterMs ?? 0)
       if (refusal !== undefined) this.#stages.failed(refusal, delayMs)
       this.#pause = new AbortController()
-      await sleep(delayMs, AbortSignal.any([signal, this.#pause.signal]))
+      await sleep(delayMs, signal, this.#pause.signal)
     }
   }
 

@@ -64,7 +64,7 @@ export class Body {
       bytes += chunk.length
       if (bytes > maxBytes) {
         this.destroy()
-        throw new RangeError(`the body is over the limit of ${maxBytes} bytes`)
+        throw overLimit(maxBytes)
       }
       chunks.push(chunk)
     }
@@ -107,4 +107,9 @@ export class Body {
     this.#reader?.reject(error)
     this.#reader = undefined
   }
+}
+
+/** Why a body of more than `maxBytes` is not read on. */
+export function overLimit(maxBytes: number): RangeError {
+  return new RangeError(`the body is over the limit of ${maxBytes} bytes`)
 }

@@ -12,12 +12,6 @@ import type { HttpConfig } from './config.ts'
 /** Idle connections kept for reuse; more are closed. They close by themselves after 4 s (undici's default). */
 const MAX_IDLE = 64
 
-/** A connection for one call at a time. */
-export interface Lease {
-  readonly dispatcher: Dispatcher
-  release(): void
-}
-
 /**
  * Connections to one origin, one call each, the last used first: surplus ones idle and close by themselves.
  * No upper bound: a call that waits for an hour must not hold up another.
@@ -42,25 +36,29 @@ export class Connections {
     this.#open = () => new Client(origin, { connect, pipelining: 1, headersTimeout: 0, bodyTimeout: 0 })
   }
 
-  lease(): Lease {
-    if (this.#shared !== undefined) return { dispatcher: this.#shared, release: () => undefined }
-    const dispatcher = this.#idle.pop() ?? this.#open()
-    this.#all.add(dispatcher)
-    return { dispatcher, release: () => this.#release(dispatcher) }
+  /** A connection for one call. To be given back when the call is over. */
+  take(): Dispatcher {
+    if (this.#shared !== undefined) return this.#shared
+    const idle = this.#idle.pop()
+    if (idle !== undefined) return idle
+    const opened = this.#open()
+    this.#all.add(opened)
+    return opened
+  }
+
+  giveBack(connection: Dispatcher): void {
+    if (connection === this.#shared) return
+    if (this.#idle.length < MAX_IDLE) {
+      this.#idle.push(connection)
+      return
+    }
+    this.#all.delete(connection)
+    void connection.close().catch(() => undefined)
   }
 
   destroy(): void {
     for (const dispatcher of this.#all) void dispatcher.destroy().catch(() => undefined)
     void this.#shared?.destroy().catch(() => undefined)
     this.#idle.length = 0
-  }
-
-  #release(dispatcher: Dispatcher): void {
-    if (this.#idle.length < MAX_IDLE) {
-      this.#idle.push(dispatcher)
-      return
-    }
-    this.#all.delete(dispatcher)
-    void dispatcher.close().catch(() => undefined)
   }
 }

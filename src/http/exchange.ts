@@ -8,10 +8,12 @@
  * [MCP 2025-11-25 transports, Streamable HTTP]
  */
 
+import type { Dispatcher } from 'undici'
 import { reasonOf } from '../errors.ts'
 import { textAt } from '../json.ts'
 import { HEADER, member, parse } from '../protocol.ts'
-import { Body, type Valve } from './body.ts'
+import type { Signal } from '../retry.ts'
+import { Body, overLimit } from './body.ts'
 import type { HttpConfig } from './config.ts'
 import { Connections } from './connections.ts'
 import { EventReader } from './events.ts'
@@ -21,9 +23,9 @@ export type Outcome =
   /** 2xx without a message: the server has it. */
   | { readonly kind: 'accepted' }
   /** 2xx with a JSON body, unread by us. */
-  | { readonly kind: 'answer'; readonly text: Buffer; readonly sessionId: string | undefined }
+  | Answer
   /** 2xx with an event stream, open. Whoever gets it reads it to its end or destroys it. */
-  | { readonly kind: 'stream'; readonly events: EventReader; readonly sessionId: string | undefined }
+  | Stream
   /** 404 to a call that carried a session id: [MCP] start a new session. */
   | { readonly kind: 'no-such-session' }
   | { readonly kind: 'unauthorized'; readonly status: number; readonly wantsOauth: boolean }
@@ -33,6 +35,18 @@ export type Outcome =
   | Refused
   /** It did not get through, or the server cannot serve now. `sent`: some byte of it may have reached the server. */
   | Unavailable
+
+export interface Answer {
+  readonly kind: 'answer'
+  readonly text: Buffer
+  readonly sessionId: string | undefined
+}
+
+export interface Stream {
+  readonly kind: 'stream'
+  readonly events: EventReader
+  readonly sessionId: string | undefined
+}
 
 export interface Refused {
   readonly kind: 'refused'
@@ -66,15 +80,37 @@ export interface Call {
   readonly session?: SessionHeaders
   readonly cursor?: string | undefined
   /** Ends the call: before its first byte nothing is sent; afterwards its connection is destroyed. */
-  readonly signal: AbortSignal
-  /** Called when the first byte is about to be written to a connected socket. */
-  readonly onSent?: () => void
+  readonly signal: Signal
+  /** Its `sent` becomes true when the first byte is about to be written to a connected socket. */
+  readonly flight?: { sent: boolean }
 }
 
+type Headers = Record<string, string | string[] | undefined>
+
+/** Any reply but those that need no second look. */
 interface Reply {
+  readonly kind: 'reply'
   readonly status: number
-  readonly headers: Record<string, string | string[] | undefined>
+  readonly headers: Headers
   readonly body: Body
+  /** The credentials it was asked with. */
+  readonly used: Readonly<Record<string, string>>
+}
+
+interface Failure {
+  readonly kind: 'failure'
+  readonly sent: boolean
+  readonly cause: unknown
+}
+
+/** What came of one round trip; most are outcomes already. */
+type Heard = Outcome | Reply | Failure
+
+/** Where a call goes. */
+interface Target {
+  readonly url: URL
+  readonly origin: string
+  readonly path: string
 }
 
 const MAX_REDIRECTS = 5
@@ -85,46 +121,24 @@ const ERROR_TEXT_CHARS = 300
 export class Exchange {
   readonly #config: HttpConfig
   readonly #connections: Connections
-  readonly #url: URL
+  readonly #target: Target
+  /** The headers of the last POST: those of the next are the same unless the session or the key changed. */
+  #posted: { session: SessionHeaders | undefined; used: object; headers: readonly string[] } | undefined
 
   constructor(config: HttpConfig) {
     this.#config = config
-    this.#url = new URL(config.url)
-    this.#connections = new Connections(config, this.#url.origin)
+    this.#target = targetOf(new URL(config.url))
+    this.#connections = new Connections(config, this.#target.origin)
   }
 
   /** Never rejects. An aborted call comes back as `unavailable`. */
-  async call(call: Call): Promise<Outcome> {
-    let renewed = false
-    let url = this.#url
-    for (let redirects = 0; ; redirects++) {
-      let sent = false
-      const onSent = (): void => {
-        sent = true
-        call.onSent?.()
-      }
-      const used = this.#config.credentials.headers()
-      let reply: Reply
-      try {
-        reply = await this.#roundTrip(url, { ...call, onSent })
-      } catch (cause) {
-        if (!sent && isTlsFailure(cause) && (await this.#trustMore(cause))) continue
-        return unavailable(sent, isTimeout(call.signal) ? 'no answer' : reasonOf(cause), cause)
-      }
-      if (reply.status >= 300 && reply.status < 400) {
-        const target = await this.#follow(url, reply, redirects)
-        if (!(target instanceof URL)) return target
-        // (Never remembered: a redirect may be a face of a redeploy.)
-        url = target
-        continue
-      }
-      if (reply.status === 401 && !renewed && (await this.#config.credentials.renew(used))) {
-        renewed = true
-        reply.body.destroy()
-        continue
-      }
-      return await this.#classify(call, reply)
-    }
+  call(call: Call): Promise<Outcome> {
+    // (One promise a call, for all but the exceptions.)
+    return new Promise((resolve) => {
+      this.#dispatch(this.#target, call, (heard) =>
+        resolve(isOutcome(heard) ? heard : this.#lookInto(call, heard)),
+      )
+    })
   }
 
   /** Drops every connection. */
@@ -134,72 +148,72 @@ export class Exchange {
 
   /** The address as it may be shown: no credentials, no query. */
   get where(): string {
-    return `${this.#url.origin}${this.#url.pathname}`
+    const { url, origin } = this.#target
+    return `${origin}${url.pathname}`
   }
 
-  #roundTrip(url: URL, call: Call): Promise<Reply> {
-    return new Promise((resolve, reject) => {
-      const { signal } = call
-      if (signal.aborted) return reject(new Error('aborted'))
-      const connection = this.#connections.lease()
-      let body: Body | undefined
-      let valve: (Valve & { readonly aborted: boolean }) | undefined
-      let over = false
-      const finish = (): void => {
-        if (over) return
-        over = true
-        signal.removeEventListener('abort', onAbort)
-        connection.release()
+  /** What was no plain answer: a redirect is followed, a key read again; the rest gets its meaning. */
+  async #lookInto(call: Call, first: Reply | Failure): Promise<Outcome> {
+    let renewed = false
+    let target = this.#target
+    let heard: Heard = first
+    for (let redirects = 0; ; ) {
+      if (isOutcome(heard)) return heard
+      if (heard.kind === 'failure') {
+        const { sent, cause } = heard
+        if (sent || !isTlsFailure(cause) || !(await this.#trustMore(cause))) {
+          return unavailable(sent, isTimeout(call.signal) ? 'no answer' : reasonOf(cause), cause)
+        }
+      } else if (heard.status >= 300 && heard.status < 400) {
+        const next = await this.#follow(target.url, heard, redirects++)
+        if (!(next instanceof URL)) return next
+        // (Never remembered: a redirect may be a face of a redeploy.)
+        target = targetOf(next)
+      } else {
+        const { status, used } = heard
+        if (status !== 401 || renewed || !(await this.#config.credentials.renew(used))) {
+          return await this.#classify(call, heard)
+        }
+        renewed = true
+        heard.body.destroy()
       }
-      const onAbort = (): void => {
-        if (body !== undefined) body.destroy()
-        else if (valve !== undefined) valve.abort(new Error('aborted'))
-        reject(new Error('aborted'))
-      }
-      signal.addEventListener('abort', onAbort, { once: true })
-      connection.dispatcher.dispatch(
-        {
-          origin: url.origin,
-          path: `${url.pathname}${url.search}`,
-          method: call.method,
-          headers: this.#headers(call),
-          body: call.body ?? null,
-          headersTimeout: 0,
-          bodyTimeout: 0,
-        },
-        {
-          onRequestStart(controller) {
-            // Withdrawn while it waited for its connection: nothing has been written yet.
-            if (signal.aborted) throw new Error('aborted')
-            valve = controller
-            call.onSent?.()
-          },
-          onResponseStart(controller, status, headers) {
-            if (status < 200) return
-            body = new Body(controller)
-            resolve({ status, headers, body })
-          },
-          onResponseData(_controller, chunk) {
-            body?.push(chunk)
-          },
-          onResponseEnd() {
-            finish()
-            body?.end()
-          },
-          onResponseError(_controller, error) {
-            finish()
-            body?.fail(error)
-            reject(error)
-          },
-        },
-      )
-    })
+      heard = await new Promise((resolve) => this.#dispatch(target, call, resolve))
+    }
   }
 
-  #headers(call: Call): Record<string, string> {
+  #dispatch(target: Target, call: Call, settle: (heard: Heard) => void): void {
+    if (call.signal.aborted) return settle({ kind: 'failure', sent: false, cause: new Error('aborted') })
+    const used = this.#config.credentials.headers()
+    const connection = this.#connections.take()
+    const trip = new RoundTrip(call, used, this.#config, settle, () => this.#connections.giveBack(connection))
+    connection.dispatch(
+      {
+        origin: target.origin,
+        path: target.path,
+        method: call.method,
+        headers: this.#headers(call, used) as string[],
+        body: call.body ?? null,
+        headersTimeout: 0,
+        bodyTimeout: 0,
+      },
+      trip,
+    )
+  }
+
+  /** Names and values by turns. */
+  #headers(call: Call, used: Readonly<Record<string, string>>): readonly string[] {
+    if (call.method !== 'POST') return this.#written(call, used)
+    const last = this.#posted
+    if (last !== undefined && last.session === call.session && last.used === used) return last.headers
+    const headers = this.#written(call, used)
+    this.#posted = { session: call.session, used, headers }
+    return headers
+  }
+
+  #written(call: Call, used: Readonly<Record<string, string>>): readonly string[] {
     const headers: Record<string, string> = {
       'user-agent': this.#config.userAgent,
-      ...this.#config.credentials.headers(),
+      ...used,
       accept: call.method === 'GET' ? 'text/event-stream' : 'application/json, text/event-stream',
     }
     if (call.body !== undefined) headers['content-type'] = 'application/json'
@@ -208,7 +222,7 @@ export class Exchange {
       headers[HEADER.protocol] = call.session.protocolVersion
     }
     if (call.cursor !== undefined) headers[HEADER.cursor] = call.cursor
-    return headers
+    return Object.entries(headers).flat()
   }
 
   /** Nobody we trust knows the server's certificate: perhaps the operating system does. */
@@ -219,10 +233,10 @@ export class Exchange {
 
   /** The redirect's target, or why it is not followed. */
   async #follow(url: URL, reply: Reply, redirects: number): Promise<URL | Refused> {
-    const location = header(reply, 'location') ?? ''
+    const location = header(reply.headers, 'location') ?? ''
     const refused = (text: string): Refused => {
       reply.body.destroy()
-      return { kind: 'refused', status: reply.status, text, rpcError: undefined, location: shown(location) }
+      return { ...refusal(reply.status, text), location: shown(location) }
     }
     const target = URL.canParse(location, url.href) ? new URL(location, url) : undefined
     const keepsMethod = [301, 302, 307, 308].includes(reply.status)
@@ -241,7 +255,7 @@ export class Exchange {
       return { kind: 'no-such-session' }
     }
     if (status === 401 || status === 403) {
-      const challenge = header(reply, 'www-authenticate') ?? ''
+      const challenge = header(reply.headers, 'www-authenticate') ?? ''
       await drained(reply.body)
       return { kind: 'unauthorized', status, wantsOauth: /resource_metadata/i.test(challenge) }
     }
@@ -250,7 +264,7 @@ export class Exchange {
       return { kind: 'not-offered' }
     }
     if (isUnavailable(status)) {
-      const retryAfterMs = retryAfter(header(reply, 'retry-after'))
+      const retryAfterMs = retryAfter(header(reply.headers, 'retry-after'))
       const { text } = await this.#readError(reply)
       const why = `HTTP ${status}${text === '' ? '' : `: ${text}`}`
       return { kind: 'unavailable', sent: true, why, cause: undefined, status, retryAfterMs }
@@ -258,46 +272,25 @@ export class Exchange {
     return { kind: 'refused', status, location: undefined, ...(await this.#readError(reply)) }
   }
 
+  /** 2xx, and neither JSON nor a stream. */
   async #understandSuccess(call: Call, reply: Reply): Promise<Outcome> {
-    const sessionId = header(reply, HEADER.session)
-    if (sessionId !== undefined) this.#config.redact.add(sessionId)
-    const type = (header(reply, 'content-type') ?? '').toLowerCase()
-    if (type.includes('text/event-stream') && call.method !== 'DELETE') {
-      return { kind: 'stream', events: new EventReader(reply.body, this.#config.maxMessageBytes), sessionId }
-    }
-    if (call.method === 'POST' && reply.status !== 202 && reply.status !== 204) {
-      let text: Buffer
+    const type = contentType(reply.headers)
+    if (call.method === 'POST' && holdsAnswer(reply.status)) {
       try {
-        text = await reply.body.readAll(this.#config.maxMessageBytes)
+        const text = await reply.body.readAll(this.#config.maxMessageBytes)
+        if (text.length === 0) return { kind: 'accepted' }
+        const excerpt = this.#config.redact(plainText(text.toString('utf8')))
+        return refusal(reply.status, `${type.split(';')[0]}, not JSON: ${excerpt}`)
       } catch (cause) {
         if (!(cause instanceof RangeError)) return unavailable(true, reasonOf(cause), cause)
-        return {
-          kind: 'refused',
-          status: reply.status,
-          text: `${cause.message} (--max-message); the request may have run`,
-          rpcError: undefined,
-          location: undefined,
-        }
-      }
-      if (text.length === 0) return { kind: 'accepted' }
-      if (type === '' || type.includes('json'))
-        return { kind: 'answer', text: withoutByteOrderMark(text), sessionId }
-      const excerpt = `${type.split(';')[0]}, not JSON: ${this.#config.redact(plainText(text.toString('utf8')))}`
-      return {
-        kind: 'refused',
-        status: reply.status,
-        text: excerpt,
-        rpcError: undefined,
-        location: undefined,
+        return refusal(reply.status, tooLong(cause))
       }
     }
     if (call.method === 'GET') {
       const error = await this.#readError(reply)
       const text = `${type === '' ? 'no content type' : type}, not an event stream`
       return {
-        kind: 'refused',
-        status: reply.status,
-        location: undefined,
+        ...refusal(reply.status, text),
         ...error,
         text: error.rpcError === undefined ? text : error.text,
       }
@@ -324,6 +317,153 @@ export class Exchange {
   }
 }
 
+/**
+ * One request on the wire, as undici's handler. Settles once: with the answer when it is whole, with a stream as
+ * soon as it is open, with the head of any other reply, or with why there is none.
+ */
+class RoundTrip implements Dispatcher.DispatchHandler {
+  readonly #call: Call
+  readonly #used: Readonly<Record<string, string>>
+  readonly #config: HttpConfig
+  #settle: ((heard: Heard) => void) | undefined
+  #release: (() => void) | undefined
+  readonly #onAbort = (): void => this.#aborted()
+  #sent = false
+  #controller: Dispatcher.DispatchController | undefined
+  /** Of a stream, or of what needs a second look. */
+  #body: Body | undefined
+  /** Of an answer in JSON: what has come of it. */
+  #chunks: Buffer[] | undefined
+  #bytes = 0
+  #status = 0
+  #sessionId: string | undefined
+
+  constructor(
+    call: Call,
+    used: Readonly<Record<string, string>>,
+    config: HttpConfig,
+    settle: (heard: Heard) => void,
+    release: () => void,
+  ) {
+    this.#call = call
+    this.#used = used
+    this.#config = config
+    this.#settle = settle
+    this.#release = release
+    call.signal.addEventListener('abort', this.#onAbort, { once: true })
+  }
+
+  onRequestStart(controller: Dispatcher.DispatchController): void {
+    const { signal, flight } = this.#call
+    // Withdrawn while it waited for its connection: nothing has been written yet.
+    if (signal.aborted) throw new Error('aborted')
+    this.#controller = controller
+    this.#sent = true
+    if (flight !== undefined) flight.sent = true
+  }
+
+  onResponseStart(controller: Dispatcher.DispatchController, status: number, headers: Headers): void {
+    if (status < 200) return
+    const { method } = this.#call
+    const { redact, maxMessageBytes } = this.#config
+    const type = contentType(headers)
+    const success = status < 300
+    const sessionId = success ? header(headers, HEADER.session) : undefined
+    if (sessionId !== undefined) redact.add(sessionId)
+    if (success && method === 'POST' && holdsAnswer(status) && (type === '' || type.includes('json'))) {
+      this.#chunks = []
+      this.#status = status
+      this.#sessionId = sessionId
+      return
+    }
+    const body = new Body(controller)
+    this.#body = body
+    if (success && method !== 'DELETE' && type.includes('text/event-stream')) {
+      this.#settled({ kind: 'stream', events: new EventReader(body, maxMessageBytes), sessionId })
+    } else {
+      this.#settled({ kind: 'reply', status, headers, body, used: this.#used })
+    }
+  }
+
+  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    if (this.#chunks === undefined) {
+      this.#body?.push(chunk)
+      return
+    }
+    const { maxMessageBytes } = this.#config
+    this.#chunks.push(chunk)
+    this.#bytes += chunk.length
+    if (this.#bytes <= maxMessageBytes) return
+    const over = overLimit(maxMessageBytes)
+    this.#settled(refusal(this.#status, tooLong(over)))
+    controller.abort(over)
+  }
+
+  onResponseEnd(): void {
+    this.#finish()
+    if (this.#chunks === undefined) this.#body?.end()
+    else if (this.#bytes === 0) this.#settled({ kind: 'accepted' })
+    else this.#settled({ kind: 'answer', text: whole(this.#chunks, this.#bytes), sessionId: this.#sessionId })
+  }
+
+  onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
+    this.#finish()
+    this.#body?.fail(error)
+    this.#settled({ kind: 'failure', sent: this.#sent, cause: error })
+  }
+
+  #aborted(): void {
+    const reason = new Error('aborted')
+    if (this.#body !== undefined) this.#body.destroy()
+    else this.#controller?.abort(reason)
+    this.#settled({ kind: 'failure', sent: this.#sent, cause: reason })
+  }
+
+  #settled(heard: Heard): void {
+    const settle = this.#settle
+    this.#settle = undefined
+    settle?.(heard)
+  }
+
+  #finish(): void {
+    const release = this.#release
+    this.#release = undefined
+    this.#call.signal.removeEventListener('abort', this.#onAbort)
+    release?.()
+  }
+}
+
+function isOutcome(heard: Heard): heard is Outcome {
+  return heard.kind !== 'reply' && heard.kind !== 'failure'
+}
+
+function targetOf(url: URL): Target {
+  return { url, origin: url.origin, path: `${url.pathname}${url.search}` }
+}
+
+/** 202 and 204 say that there is none. */
+function holdsAnswer(status: number): boolean {
+  return status !== 202 && status !== 204
+}
+
+function contentType(headers: Headers): string {
+  return (header(headers, 'content-type') ?? '').toLowerCase()
+}
+
+/** All chunks as one text. */
+function whole(chunks: readonly Buffer[], bytes: number): Buffer {
+  const [only] = chunks
+  return withoutByteOrderMark(chunks.length === 1 && only !== undefined ? only : Buffer.concat(chunks, bytes))
+}
+
+function refusal(status: number, text: string): Refused {
+  return { kind: 'refused', status, text, rpcError: undefined, location: undefined }
+}
+
+function tooLong(over: RangeError): string {
+  return `${over.message} (--max-message); the request may have run`
+}
+
 /** JSON text with secrets cut out of its strings; the very same text when it holds none. */
 function withoutSecrets(json: string, redact: (text: string) => string): string {
   if (redact(json) === json) return json
@@ -337,7 +477,7 @@ function withoutByteOrderMark(text: Buffer): Buffer {
   return text[0] === 0xef && text[1] === 0xbb && text[2] === 0xbf ? text.subarray(3) : text
 }
 
-function isTimeout(signal: AbortSignal): boolean {
+function isTimeout(signal: Signal): boolean {
   return signal.aborted && signal.reason instanceof DOMException && signal.reason.name === 'TimeoutError'
 }
 
@@ -354,8 +494,8 @@ function unavailable(sent: boolean, why: string, cause: unknown): Unavailable {
   return { kind: 'unavailable', sent, why, cause, status: undefined, retryAfterMs: undefined }
 }
 
-function header(reply: Reply, name: string): string | undefined {
-  const value = reply.headers[name]
+function header(headers: Headers, name: string): string | undefined {
+  const value = headers[name]
   return Array.isArray(value) ? value[0] : value
 }
 

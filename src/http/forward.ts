@@ -19,8 +19,8 @@ import {
   sameId,
   withId,
 } from '../protocol.ts'
-import { Backoff, sleep } from '../retry.ts'
-import type { Lane, Outlet } from '../sides.ts'
+import { Abort, Backoff, type Signal, sleep } from '../retry.ts'
+import type { Lane, Outlet, Room } from '../sides.ts'
 import type { AskedByServer } from './asked.ts'
 import type { HttpConfig } from './config.ts'
 import type { EventReader } from './events.ts'
@@ -28,12 +28,10 @@ import type { Exchange, Outcome, Unavailable } from './exchange.ts'
 import { refusalSignature, responseSignature } from './own-calls.ts'
 import type { Live, SessionLife } from './session.ts'
 
-/** A message that is under way. */
-export interface Flight {
-  /** Aborting ends it; the reason is what `send` rejects with, or WITHDRAWN. */
-  readonly abort: AbortController
+/** A message that is under way. Aborting ends it; the reason is what `send` rejects with, or WITHDRAWN. */
+export class Flight extends Abort {
   /** True from its first byte on: from here the server may have it. */
-  sent: boolean
+  sent = false
 }
 
 /** Abort reason of a request that was cancelled: it ends without an error. */
@@ -52,6 +50,8 @@ const AFTER_PROGRESS_MS = 2
 const POLL_FLOOR_MS = 100
 
 const STATE_METHODS: ReadonlySet<string> = new Set([METHOD.setLevel, METHOD.subscribe, METHOD.unsubscribe])
+
+type Success = Outcome & { kind: 'accepted' | 'answer' | 'stream' }
 
 export class Forwarder {
   readonly #config: HttpConfig
@@ -75,13 +75,13 @@ export class Forwarder {
   }
 
   /** Resolves when the request was answered or withdrawn. */
-  async request(request: Request, flight: Flight): Promise<void> {
-    await this.#send(request, flight, async (outcome, live) => {
+  request(request: Request, flight: Flight): Promise<void> {
+    return this.#send(request, flight, (outcome, live) => {
       switch (outcome.kind) {
         case 'answer':
-          return await this.#takeAnswer(outcome.text, request, live)
+          return this.#takeAnswer(outcome.text, request, live)
         case 'stream':
-          return await this.#takeStream(outcome.events, request, live, flight)
+          return this.#takeStream(outcome.events, request, live, flight)
         case 'accepted':
           throw errors.confused(request.method, this.#exchange.where, 'it said "accepted" and sent no answer')
       }
@@ -89,16 +89,16 @@ export class Forwarder {
   }
 
   /** Resolves when the server has it, `onHeaders` having been called; rejects with why it has not. */
-  async notification(notification: Notification, flight: Flight, onHeaders: () => void): Promise<void> {
-    await this.#send(notification, flight, (outcome) => {
+  notification(notification: Notification, flight: Flight, onHeaders: () => void): Promise<void> {
+    return this.#send(notification, flight, (outcome) => {
       onHeaders()
       if (outcome.kind === 'stream') outcome.events.destroy()
-      return Promise.resolve(true)
+      return true
     })
   }
 
   /** A reply to a request of the server: delivered once, and only to the session that asked. */
-  async reply(response: Response, live: Live, signal: AbortSignal): Promise<void> {
+  async reply(response: Response, live: Live, signal: Signal): Promise<void> {
     const tries = new Backoff(this.#config.backoff, this.#config.random)
     for (;;) {
       const outcome = await this.#exchange.call({ method: 'POST', body: response.raw, session: live, signal })
@@ -112,7 +112,7 @@ export class Forwarder {
   }
 
   /** What arrives on any stream of the server, other than the answer that stream is for. */
-  async receive(message: Message | Malformed, live: Live, lane: Lane): Promise<void> {
+  receive(message: Message | Malformed, live: Live, lane: Lane): Room {
     switch (message.kind) {
       case 'malformed':
         return this.#dropped('a message of the server', message.detail)
@@ -125,11 +125,11 @@ export class Forwarder {
         if (this.#life.live?.generation !== live.generation) {
           return this.#dropped(`${message.method} of the server`, 'its session is gone')
         }
-        return await this.#outlet.deliver(this.#asked.ask(message, live.generation), lane)
+        return this.#outlet.deliver(this.#asked.ask(message, live.generation), lane)
       case 'notification': {
         const known =
           message.method === METHOD.cancelled ? this.#asked.cancel(message, live.generation) : message
-        return await this.#outlet.deliver(known, lane)
+        return this.#outlet.deliver(known, lane)
       }
       default:
         return impossible(message)
@@ -140,38 +140,37 @@ export class Forwarder {
   async #send(
     message: Request | Notification,
     flight: Flight,
-    take: (outcome: Outcome & { kind: 'accepted' | 'answer' | 'stream' }, live: Live) => Promise<boolean>,
+    take: (outcome: Success, live: Live) => boolean | Promise<boolean>,
   ): Promise<void> {
     const { clock, patienceMs, backoff, random } = this.#config
-    const { signal } = flight.abort
     const deadline = clock.uptime() + patienceMs
     const tries = new Backoff(backoff, random)
     for (let renewals = 0; ; ) {
-      const live = this.#life.live ?? (await this.#life.ready(deadline, signal))
+      const live = this.#life.live ?? (await this.#life.ready(deadline, flight))
       if (renewals > 0 && message.method === METHOD.initialized) return // the renewal has said it
       flight.sent = false
       const outcome = await this.#exchange.call({
         method: 'POST',
         body: message.raw,
         session: live,
-        signal,
-        onSent: () => {
-          flight.sent = true
-        },
+        signal: flight,
+        flight,
       })
-      if (signal.aborted) throw signal.reason
+      if (flight.aborted) throw flight.reason
       // Refused: the server has not got it any more, and a cancellation withdraws it.
       if (!isSuccess(outcome)) flight.sent = false
       let lost = false
       switch (outcome.kind) {
         case 'accepted':
         case 'answer':
-        case 'stream':
+        case 'stream': {
           this.#life.prove(live)
-          if (await take(outcome, live)) return
+          const taken = take(outcome, live)
+          if (taken === true || (await taken)) return
           flight.sent = false
           lost = true
           break
+        }
         case 'no-such-session':
           this.#life.lose(live, `404 to ${message.method}`)
           lost = true
@@ -181,7 +180,7 @@ export class Forwarder {
           if (!lost) throw this.#final(outcome, message.method)
           break
         case 'unavailable':
-          await this.#waitOrFail(outcome, message.method, tries, deadline, signal)
+          await this.#waitOrFail(outcome, message.method, tries, deadline, flight)
           break
         case 'unauthorized':
         case 'not-offered':
@@ -199,7 +198,7 @@ export class Forwarder {
     method: string,
     tries: Backoff,
     deadline: number,
-    signal: AbortSignal,
+    signal: Signal,
   ): Promise<void> {
     const { where } = this.#exchange
     const { clock, patienceMs } = this.#config
@@ -213,9 +212,24 @@ export class Forwarder {
     if (signal.aborted) throw signal.reason
   }
 
-  async #takeAnswer(text: Buffer, request: Request, live: Live): Promise<boolean> {
+  #takeAnswer(text: Buffer, request: Request, live: Live): boolean | Promise<boolean> {
+    const messages = parse(text)
+    const [only] = messages
+    // So it is nearly always, and then there is nothing to wait for but room.
+    if (messages.length === 1 && only !== undefined && isAnswer(only, request) && only.error === undefined) {
+      const room = this.#answer(only, request)
+      return room === undefined || room.then(() => true)
+    }
+    return this.#takeMessages(messages, request, live)
+  }
+
+  async #takeMessages(
+    messages: readonly (Message | Malformed)[],
+    request: Request,
+    live: Live,
+  ): Promise<boolean> {
     let answered = false
-    for (const message of parse(text)) {
+    for (const message of messages) {
       if (answered || !isAnswer(message, request)) {
         await this.receive(message, live, 'answer')
         continue
@@ -231,7 +245,7 @@ export class Forwarder {
 
   async #takeStream(first: EventReader, request: Request, live: Live, flight: Flight): Promise<boolean> {
     const { clock, resumeMs, backoff, random } = this.#config
-    const { signal } = flight.abort
+    const signal: Signal = flight
     const tries = new Backoff(backoff, random)
     let events: EventReader | undefined = first
     let cursor: string | undefined
@@ -333,15 +347,15 @@ export class Forwarder {
     return /^HTTP 200, -320\d\d,/.test(signature) && (await this.#life.gone(live, signature))
   }
 
-  async #answer(response: Response, request: Request): Promise<void> {
+  #answer(response: Response, request: Request): Room {
     if (response.result !== undefined && STATE_METHODS.has(request.method))
       this.#life.memory.remember(request)
-    if (response.id === request.id) return await this.#outlet.deliver(response, 'answer')
+    if (response.id === request.id) return this.#outlet.deliver(response, 'answer')
     const own =
       response.id === undefined && response.error !== undefined
         ? errorResponse(request.id, textAt(response.raw, response.error))
         : withId(response, request.id)
-    await this.#outlet.deliver(own, 'answer')
+    return this.#outlet.deliver(own, 'answer')
   }
 
   /** The error a message ends with. */
@@ -362,7 +376,7 @@ export class Forwarder {
     }
   }
 
-  #dropped(what: string, why: string): void {
+  #dropped(what: string, why: string): undefined {
     this.#outlet.report({ kind: 'dropped', what, why })
   }
 }
@@ -384,7 +398,7 @@ function mayPass(outcome: Outcome): boolean {
   )
 }
 
-function isSuccess(outcome: Outcome): boolean {
+function isSuccess(outcome: Outcome): outcome is Success {
   return outcome.kind === 'accepted' || outcome.kind === 'answer' || outcome.kind === 'stream'
 }
 

@@ -19,7 +19,7 @@ import {
   stringMember,
   withId,
 } from '../protocol.ts'
-import { Backoff, sleep } from '../retry.ts'
+import { Backoff, type Signal, sleep } from '../retry.ts'
 import type { Outlet } from '../sides.ts'
 import type { HttpConfig } from './config.ts'
 import type { EventReader } from './events.ts'
@@ -85,7 +85,7 @@ export class OwnCalls {
   }
 
   /** `initialize`, as often as `patienceMs` allows (0: once). Resolves with the server's answer, good or bad. */
-  async initialize(request: Request, patienceMs: number, signal: AbortSignal): Promise<Opened> {
+  async initialize(request: Request, patienceMs: number, signal: Signal): Promise<Opened> {
     const { clock, random, backoff, privateLimitMs } = this.#config
     const began = clock.uptime()
     const deadline = began + patienceMs
@@ -114,7 +114,7 @@ export class OwnCalls {
         }
         if (left <= 0) throw failure
       }
-      await sleep(Math.min(wait, left), AbortSignal.any([this.#closing, signal]))
+      await sleep(Math.min(wait, left), this.#closing, signal)
       if (this.#closing.aborted) throw failure
       if (signal.aborted) throw signal.reason
     }
@@ -303,7 +303,7 @@ function turn(): Promise<void> {
 }
 
 /** What `call` gives, or undefined as soon as `signal` is aborted. */
-function unlessAborted<T>(call: Promise<T>, signal: AbortSignal): Promise<T | undefined> {
+function unlessAborted<T>(call: Promise<T>, signal: Signal): Promise<T | undefined> {
   return new Promise((resolve, reject) => {
     const leave = (): void => resolve(undefined)
     if (signal.aborted) return leave()

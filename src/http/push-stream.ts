@@ -5,8 +5,9 @@
  * The one rule: silence counts only while we are reading. A client that does not read is not a dead server.
  */
 import { reasonOf, seconds } from '../errors.ts'
-import { METHOD, parse } from '../protocol.ts'
+import { type Malformed, METHOD, type Message, parse } from '../protocol.ts'
 import { sleep } from '../retry.ts'
+import type { Room } from '../sides.ts'
 import type { HttpConfig } from './config.ts'
 import type { EventReader } from './events.ts'
 import type { Forwarder } from './forward.ts'
@@ -71,7 +72,12 @@ export class PushStream {
         }
         const repeated = first && known !== undefined && event.data.equals(known)
         if (event.data.length > 0) first = false
-        if (event.data.length > 0 && !repeated) await this.#deliver(event.data)
+        if (event.data.length > 0 && !repeated) {
+          for (const message of parse(event.data)) {
+            const room = this.#receive(message)
+            if (room !== undefined) await room
+          }
+        }
         onDelivered(this.#events.cursor, event.data)
       }
     } catch (cause) {
@@ -103,14 +109,15 @@ export class PushStream {
     if (idle && !this.#done.signal.aborted) this.end('the machine slept', asleepSince)
   }
 
-  async #deliver(text: Buffer): Promise<void> {
+  #receive(message: Message | Malformed): Room {
     const { clock } = this.#config
-    for (const message of parse(text)) {
-      const before = clock.uptime()
-      if (message.kind === 'request' && message.method === METHOD.ping) this.#liveness.beat(before)
-      await this.#forwarder.receive(message, this.#live, 'push')
+    if (message.kind === 'request' && message.method === METHOD.ping) this.#liveness.beat(clock.uptime())
+    const room = this.#forwarder.receive(message, this.#live, 'push')
+    if (room === undefined) return undefined
+    const before = clock.uptime()
+    return room.then(() => {
       if (clock.uptime() - before > HELD_UP_MS) this.#liveness.interrupt()
-    }
+    })
   }
 
   /** Until the stream ends: ends it when its silence is suspect. */

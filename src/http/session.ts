@@ -11,7 +11,7 @@
 import { BridgeError, errors, reasonOf } from '../errors.ts'
 import { textAt } from '../json.ts'
 import { METHOD, type Request, type Response } from '../protocol.ts'
-import { Backoff, sleep } from '../retry.ts'
+import { Backoff, limit, type Signal, sleep } from '../retry.ts'
 import type { Outlet } from '../sides.ts'
 import type { HttpConfig } from './config.ts'
 import type { Exchange, SessionHeaders } from './exchange.ts'
@@ -123,7 +123,7 @@ export class SessionLife {
   }
 
   /** Resolves at the next change of state, or when `signal` is aborted. */
-  changed(signal: AbortSignal): Promise<void> {
+  changed(signal: Signal): Promise<void> {
     if (signal.aborted) return Promise.resolve()
     return new Promise((resolve) => {
       const done = (): void => {
@@ -140,7 +140,7 @@ export class SessionLife {
    * The client's own `initialize`. Resolves with the response to deliver, the session being live already if it
    * is a result. Rejects with the final error.
    */
-  async initialize(request: Request, signal: AbortSignal): Promise<Response> {
+  async initialize(request: Request, signal: Signal): Promise<Response> {
     await this.#leave()
     this.#handshake = { initialize: request, own: false, initialized: undefined }
     return await this.#open(this.#handshake, this.#config.patienceMs, signal)
@@ -155,7 +155,7 @@ export class SessionLife {
    * The live session; opened or renewed first if need be. Waits until `deadline` (uptime, ms), then rejects with
    * why there is none.
    */
-  async ready(deadline: number, signal: AbortSignal): Promise<Live> {
+  async ready(deadline: number, signal: Signal): Promise<Live> {
     const { clock, reopenSpacingMs, random, backoff } = this.#config
     const tries = new Backoff(backoff, random)
     for (;;) {
@@ -290,7 +290,7 @@ export class SessionLife {
   }
 
   /** Opens the first session of a handshake, within the client's patience. */
-  async #open(handshake: Handshake, patienceMs: number, signal: AbortSignal): Promise<Response> {
+  async #open(handshake: Handshake, patienceMs: number, signal: Signal): Promise<Response> {
     if (!this.#become({ state: 'opening' })) throw errors.closing()
     this.#outlet.report({ kind: 'session', state: 'opening', generation: this.#generation + 1 })
     try {
@@ -311,7 +311,7 @@ export class SessionLife {
   }
 
   /** A pipe asks without having initialized: repeat the client's handshake if it tried one, else make our own. */
-  async #openUnasked(patienceMs: number, signal: AbortSignal): Promise<void> {
+  async #openUnasked(patienceMs: number, signal: Signal): Promise<void> {
     const handshake: Handshake = this.#handshake ?? {
       own: true,
       initialized: INITIALIZED.raw,
@@ -415,11 +415,10 @@ export class SessionLife {
     this.#outlet.report({ kind: 'note', level: 'warn', text })
   }
 
-  async #changedWithin(ms: number, signal: AbortSignal): Promise<void> {
-    const limit = new AbortController()
-    const either = AbortSignal.any([limit.signal, signal, this.#closing.signal])
-    await Promise.race([this.changed(either), sleep(ms, either)])
-    limit.abort()
+  async #changedWithin(ms: number, signal: Signal): Promise<void> {
+    const over = limit(ms, signal, this.#closing.signal)
+    await this.changed(over.signal)
+    over.clear()
   }
 
   #report(state: 'live' | 'reopening' | 'lost', generation: number, reason?: string): void {

@@ -14,12 +14,12 @@ import {
   type Request,
   type Response,
 } from '../protocol.ts'
-import { sleep } from '../retry.ts'
+import { type Signal, sleep } from '../retry.ts'
 import type { OpenUpstream, Outlet, Upstream } from '../sides.ts'
 import { AskedByServer } from './asked.ts'
 import type { HttpConfig } from './config.ts'
 import { Exchange } from './exchange.ts'
-import { type Flight, Forwarder, WITHDRAWN } from './forward.ts'
+import { Flight, Forwarder, WITHDRAWN } from './forward.ts'
 import { Push } from './push.ts'
 import { SessionLife } from './session.ts'
 
@@ -82,7 +82,7 @@ class HttpUpstream implements Upstream {
   async #initialize(request: Request): Promise<void> {
     const before = this.#barrier
     const open = [...this.#flights.values()]
-    this.#initializing?.abort.abort(errors.superseded())
+    this.#initializing?.abort(errors.superseded())
     await this.#alone(async () => {
       await before
       if (this.#life.current.state !== 'new') abortAll(open, errors.superseded())
@@ -91,10 +91,10 @@ class HttpUpstream implements Upstream {
       const flight = this.#takeOff(request.id)
       this.#initializing = flight
       try {
-        const response = await this.#life.initialize(request, flight.abort.signal)
+        const response = await this.#life.initialize(request, flight)
         await this.#outlet.deliver(response, 'answer')
       } catch (error) {
-        if (flight.abort.signal.reason !== WITHDRAWN) throw error
+        if (flight.reason !== WITHDRAWN) throw error
       } finally {
         if (this.#initializing === flight) this.#initializing = undefined
         this.#land(request.id, flight)
@@ -105,10 +105,10 @@ class HttpUpstream implements Upstream {
   async #request(request: Request): Promise<void> {
     const flight = this.#takeOff(request.id)
     try {
-      if (this.#barrier !== undefined) await this.#pass(flight.abort.signal)
+      if (this.#barrier !== undefined) await this.#pass(flight)
       await this.#forwarder.request(request, flight)
     } catch (error) {
-      if (flight.abort.signal.reason !== WITHDRAWN) throw error
+      if (flight.reason !== WITHDRAWN) throw error
     } finally {
       this.#land(request.id, flight)
     }
@@ -147,12 +147,11 @@ class HttpUpstream implements Upstream {
   async #cancel(notification: Notification): Promise<void> {
     const flight = this.#flights.get(cancelledId(notification) ?? '')
     if (flight !== undefined && !flight.sent) {
-      flight.abort.abort(WITHDRAWN)
+      flight.abort(WITHDRAWN)
       return
     }
     if (flight !== undefined) {
-      const { signal } = flight.abort
-      void sleep(this.#config.cancelGraceMs, signal).then(() => flight.abort.abort(WITHDRAWN))
+      void sleep(this.#config.cancelGraceMs, flight).then(() => flight.abort(WITHDRAWN))
     }
     if (this.#life.live === undefined) return
     await this.#limited((passing) => this.#forwarder.notification(notification, passing, () => undefined))
@@ -164,21 +163,21 @@ class HttpUpstream implements Upstream {
     if (reply === undefined || live === undefined || live.generation !== reply.generation) {
       throw new BridgeError('SESSION_LOST', 'nobody waits for it: the session it belongs to is gone')
     }
-    await this.#limited(({ abort }) => this.#forwarder.reply(reply.response, live, abort.signal))
+    await this.#limited((flight) => this.#forwarder.reply(reply.response, live, flight))
   }
 
   /** What is no request has no one to wait for it: it fails after a while. */
   async #limited(task: (flight: Flight) => Promise<void>): Promise<void> {
-    const abort = new AbortController()
+    const flight = new Flight()
     const { privateLimitMs } = this.#config
     const late = setTimeout(() => {
-      abort.abort(errors.unreachable(this.#exchange.where, 'no answer', privateLimitMs))
+      flight.abort(errors.unreachable(this.#exchange.where, 'no answer', privateLimitMs))
     }, privateLimitMs)
     late.unref()
-    const end = (): void => abort.abort(errors.closing())
+    const end = (): void => flight.abort(errors.closing())
     this.#ended.signal.addEventListener('abort', end, { once: true })
     try {
-      await task({ abort, sent: false })
+      await task(flight)
     } finally {
       clearTimeout(late)
       this.#ended.signal.removeEventListener('abort', end)
@@ -215,7 +214,7 @@ class HttpUpstream implements Upstream {
   }
 
   /** Waits for the way to be free, as it stands now. */
-  async #pass(signal: AbortSignal): Promise<void> {
+  async #pass(signal: Signal): Promise<void> {
     await new Promise<void>((resolve) => {
       void this.#barrier?.then(resolve)
       signal.addEventListener('abort', () => resolve(), { once: true })
@@ -224,7 +223,7 @@ class HttpUpstream implements Upstream {
   }
 
   #takeOff(id: string): Flight {
-    const flight: Flight = { abort: new AbortController(), sent: false }
+    const flight = new Flight()
     this.#flights.set(id, flight)
     return flight
   }
@@ -235,5 +234,5 @@ class HttpUpstream implements Upstream {
 }
 
 function abortAll(flights: Iterable<Flight>, reason: BridgeError): void {
-  for (const flight of flights) flight.abort.abort(reason)
+  for (const flight of flights) flight.abort(reason)
 }

@@ -33,8 +33,8 @@ const input = {
 const port = openStdio(input, new PassThrough(), { maxLineBytes: 2 * bytes + 1_024 })
 const startedAt = performance.now()
 let length = 0
-for await (const message of port.incoming) {
-  if (message.kind !== 'request') throw new Error(`the line came back as ${message.kind}`)
+for await (const [message] of port.incoming) {
+  if (message?.kind !== 'request') throw new Error(`the line came back as ${message?.kind}`)
   length = message.raw.length
 }
 const ms = performance.now() - startedAt

@@ -56,8 +56,8 @@ export class MemoryUpstream implements Upstream {
   }
 
   /** Says something: a plain value, or a message as it is. */
-  say(value: object, lane: Lane = 'push'): Promise<void> {
-    return this.outlet.deliver('raw' in value ? (value as Message) : compose(value), lane)
+  async say(value: object, lane: Lane = 'push'): Promise<void> {
+    await this.outlet.deliver('raw' in value ? (value as Message) : compose(value), lane)
   }
 
   report(status: Status): void {

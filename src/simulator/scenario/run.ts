@@ -105,7 +105,7 @@ function seen(
       if (fits(entry)) end(entry)
     })
     const over = new AbortController()
-    void sleep(ms, AbortSignal.any([signal, over.signal])).then(() => end(undefined))
+    void sleep(ms, signal, over.signal).then(() => end(undefined))
   })
 }
 
