@@ -54,7 +54,14 @@ export default {
     entryFileNames: '[name].js',
     chunkFileNames: '[name].js',
     comments: false,
+    cleanDir: true,
     // (305 kB to 230 kB, and 1.5 to 3 ms of a start.)
     minify: true,
+    // One byte a character: V8 keeps the text in half the memory.
+    charset: 'ascii',
+    // What every start needs is one file: each further one costs 0.4 ms.
+    codeSplitting: {
+      groups: [{ name: 'start', tags: ['$initial'], test: (id) => !id.endsWith('llhttp-wasm.js') }],
+    },
   },
 }

@@ -1,4 +1,62 @@
 #!/usr/bin/env node
-// Node 22 and later keep the compiled code: 7 ms of a start of 50.
-require('node:module').enableCompileCache?.()
-require('../dist/cli.js')
+'use strict'
+/**
+ * Starts dist/cli.js with the code that V8 made of it last time, kept beside it: 6 ms of a start of 50 on Node 20,
+ * where `module.enableCompileCache` is missing, and no less than that gives on newer ones. A cache that does not
+ * fit (another V8, other flags, another build) is made anew; one that cannot be written is done without.
+ */
+const fs = require('node:fs')
+const Module = require('node:module')
+const { join } = require('node:path')
+const v8 = require('node:v8')
+const vm = require('node:vm')
+
+// Flags come first: compiled code is good only under the flags it was compiled with.
+const version = Number.parseInt(process.versions.v8, 10)
+// undici's HTTP parser is WebAssembly; optimising it a second time costs 37 MB of peak memory and 270 ms at exit
+// (Node 20) for no gain in latency.
+if (version <= 14) v8.setFlagsFromString('--liftoff-only')
+// A host runs one of these per server and window: 61 MB instead of 85 after a load, for a tenth of its CPU time.
+if (version <= 14) v8.setFlagsFromString('--optimize-for-size')
+// V8 11 (Node 20) optimises late: with half the budget, a load of 10,000 calls costs 30 us a call and not 38.
+if (version === 11) v8.setFlagsFromString('--interrupt-budget=30000')
+
+const file = join(__dirname, '..', 'dist', 'cli.js')
+const cacheFile = `${file}.cache`
+/** What the cache is of; it stands before it in the file. */
+const made = Buffer.from(`${process.versions.v8} ${process.arch} ${fs.statSync(file).mtimeMs}\n`)
+
+const cachedData = readCache()
+const source = `(function (exports, require, module) {${fs.readFileSync(file, 'utf8')}\n})`
+const script = new vm.Script(source, { filename: file, cachedData })
+const main = new Module(file, module)
+main.filename = file
+main.paths = []
+require.cache[file] = main
+if (cachedData === undefined || script.cachedDataRejected) {
+  // Once the start is over, or at the end of a run that is shorter than that.
+  setTimeout(writeCache, 1_000).unref()
+  process.once('exit', writeCache)
+}
+script.runInThisContext()(main.exports, (id) => main.require(id), main)
+main.loaded = true
+
+function readCache() {
+  try {
+    const kept = fs.readFileSync(cacheFile)
+    return kept.subarray(0, made.length).equals(made) ? kept.subarray(made.length) : undefined
+  } catch {
+    return undefined
+  }
+}
+
+function writeCache() {
+  process.off('exit', writeCache)
+  const unfinished = `${cacheFile}.${process.pid}`
+  try {
+    fs.writeFileSync(unfinished, Buffer.concat([made, script.createCachedData()]))
+    fs.renameSync(unfinished, cacheFile)
+  } catch {
+    // A folder that is not ours: the next start compiles again.
+  }
+}

@@ -1,7 +1,6 @@
 /**
  * `chamade-mcp [url]`, the default command: stdio on this side, an MCP server behind a URL on the other.
  */
-import v8 from 'node:v8'
 import { duration, list, serverSettings } from '../config.ts'
 import { openHttp } from '../http/upstream.ts'
 import { CHANNEL_OPTIONS, DRAIN_OPTION, LOG_OPTIONS, SERVER_OPTIONS, TOOL_OPTIONS } from '../options.ts'
@@ -21,12 +20,6 @@ export const connect: CommandSpec = {
     `printf '{"jsonrpc":"2.0","id":1,"method":"tools/list"}\\n' | chamade-mcp --url http://127.0.0.1:8484/mcp/`,
   ],
   run: async (values, operands, io) => {
-    // undici's HTTP parser is WebAssembly; optimising it a second time costs 37 MB of peak memory and 270 ms at
-    // exit (Node 20) for no gain in latency.
-    v8.setFlagsFromString('--liftoff-only')
-    // A host runs one of these per server and window: 61 MB instead of 89 after a load, for 15 % more CPU with 64
-    // calls in flight and none in sequence (Node 20).
-    v8.setFlagsFromString('--optimize-for-size')
     const redact = redactor()
     const { http, notes } = await serverSettings(values, operands, io.env, redact)
     const open = withToolRules(openHttp(http), {

@@ -21,6 +21,8 @@ export class Body {
   #paused = false
   #ended = false
   #error: Error | undefined
+  /** Runs out on a transfer of which nothing more is wanted. */
+  #patience: NodeJS.Timeout | undefined
   #reader: { resolve: (chunk: Buffer | undefined) => void; reject: (error: Error) => void } | undefined
 
   constructor(valve: Valve) {
@@ -71,6 +73,17 @@ export class Body {
     return chunks.length === 1 && chunks[0] !== undefined ? chunks[0] : Buffer.concat(chunks, bytes)
   }
 
+  /** Nothing more is wanted: what still comes is dropped, and cut off unless it ends within `ms`. */
+  discard(ms: number): void {
+    if (this.over) return
+    this.#patience = setTimeout(() => this.destroy(), ms)
+    this.#chunks = []
+    this.#bytes = 0
+    if (!this.#paused) return
+    this.#paused = false
+    this.#valve.resume()
+  }
+
   /** Ends the transfer; the socket goes with it unless the body was over. Idempotent. */
   destroy(): void {
     if (this.over) return
@@ -83,6 +96,7 @@ export class Body {
   // What the connection tells.
 
   push(chunk: Buffer): void {
+    if (this.#patience !== undefined) return
     const reader = this.#reader
     if (reader !== undefined) {
       this.#reader = undefined
@@ -97,12 +111,14 @@ export class Body {
   }
 
   end(): void {
+    clearTimeout(this.#patience)
     this.#ended = true
     this.#reader?.resolve(undefined)
     this.#reader = undefined
   }
 
   fail(error: Error): void {
+    clearTimeout(this.#patience)
     this.#error ??= error
     this.#reader?.reject(error)
     this.#reader = undefined

@@ -125,16 +125,9 @@ export class EventReader {
     return this.#next < this.#ready.length ? this.#take() : undefined
   }
 
-  /** Nothing more is wanted: waits a moment for the server to end it, so that the connection can be kept. */
-  async linger(ms: number): Promise<void> {
-    const limit = setTimeout(() => this.destroy(), ms)
-    try {
-      while ((await this.next()) !== undefined);
-    } catch {
-      this.destroy()
-    } finally {
-      clearTimeout(limit)
-    }
+  /** Nothing more is wanted: the server gets `ms` to end it, so that the connection can be kept. */
+  linger(ms: number): void {
+    this.#body.discard(ms)
   }
 
   /** Ends the transfer. */

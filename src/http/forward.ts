@@ -144,7 +144,7 @@ export class Forwarder {
   ): Promise<void> {
     const { clock, patienceMs, backoff, random } = this.#config
     const deadline = clock.uptime() + patienceMs
-    const tries = new Backoff(backoff, random)
+    let tries: Backoff | undefined
     for (let renewals = 0; ; ) {
       const live = this.#life.live ?? (await this.#life.ready(deadline, flight))
       if (renewals > 0 && message.method === METHOD.initialized) return // the renewal has said it
@@ -180,6 +180,7 @@ export class Forwarder {
           if (!lost) throw this.#final(outcome, message.method)
           break
         case 'unavailable':
+          tries ??= new Backoff(backoff, random)
           await this.#waitOrFail(outcome, message.method, tries, deadline, flight)
           break
         case 'unauthorized':
@@ -327,7 +328,7 @@ export class Forwarder {
           answered = true
         }
         if (answered) {
-          void events.linger(LINGER_MS)
+          events.linger(LINGER_MS)
           return { kind: 'answered' }
         }
       }

@@ -178,7 +178,7 @@ export class OwnCalls {
         if (event.kind === 'comment' || event.data.length === 0) continue
         const response = await this.#lookFor(id, event.data)
         if (response === undefined) continue
-        void events.linger(LINGER_MS)
+        events.linger(LINGER_MS)
         return response
       }
     } catch {
