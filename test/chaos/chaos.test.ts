@@ -246,7 +246,7 @@ const seeds = fixed === undefined ? [1, 2, 3, Date.now() % 1_000_000] : [Number(
 describe('chaos', () => {
   test.each(seeds.flatMap((seed) => [[seed, seed % 2 === 0]] as const))(
     'seed %d (replaying server: %s)',
-    { timeout: DURATION_MS + 40_000 },
+    { timeout: DURATION_MS + 70_000 },
     async (seed, replay) => {
       console.log(`chaos: seed ${seed}`)
       const random = seeded(seed)
@@ -271,7 +271,8 @@ describe('chaos', () => {
       try {
         // Calm again: every open request is answered, the stream is back.
         for (const id of asked.keys()) if (!cancelled.has(id)) await bridge.reply(id, 20_000)
-        await eventually('the push stream', () => server.listening(), 15_000)
+        // (A server that forgot the session and left its stream open is found out by a ping after 30 s of silence.)
+        await eventually('the push stream', () => server.listening(), 45_000)
         over = true
         await pusher
         await eventually('one stream', () => server.listening(), 15_000)

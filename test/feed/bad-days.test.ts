@@ -332,7 +332,7 @@ describe('too much', () => {
     'while the client takes nothing, the socket is not read; then all comes, in order (compressed: %s)',
     async (compress) => {
       const moot = await simulator({ compress })
-      const limits = { maxQueued: 10_000, pingMs: 50 }
+      const limits = { maxQueued: 10_000, pingMs: 150 }
       const client = await connected(moot, { CONVO_SPACE_ID: SPACE }, { limits })
       await isWell(moot, client)
       let open = (): void => undefined
@@ -350,7 +350,7 @@ describe('too much', () => {
       }
       await eventually('nothing is taken any more', settled, 10_000)
       // Several of our pings: not being read ourselves is no reason to give the connection up.
-      await pause(300)
+      await pause(900)
       expect(await settled()).toBe(true)
       expect(moot.sockets.backlog(SPACE)).toBeGreaterThan(1_000_000)
       client.gate = undefined

@@ -88,7 +88,9 @@ export class TcpProxy {
   /** Moves the bytes again. */
   thaw(): void {
     this.#frozen = false
-    for (const { near, far } of this.#pairs) {
+    for (const pair of this.#pairs) {
+      const { near, far } = pair
+      if (near.destroyed || far.destroyed) this.#end(pair)
       near.resume()
       far.resume()
     }
@@ -134,16 +136,20 @@ export class TcpProxy {
     this.#pump(far, near)
     for (const socket of [near, far]) {
       socket.on('close', () => {
-        this.#pairs.delete(pair)
-        if (this.#frozen) return
-        near.destroy()
-        far.destroy()
+        // Who is frozen does not hear of it before the thaw.
+        if (!this.#frozen) this.#end(pair)
       })
     }
     if (this.#frozen) {
       near.pause()
       far.pause()
     }
+  }
+
+  #end(pair: Pair): void {
+    this.#pairs.delete(pair)
+    pair.near.destroy()
+    pair.far.destroy()
   }
 
   #pump(from: Socket, to: Socket): void {
