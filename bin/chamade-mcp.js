@@ -16,6 +16,8 @@ const version = Number.parseInt(process.versions.v8, 10)
 // undici's HTTP parser is WebAssembly; optimising it a second time costs 37 MB of peak memory and 270 ms at exit
 // (Node 20) for no gain in latency.
 if (version <= 14) v8.setFlagsFromString('--liftoff-only')
+// Newer ones do it all the same when they are told so late, but for this: 55 MB idle and not 61 (Node 26).
+if (version >= 12 && version <= 14) v8.setFlagsFromString('--wasm-tiering-budget=2000000000')
 // A host runs one of these per server and window: 61 MB instead of 85 after a load, for a tenth of its CPU time.
 if (version <= 14) v8.setFlagsFromString('--optimize-for-size')
 // V8 11 (Node 20) optimises late: with half the budget, a load of 10,000 calls costs 30 us a call and not 38.

@@ -282,31 +282,43 @@ const NO_WORDS: Int32Array = new Int32Array(0)
 /** A view of the text being read; dropped when it has been read, so that it keeps no memory. */
 let words = NO_WORDS
 
+const LITTLE_ENDIAN = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1
+/** For each place in a word: the bytes before it, and letters to stand there instead. */
+const BEFORE = [0, 0xff, 0xffff, 0xffffff] as const
+const LETTERS = [0, 0x61, 0x6161, 0x616161] as const
+
 /**
  * The same for a text with much to come: what is neither quote, backslash nor control character is skipped four
- * bytes at a time from a word boundary on. 10 MB take 4 ms instead of 10.
+ * bytes at a time. 10 MB of letters take 3 ms instead of 10; with an escape every 14 bytes 8 ms.
  */
 function skipLongString(text: Buffer, at: number): number {
   if (words.buffer !== text.buffer) words = new Int32Array(text.buffer, 0, text.buffer.byteLength >> 2)
   const view = words
   const offset = text.byteOffset
   const length = text.length
-  const last = (length + offset) >> 2
+  const last = LITTLE_ENDIAN ? (length + offset) >> 2 : 0
   let i = at + 1
   while (i < length) {
-    if (((i + offset) & 3) === 0) {
-      let word = (i + offset) >> 2
-      while (word < last) {
-        const w = view[word] as number
+    const from = i + offset
+    let word = from >> 2
+    if (word < last) {
+      const place = from & 3
+      let w = ((view[word] as number) & ~(BEFORE[place] as number)) | (LETTERS[place] as number)
+      let hit = 0
+      for (;;) {
         const quote = w ^ 0x22222222
         const backslash = w ^ 0x5c5c5c5c
-        // The high bit of a byte is set here when that byte is < 0x20, or equal to the one sought.
-        const hit =
-          ((w - 0x20202020) & ~w) | ((quote - 0x01010101) & ~quote) | ((backslash - 0x01010101) & ~backslash)
-        if ((hit & 0x80808080) !== 0) break
-        word++
+        // The lowest high bit set here is that of the first byte that is < 0x20 or one of those sought.
+        hit =
+          (((w - 0x20202020) & ~w) |
+            ((quote - 0x01010101) & ~quote) |
+            ((backslash - 0x01010101) & ~backslash)) &
+          0x80808080
+        if (hit !== 0 || ++word >= last) break
+        w = view[word] as number
       }
       i = (word << 2) - offset
+      if (hit !== 0) i += (31 - Math.clz32(hit & -hit)) >> 3
     }
     const c = text[i]
     if (c === QUOTE) return i + 1
