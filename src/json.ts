@@ -289,7 +289,7 @@ const LETTERS = [0, 0x61, 0x6161, 0x616161] as const
 
 /**
  * The same for a text with much to come: what is neither quote, backslash nor control character is skipped four
- * bytes at a time. 10 MB of letters take 3 ms instead of 10; with an escape every 14 bytes 8 ms.
+ * bytes at a time. 10 MB of letters take 2.3 ms instead of 10; with an escape every 14 bytes 5.
  */
 function skipLongString(text: Buffer, at: number): number {
   if (words.buffer !== text.buffer) words = new Int32Array(text.buffer, 0, text.buffer.byteLength >> 2)
@@ -306,13 +306,10 @@ function skipLongString(text: Buffer, at: number): number {
       let w = ((view[word] as number) & ~(BEFORE[place] as number)) | (LETTERS[place] as number)
       let hit = 0
       for (;;) {
-        const quote = w ^ 0x22222222
-        const backslash = w ^ 0x5c5c5c5c
-        // The lowest high bit set here is that of the first byte that is < 0x20 or one of those sought.
+        // The lowest high bit set here is that of the first byte that is < 0x20, a quote or a backslash.
         hit =
-          (((w - 0x20202020) & ~w) |
-            ((quote - 0x01010101) & ~quote) |
-            ((backslash - 0x01010101) & ~backslash)) &
+          ((w - 0x20202020) | ((w ^ 0x22222222) - 0x01010101) | ((w ^ 0x5c5c5c5c) - 0x01010101)) &
+          ~w &
           0x80808080
         if (hit !== 0 || ++word >= last) break
         w = view[word] as number
