@@ -1,0 +1,102 @@
+/**
+ * The compiled code that a start leaves for the next one: used when it fits, made anew when it does not, and
+ * never a reason not to start.
+ */
+import { spawnSync } from 'node:child_process'
+import {
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { beforeEach, describe, expect, onTestFinished, test } from 'vitest'
+
+const ROOT = join(import.meta.dirname, '..', '..')
+
+describe('the compiled code beside the bundle', () => {
+  let folder: string
+  let cache: string
+
+  beforeEach(() => {
+    folder = mkdtempSync(join(tmpdir(), 'chamade-start-'))
+    onTestFinished(() => rmSync(folder, { recursive: true, force: true }))
+    cpSync(join(ROOT, 'bin'), join(folder, 'bin'), { recursive: true })
+    cpSync(join(ROOT, 'dist'), join(folder, 'dist'), {
+      recursive: true,
+      filter: (path) => !path.includes('.cache'),
+      preserveTimestamps: true,
+    })
+    cache = join(folder, 'dist', 'cli.js.cache')
+  })
+
+  /** A bridge that is sent one ping and then EOF. */
+  function start(...args: readonly string[]): void {
+    const argv = args.length > 0 ? args : ['--url', 'http://127.0.0.1:9/mcp']
+    const { status, stdout, stderr, signal } = spawnSync(
+      process.execPath,
+      [join(folder, 'bin', 'chamade-mcp.js'), ...argv],
+      { input: '{"jsonrpc":"2.0","id":1,"method":"ping"}\n', encoding: 'utf8' },
+    )
+    expect({ status, signal, stderr }).toEqual({ status: 0, signal: null, stderr: '' })
+    if (args.length === 0) expect(stdout).toBe('{"jsonrpc":"2.0","id":1,"result":{}}\n')
+  }
+
+  const files = (): readonly string[] =>
+    readdirSync(join(folder, 'dist')).filter((name) => name.includes('.cache'))
+
+  test('the first start leaves it, the next one uses it', () => {
+    start()
+    expect(files()).toEqual(['cli.js.cache'])
+    const { mtimeMs, size } = statSync(cache)
+    expect(size).toBeGreaterThan(100_000)
+    start()
+    expect(statSync(cache).mtimeMs).toBe(mtimeMs)
+  })
+
+  test('only a bridge leaves it', () => {
+    start('--version')
+    start('--help')
+    expect(files()).toEqual([])
+  })
+
+  test('damaged, cut short or empty, it is made anew', () => {
+    start()
+    const good = readFileSync(cache)
+    const damaged = Buffer.from(good)
+    for (let at = 200; at < damaged.length; at += 5_000) damaged[at] = (damaged[at] as number) ^ 0xff
+    for (const content of [
+      damaged,
+      good.subarray(0, good.length / 2),
+      Buffer.alloc(0),
+      Buffer.alloc(good.length),
+    ]) {
+      writeFileSync(cache, content)
+      start()
+      const made = readFileSync(cache)
+      expect(made.equals(content)).toBe(false)
+      expect(made.length).toBeGreaterThan(good.length / 2)
+    }
+  })
+
+  test('of another build it is made anew', () => {
+    start()
+    const before = readFileSync(cache, 'latin1').split('\n', 1)
+    utimesSync(join(folder, 'dist', 'cli.js'), 1, 1)
+    start()
+    expect(readFileSync(cache, 'latin1').split('\n', 1)).not.toEqual(before)
+  })
+
+  test('where it cannot be written, all works without', () => {
+    mkdirSync(cache)
+    start()
+    start()
+    expect(files()).toEqual(['cli.js.cache'])
+  })
+})
