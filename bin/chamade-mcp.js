@@ -21,8 +21,6 @@ if (version <= 14) v8.setFlagsFromString('--liftoff-only')
 if (version >= 12 && version <= 14) v8.setFlagsFromString('--wasm-tiering-budget=2000000000')
 // A host runs one of these per server and window: 61 MB instead of 85 after a load, for a tenth of its CPU time.
 if (version <= 14) v8.setFlagsFromString('--optimize-for-size')
-// V8 11 (Node 20) optimises late: with half the budget, a load of 10,000 calls costs 30 us a call and not 38.
-if (version === 11) v8.setFlagsFromString('--interrupt-budget=30000')
 
 const file = join(__dirname, '..', 'dist', 'cli.js')
 const cacheFile = `${file}.cache`
