@@ -8,6 +8,7 @@ import { BridgeError, errors } from '../errors.ts'
 import { textAt } from '../json.ts'
 import {
   compose,
+  failure,
   LATEST_LEGACY_VERSION,
   METHOD,
   member,
@@ -15,8 +16,10 @@ import {
   parse,
   type Request,
   type Response,
+  RPC,
   sameId,
   stringMember,
+  success,
   withId,
 } from '../protocol.ts'
 import { Backoff, type Signal, sleep } from '../retry.ts'
@@ -159,10 +162,10 @@ export class OwnCalls {
     session: SessionHeaders,
     signal: AbortSignal,
   ): Promise<Response | undefined> {
-    if (outcome.kind === 'answer') return await this.#lookFor(id, outcome.text)
+    if (outcome.kind === 'answer') return await this.#lookFor(id, outcome.text, session)
     let { events } = outcome
     for (let cursor: string | undefined; ; ) {
-      const response = await this.#readEvents(events, id)
+      const response = await this.#readEvents(events, id, session)
       cursor = events.cursor ?? cursor
       if (response !== undefined || cursor === undefined) return response
       await sleep(Math.max(events.retryMs ?? 0, POLL_FLOOR_MS), signal)
@@ -172,11 +175,11 @@ export class OwnCalls {
     }
   }
 
-  async #readEvents(events: EventReader, id: string): Promise<Response | undefined> {
+  async #readEvents(events: EventReader, id: string, session: SessionHeaders): Promise<Response | undefined> {
     try {
       for (let event = await events.next(); event !== undefined; event = await events.next()) {
         if (event.kind === 'comment' || event.data.length === 0) continue
-        const response = await this.#lookFor(id, event.data)
+        const response = await this.#lookFor(id, event.data, session)
         if (response === undefined) continue
         events.linger(LINGER_MS)
         return response
@@ -187,20 +190,33 @@ export class OwnCalls {
     return undefined
   }
 
-  /** What else comes with our answer: notifications go to the client, the rest is said to be lost. */
-  async #lookFor(id: string, text: Buffer): Promise<Response | undefined> {
+  /** What else comes with our answer: notifications go to the client, a request is ours to answer. */
+  async #lookFor(id: string, text: Buffer, session: SessionHeaders): Promise<Response | undefined> {
     for (const message of parse(text)) {
       if (message.kind === 'response' && (message.id === undefined || sameId(message.id, id))) {
         return message.id === undefined ? withId(message, id) : message
       }
-      if (message.kind === 'notification') {
-        await this.#outlet.deliver(message, 'answer')
-        continue
-      }
-      const what = message.kind === 'request' ? `${message.method} of the server` : 'a message of the server'
-      this.#outlet.report({ kind: 'dropped', what, why: 'it came with the answer to a message of our own' })
+      if (message.kind === 'notification') await this.#outlet.deliver(message, 'answer')
+      else if (message.kind === 'request') this.#answer(message, session)
+      else this.#dropped('a message of the server')
     }
     return undefined
+  }
+
+  /** A server that waits for a reply would never answer us. Only a ping can be answered without the client. */
+  #answer(request: Request, session: SessionHeaders): void {
+    const isPing = request.method === METHOD.ping
+    if (!isPing) this.#dropped(`${request.method} of the server`)
+    const reply = isPing
+      ? success(request.id, '{}')
+      : failure(request.id, RPC.methodNotFound, 'not answered on the stream of a message of the bridge')
+    void this.#exchange
+      .call({ method: 'POST', body: reply.raw, session, signal: this.#limit() })
+      .then((outcome) => outcome.kind === 'stream' && outcome.events.destroy())
+  }
+
+  #dropped(what: string): void {
+    this.#outlet.report({ kind: 'dropped', what, why: 'it came with the answer to a message of our own' })
   }
 
   #whyNot(outcome: Outcome, waitedMs: number): BridgeError {

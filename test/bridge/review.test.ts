@@ -272,15 +272,25 @@ describe('initialize', () => {
     expect(server.posts('initialize')).toHaveLength(1)
   })
 
-  test('a request of the server on its stream is not lost in silence', async () => {
+  test('a server that asks something before it answers gets a reply', async () => {
     const server = await ScriptedServer.start({ sessions: false })
-    server.on('initialize', (x) => {
+    server.on('initialize', async (x) => {
+      const replied = (id: string) => (): boolean =>
+        server.posts().some((post) => post.rpc?.isResponse && post.rpc.id === id)
       const stream = x.stream()
       stream.send({ jsonrpc: '2.0', id: 'p1', method: 'ping' })
+      await eventually('the reply to the ping', replied('"p1"'))
+      stream.send({ jsonrpc: '2.0', id: 'r1', method: 'roots/list' })
+      await eventually('the reply to roots/list', replied('"r1"'))
       stream.send(x.answer(welcome))
     })
     const bridge = await BridgeProcess.connected(server.url)
-    await bridge.waitFor('a word about it', () => bridge.stderr.includes('dropped ping'))
+    const bodies = server
+      .posts()
+      .flatMap((post) => (post.rpc?.isResponse ? [JSON.parse(post.body.toString())] : []))
+    expect(bodies[0]).toEqual({ jsonrpc: '2.0', id: 'p1', result: {} })
+    expect(bodies[1]).toMatchObject({ id: 'r1', error: { code: -32601 } })
+    await bridge.waitFor('a word about it', () => bridge.stderr.includes('dropped roots/list'))
   })
 
   test('a server whose capabilities are nested twenty thousand deep is let in', async () => {
