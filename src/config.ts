@@ -77,7 +77,7 @@ async function networkSettings(
   values: OptionValues,
   env: Environment,
   redact: Redactor,
-): Promise<Pick<HttpConfig, 'tls' | 'dispatcher'>> {
+): Promise<Pick<HttpConfig, 'tls' | 'proxy'>> {
   const proxied = Object.keys(env).some((name) => /^(https?|all)_proxy$/i.test(name))
   const files = { ca: list(values.ca), cert: text(values.cert), key: text(values.key) }
   const secured =
@@ -89,7 +89,7 @@ async function networkSettings(
   if (proxy !== undefined) redact.add(proxy.password)
   return {
     ...(tls === undefined ? {} : { tls }),
-    ...(proxy === undefined ? {} : { dispatcher: throughProxy(proxy, tls) }),
+    ...(proxy === undefined ? {} : { proxy: { dispatcher: throughProxy(proxy, tls), host: proxy.host } }),
   }
 }
 

@@ -31,8 +31,8 @@ export interface HttpConfig extends HttpTiming {
   readonly maxMessageBytes: number
   /** Whom we trust and who we are, where that differs from Node's own. */
   readonly tls?: { readonly secureContext: SecureContext }
-  /** Takes the place of our own connections: a proxy agent. */
-  readonly dispatcher?: Dispatcher
+  /** Takes the place of our own connections. `host`: what errors call it. */
+  readonly proxy?: { readonly dispatcher: Dispatcher; readonly host: string }
   /** Told every session id; cuts secrets out of what is quoted from the server. */
   readonly redact: Redactor
   readonly clock: Clock

@@ -23,7 +23,7 @@ export class Connections {
   readonly #idle: Dispatcher[] = []
 
   constructor(config: HttpConfig, origin: string) {
-    this.#shared = config.dispatcher
+    this.#shared = config.proxy?.dispatcher
     // One connector for all clients, so that they share its TLS session tickets.
     const connect = buildConnector({
       ...config.tls,

@@ -162,7 +162,10 @@ export class Exchange {
       if (heard.kind === 'failure') {
         const { sent, cause } = heard
         if (sent || !isTlsFailure(cause) || !(await this.#trustMore(cause))) {
-          return unavailable(sent, isTimeout(call.signal) ? 'no answer' : reasonOf(cause), cause)
+          const why = isTimeout(call.signal) ? 'no answer' : reasonOf(cause)
+          const { proxy } = this.#config
+          const through = proxy === undefined ? '' : ` (through the proxy ${proxy.host})`
+          return unavailable(sent, `${why}${through}`, cause)
         }
       } else if (heard.status >= 300 && heard.status < 400) {
         const next = await this.#follow(target.url, heard, redirects++)

@@ -8,6 +8,7 @@ import { expect, onTestFinished, test } from 'vitest'
 import { BridgeProcess, root } from '../support/bridge-process.ts'
 import { eventually } from '../support/eventually.ts'
 import { ScriptedServer } from '../support/scripted-server.ts'
+import { patience } from '../support/settings.ts'
 
 const certs = join(root, 'test', 'feed', 'certs')
 const ca = join(certs, 'ca.pem')
@@ -105,4 +106,15 @@ test('a proxy password that is not percent-encoded: exit 2, says so, and does no
   expect((await bridge.gone()).code).toBe(2)
   expect(bridge.stderr).toMatch(/^error: .*percent-encoded\ntry: /)
   expect(bridge.stderr).not.toContain('50%off')
+})
+
+test('a proxy that is not there is named in the error', async () => {
+  const bridge = BridgeProcess.start('https://mcp.example.invalid/mcp', {
+    args: patience(300),
+    // (Nobody listens on port 9.)
+    env: { HTTPS_PROXY: 'http://user:secret@127.0.0.1:9' },
+  })
+  const { error } = await bridge.reply(bridge.ask('tools/list'))
+  expect(error?.message).toContain('through the proxy 127.0.0.1:9')
+  expect(JSON.stringify(error) + bridge.stderr).not.toContain('secret')
 })

@@ -107,12 +107,12 @@ export class Probe {
       ...(session?.id === undefined ? {} : { [HEADER.session]: session.id }),
     }
     const start = performance.now()
-    const { dispatcher } = this.#config
-    if (dispatcher !== undefined) {
+    const { proxy } = this.#config
+    if (proxy !== undefined) {
       const path = `${url.pathname}${url.search}`
       const limits = { headersTimeout: 0, bodyTimeout: 0 }
       const options = { origin: url.origin, path, method, headers, body: body ?? null, signal, ...limits }
-      const reply = await dispatcher.request(options)
+      const reply = await proxy.dispatcher.request(options)
       return {
         status: reply.statusCode,
         headers: reply.headers,

@@ -36,7 +36,7 @@ const dns: Check<ServerContext> = {
     if (url === undefined) return skip('no address')
     const host = url.hostname.replace(/^\[|\]$/g, '')
     if (/^[\d.]+$|:/.test(host)) return skip(`${host} is an address already`)
-    if (facts.settings?.http.dispatcher !== undefined) return skip('the proxy resolves it')
+    if (facts.settings?.http.proxy !== undefined) return skip('the proxy resolves it')
     const start = performance.now()
     try {
       const found = await lookup(host, { all: true })
@@ -63,7 +63,7 @@ const proxy: Check<ServerContext> = {
     if (url === undefined) return skip('no address')
     const names = Object.keys(io.env).filter((name) => PROXY.test(name) && io.env[name])
     if (names.length === 0) return ok('none in the environment; the connection is direct')
-    if (facts.settings?.http.dispatcher === undefined)
+    if (facts.settings?.http.proxy === undefined)
       return ok(`${names.join(', ')} set, not used for ${url.hostname}`)
     const wanted = url.protocol === 'https:' ? /^https_proxy$/i : /^http_proxy$/i
     const name = names.find((each) => wanted.test(each)) ?? names[0] ?? ''
@@ -86,7 +86,7 @@ const reachable: Check<ServerContext> = {
   async run({ facts }) {
     const url = urlOf(facts)
     if (url === undefined || facts.unresolved === true) return skip('no address')
-    if (facts.settings?.http.dispatcher !== undefined) {
+    if (facts.settings?.http.proxy !== undefined) {
       facts.reached = true
       return skip('through the proxy')
     }
@@ -112,7 +112,7 @@ const certificate: Check<ServerContext> = {
       if (isLoopback(url.hostname)) return skip('plain http on this machine')
       return warn('plain http: everything can be read on the way', 'use https')
     }
-    if (facts.settings?.http.dispatcher !== undefined) return skip('inside the tunnel of the proxy')
+    if (facts.settings?.http.proxy !== undefined) return skip('inside the tunnel of the proxy')
     const { tls } = facts.settings?.http ?? {}
     let found = await peer(url, tls)
     // The bridge asks the operating system too, before it gives up.
