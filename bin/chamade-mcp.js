@@ -27,43 +27,43 @@ const cacheFile = `${file}.cache`
 /** What a cache must be of: this build, this V8. */
 const build = `${process.versions.v8} ${process.arch} ${fs.statSync(file).mtimeMs}`
 
-const cachedData = readCache()
+const kept = readCache()
 const source = `(function (exports, require, module) {${fs.readFileSync(file, 'utf8')}\n})`
-const script = new vm.Script(source, { filename: file, cachedData })
-let fresh = cachedData !== undefined && !script.cachedDataRejected
+const script = new vm.Script(source, { filename: file, cachedData: kept?.code })
+let fits = kept !== undefined && !script.cachedDataRejected
 const main = new Module(file, module)
 main.filename = file
 main.paths = []
 require.cache[file] = main
-// Of all that can be run, a bridge is what has to start quickly, and what compiles the code for it.
-const isBridge = !/^([a-z]+|-h|--help|-V|--version)$/.test(process.argv[2] ?? '')
-if (isBridge && !fresh) {
-  // Once the start is over, or at the end of a run that is shorter than that.
-  setTimeout(writeCache, 1_000).unref()
-  process.once('exit', (code) => code === 0 && writeCache())
+// Of all that can be run, a bridge is what has to start quickly, and what compiles the code for it: the longer it
+// ran, the more of it. A run that is soon over leaves what it has, one that is not replaces that.
+if (!/^([a-z]+|-h|--help|-V|--version)$/.test(process.argv[2] ?? '')) {
+  if (!fits || kept.soon) setTimeout(() => writeCache(false), 1_000).unref()
+  process.once('exit', (code) => code === 0 && !fits && writeCache(true))
 }
 script.runInThisContext()(main.exports, (id) => main.require(id), main)
 main.loaded = true
 
-/** The file is one line, `build` and the checksum, and the code. (V8 dies of a code that was damaged.) */
+/** The file is one line (label) and the code. V8 dies of a code that was damaged, so it has a checksum. */
 function readCache() {
   try {
-    const kept = fs.readFileSync(cacheFile)
-    const end = kept.indexOf('\n')
-    const code = kept.subarray(end + 1)
-    return kept.toString('latin1', 0, end) === label(code) ? code : undefined
+    const content = fs.readFileSync(cacheFile)
+    const end = content.indexOf('\n')
+    const code = content.subarray(end + 1)
+    const line = content.toString('latin1', 0, end)
+    const soon = line === label(code, true)
+    return soon || line === label(code, false) ? { code, soon } : undefined
   } catch {
     return undefined
   }
 }
 
-function writeCache() {
-  if (fresh) return
-  fresh = true
+function writeCache(soon) {
+  fits = true
   const unfinished = `${cacheFile}.${process.pid}`
   try {
     const code = script.createCachedData()
-    fs.writeFileSync(unfinished, Buffer.concat([Buffer.from(`${label(code)}\n`), code]))
+    fs.writeFileSync(unfinished, Buffer.concat([Buffer.from(`${label(code, soon)}\n`), code]))
     fs.renameSync(unfinished, cacheFile)
   } catch {
     // A folder that is not ours: the next start compiles again.
@@ -71,6 +71,6 @@ function writeCache() {
   }
 }
 
-function label(code) {
-  return `${build} ${zlib.crc32(code)}`
+function label(code, soon) {
+  return `${build} ${zlib.crc32(code)}${soon ? ' soon' : ''}`
 }

@@ -2,7 +2,8 @@
  * The compiled code that a start leaves for the next one: used when it fits, made anew when it does not, and
  * never a reason not to start.
  */
-import { spawnSync } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
 import {
   cpSync,
   mkdirSync,
@@ -17,6 +18,7 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { beforeEach, describe, expect, onTestFinished, test } from 'vitest'
+import { pause } from '../support/eventually.ts'
 
 const ROOT = join(import.meta.dirname, '..', '..')
 
@@ -57,6 +59,27 @@ describe('the compiled code beside the bundle', () => {
     const { mtimeMs, size } = statSync(cache)
     expect(size).toBeGreaterThan(100_000)
     start()
+    expect(statSync(cache).mtimeMs).toBe(mtimeMs)
+  })
+
+  test('what a short run left is replaced by a longer one, once', async () => {
+    start()
+    const line = (): string => readFileSync(cache, 'latin1').split('\n', 1)[0] ?? ''
+    expect(line()).toMatch(/ soon$/)
+    const long = async (): Promise<void> => {
+      const bridge = spawn(process.execPath, [
+        join(folder, 'bin', 'chamade-mcp.js'),
+        '--url',
+        'http://127.0.0.1:9/mcp',
+      ])
+      await pause(1_500)
+      bridge.stdin.end()
+      await once(bridge, 'exit')
+    }
+    await long()
+    expect(line()).not.toMatch(/ soon$/)
+    const { mtimeMs } = statSync(cache)
+    await long()
     expect(statSync(cache).mtimeMs).toBe(mtimeMs)
   })
 
