@@ -125,10 +125,10 @@ export class Abort implements Signal {
   }
 
   addEventListener(_type: 'abort', listener: () => void): void {
-    if (this.#aborted) return
+    if (this.#aborted || this.#listener === listener || this.#more?.has(listener)) return
     if (this.#listener === undefined) {
       this.#listener = listener
-    } else if (this.#listener !== listener) {
+    } else {
       this.#more ??= new Set()
       this.#more.add(listener)
     }

@@ -75,7 +75,7 @@ export class Body {
 
   /** Nothing more is wanted: what still comes is dropped, and cut off unless it ends within `ms`. */
   discard(ms: number): void {
-    if (this.over) return
+    if (this.over || this.#patience !== undefined) return
     this.#patience = setTimeout(() => this.destroy(), ms)
     this.#chunks = []
     this.#bytes = 0

@@ -189,18 +189,23 @@ export class Exchange {
     const used = this.#config.credentials.headers()
     const connection = this.#connections.take()
     const trip = new RoundTrip(call, used, this.#config, settle, () => this.#connections.giveBack(connection))
-    connection.dispatch(
-      {
-        origin: target.origin,
-        path: target.path,
-        method: call.method,
-        headers: this.#headers(call, used) as string[],
-        body: call.body ?? null,
-        headersTimeout: 0,
-        bodyTimeout: 0,
-      },
-      trip,
-    )
+    try {
+      connection.dispatch(
+        {
+          origin: target.origin,
+          path: target.path,
+          method: call.method,
+          headers: this.#headers(call, used) as string[],
+          body: call.body ?? null,
+          headersTimeout: 0,
+          bodyTimeout: 0,
+        },
+        trip,
+      )
+    } catch (cause) {
+      // (A proxy agent throws what it does not like.)
+      trip.fail(cause as Error)
+    }
   }
 
   /** Names and values by turns. */
@@ -373,7 +378,9 @@ class RoundTrip implements Dispatcher.DispatchHandler {
     const success = status < 300
     const sessionId = success ? header(headers, HEADER.session) : undefined
     if (sessionId !== undefined) redact.add(sessionId)
-    if (success && method === 'POST' && holdsAnswer(status) && (type === '' || type.includes('json'))) {
+    const isStream = type.includes('text/event-stream')
+    const isJson = !isStream && (type === '' || type.includes('json'))
+    if (success && method === 'POST' && holdsAnswer(status) && isJson) {
       this.#chunks = []
       this.#status = status
       this.#sessionId = sessionId
@@ -381,7 +388,7 @@ class RoundTrip implements Dispatcher.DispatchHandler {
     }
     const body = new Body(controller)
     this.#body = body
-    if (success && method !== 'DELETE' && type.includes('text/event-stream')) {
+    if (success && method !== 'DELETE' && isStream) {
       this.#settled({ kind: 'stream', events: new EventReader(body, maxMessageBytes), sessionId })
     } else {
       this.#settled({ kind: 'reply', status, headers, body, used: this.#used })
@@ -410,6 +417,11 @@ class RoundTrip implements Dispatcher.DispatchHandler {
   }
 
   onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
+    this.fail(error)
+  }
+
+  /** It has not come to an end, and won't. */
+  fail(error: Error): void {
     this.#finish()
     this.#body?.fail(error)
     this.#settled({ kind: 'failure', sent: this.#sent, cause: error })

@@ -98,6 +98,16 @@ describe('answers', () => {
     expect(server.posts('tools/list')[0]?.headers['mcp-protocol-version']).toBe('2025-03-26')
   })
 
+  test('a stream is one though its type says json too', async () => {
+    const server = await ScriptedServer.start()
+    server.on('tools/call', (x) => {
+      x.response.writeHead(200, { 'content-type': 'text/event-stream; profile="json-rpc"' })
+      x.response.write(`data: ${JSON.stringify(x.answer({ open: true }))}\n\n`)
+    })
+    const bridge = await BridgeProcess.connected(server.url)
+    expect((await bridge.call('tools/call')).result).toEqual({ open: true })
+  })
+
   test('202 to a request is no answer: an error, no hang', async () => {
     const server = await ScriptedServer.start()
     server.on('tools/call', (x) => x.reply(202))

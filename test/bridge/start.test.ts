@@ -10,8 +10,10 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   statSync,
+  symlinkSync,
   utimesSync,
   writeFileSync,
 } from 'node:fs'
@@ -20,6 +22,7 @@ import { join } from 'node:path'
 import { beforeEach, describe, expect, onTestFinished, test } from 'vitest'
 import { pause } from '../support/eventually.ts'
 
+const name = `cli.js.${process.versions.v8}.cache`
 const ROOT = join(import.meta.dirname, '..', '..')
 
 describe('the compiled code beside the bundle', () => {
@@ -35,7 +38,7 @@ describe('the compiled code beside the bundle', () => {
       filter: (path) => !path.includes('.cache'),
       preserveTimestamps: true,
     })
-    cache = join(folder, 'dist', 'cli.js.cache')
+    cache = join(folder, 'dist', name)
   })
 
   /** A bridge that is sent one ping and then EOF. */
@@ -55,7 +58,7 @@ describe('the compiled code beside the bundle', () => {
 
   test('the first start leaves it, the next one uses it', () => {
     start()
-    expect(files()).toEqual(['cli.js.cache'])
+    expect(files()).toEqual([name])
     const { mtimeMs, size } = statSync(cache)
     expect(size).toBeGreaterThan(100_000)
     start()
@@ -116,10 +119,19 @@ describe('the compiled code beside the bundle', () => {
     expect(readFileSync(cache, 'latin1').split('\n', 1)).not.toEqual(before)
   })
 
+  test('behind a link the program still runs once', () => {
+    renameSync(join(folder, 'dist'), join(folder, 'elsewhere'))
+    symlinkSync(join(folder, 'elsewhere'), join(folder, 'dist'))
+    const { stdout } = spawnSync(process.execPath, [join(folder, 'bin', 'chamade-mcp.js'), '--version'], {
+      encoding: 'utf8',
+    })
+    expect(stdout).toMatch(/^\d+\.\d+\.\d+\n$/)
+  })
+
   test('where it cannot be written, all works without', () => {
     mkdirSync(cache)
     start()
     start()
-    expect(files()).toEqual(['cli.js.cache'])
+    expect(files()).toEqual([name])
   })
 })
