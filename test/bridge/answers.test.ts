@@ -102,7 +102,7 @@ describe('answers', () => {
     const server = await ScriptedServer.start()
     server.on('tools/call', (x) => {
       x.response.writeHead(200, { 'content-type': 'text/event-stream; profile="json-rpc"' })
-      x.response.write(`data: ${JSON.stringify(x.answer({ open: true }))}\n\n`)
+      x.response.write(`data: ${x.answer({ open: true })}\n\n`)
     })
     const bridge = await BridgeProcess.connected(server.url)
     expect((await bridge.call('tools/call')).result).toEqual({ open: true })
