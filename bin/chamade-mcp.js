@@ -23,6 +23,8 @@ if (version >= 12 && version <= 14) v8.setFlagsFromString('--wasm-tiering-budget
 // 54 (Node 20; without these two it is kept), and a heavier load takes 61 MB instead of 85.
 if (version <= 14) v8.setFlagsFromString('--optimize-for-size')
 if (version <= 14) v8.setFlagsFromString('--gc-memory-reducer-start-delay-ms=1500')
+// V8 11 (Node 20) optimises late: with half the budget the first 2,500 calls take 0.20 ms in the middle, not 0.25.
+if (version === 11) v8.setFlagsFromString('--interrupt-budget=30000')
 
 // The real path, by which the other chunks will ask for it.
 const file = fs.realpathSync(join(__dirname, '..', 'dist', 'cli.js'))
