@@ -7,6 +7,7 @@
  * [MCP 2025-11-25 transports, stdio] messages are delimited by newlines and contain none.
  */
 import type { Readable, Writable } from 'node:stream'
+import { Gathered } from './gathered.ts'
 import { idInHead, idInTail, type Malformed, type Message, parse } from './protocol.ts'
 import type { Port, Room } from './sides.ts'
 
@@ -57,12 +58,11 @@ function read(line: Buffer | Malformed): readonly (Message | Malformed)[] {
 
 /**
  * Cuts a byte stream into lines. Linear whatever the chunks: a line within one chunk is a view of it, a longer
- * one is gathered in a buffer that doubles.
+ * one is gathered.
  */
 class LineSplitter {
   readonly #maxBytes: number
-  #gathered = NOTHING
-  #length = 0
+  readonly #gathered = new Gathered()
   #tooLong: LongLine | undefined
   #atStart = true
 
@@ -85,18 +85,16 @@ class LineSplitter {
 
   /** The last line, if the stream ended without a newline. */
   end(): Buffer | Malformed | undefined {
-    return this.#length > 0 || this.#tooLong !== undefined ? this.#finish(NOTHING) : undefined
+    return this.#gathered.length > 0 || this.#tooLong !== undefined ? this.#finish(NOTHING) : undefined
   }
 
   #finish(piece: Buffer): Buffer | Malformed {
     let line = piece
-    if (this.#length > 0 || this.#tooLong !== undefined || piece.length > this.#maxBytes) {
+    if (this.#gathered.length > 0 || this.#tooLong !== undefined || piece.length > this.#maxBytes) {
       this.#gather(piece)
-      line = this.#gathered.subarray(0, this.#length)
+      line = this.#gathered.take()
     }
     const tooLong = this.#tooLong
-    this.#gathered = NOTHING
-    this.#length = 0
     this.#tooLong = undefined
     if (tooLong !== undefined) return tooLong.report(this.#maxBytes)
     if (this.#atStart) line = withoutByteOrderMark(line)
@@ -109,21 +107,9 @@ class LineSplitter {
       this.#tooLong.add(piece)
       return
     }
-    const length = this.#length + piece.length
-    if (length > this.#maxBytes) {
-      this.#tooLong = new LongLine(this.#gathered.subarray(0, this.#length))
-      this.#tooLong.add(piece)
-      this.#gathered = NOTHING
-      this.#length = 0
-      return
-    }
-    if (length > this.#gathered.length) {
-      const grown = Buffer.allocUnsafe(Math.max(length, Math.min(this.#gathered.length * 2, this.#maxBytes)))
-      this.#gathered.copy(grown, 0, 0, this.#length)
-      this.#gathered = grown
-    }
-    piece.copy(this.#gathered, this.#length)
-    this.#length = length
+    if (this.#gathered.length + piece.length <= this.#maxBytes) return this.#gathered.add(piece)
+    this.#tooLong = new LongLine(this.#gathered.take())
+    this.#tooLong.add(piece)
   }
 }
 

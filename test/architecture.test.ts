@@ -34,8 +34,8 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   config: ['commands', 'errors', 'status', 'retry', 'http', 'options', 'version'],
   options: ['commands'],
   bridge: ['sides', 'protocol', 'errors', 'status', 'retry'],
-  stdio: ['sides', 'protocol', 'errors', 'status', 'json'],
-  http: ['sides', 'protocol', 'errors', 'status', 'retry', 'json'],
+  stdio: ['sides', 'protocol', 'errors', 'status', 'json', 'gathered'],
+  http: ['sides', 'protocol', 'errors', 'status', 'retry', 'json', 'gathered'],
   feed: ['sides', 'protocol', 'errors', 'status', 'retry', 'json', 'channel'],
   channel: ['sides', 'protocol', 'errors', 'status', 'retry', 'json', 'glob'],
   tools: ['sides', 'protocol', 'errors', 'retry', 'json', 'glob'],
@@ -47,6 +47,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   retry: [],
   version: [],
   json: [],
+  gathered: [],
   glob: [],
 }
 
@@ -177,7 +178,7 @@ describe('imports', () => {
     expect(wrong).toEqual([])
   })
 
-  test('undici is used in http/ alone, and for requests in exchange.ts alone', () => {
+  test('undici is used in http/ and for the sockets of feed/, and nowhere else', () => {
     const users = imports.filter((one) => one.to === 'undici' && !one.typeOnly).map((one) => one.from)
     expect(users.filter((file) => !['http', 'feed'].includes(room(file)))).toEqual([])
   })

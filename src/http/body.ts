@@ -1,9 +1,10 @@
 /**
- * The body of one HTTP response, pulled chunk by chunk.
+ * The body of one HTTP response: pulled chunk by chunk, or gathered whole.
  *
  * Not a stream of the platform: reading costs one promise per chunk, and none when chunks wait already.
  * The one rule: nobody reads, nothing piles up. Past a small buffer the socket is paused.
  */
+import { Gathered } from '../gathered.ts'
 
 /** What the body needs of undici's controller. */
 export interface Valve {
@@ -24,6 +25,7 @@ export class Body {
   /** Runs out on a transfer of which nothing more is wanted. */
   #patience: NodeJS.Timeout | undefined
   #reader: { resolve: (chunk: Buffer | undefined) => void; reject: (error: Error) => void } | undefined
+  #gathering: { all: Gathered; maxBytes: number; settle: (all: Buffer | Error) => void } | undefined
 
   constructor(valve: Valve) {
     this.#valve = valve
@@ -45,10 +47,7 @@ export class Body {
     if (chunk !== undefined) {
       this.#bytes -= chunk.length
       // Only once all is read: undici puts back what it had when it was paused, and copies it at each resume.
-      if (this.#paused && this.#bytes === 0) {
-        this.#paused = false
-        this.#valve.resume()
-      }
+      if (this.#bytes === 0) this.#resume()
       return Promise.resolve(chunk)
     }
     if (this.#error !== undefined) return Promise.reject(this.#error)
@@ -58,19 +57,23 @@ export class Body {
     })
   }
 
-  /** All of it. Rejects when the connection breaks, and with a RangeError past `maxBytes`. */
-  async readAll(maxBytes: number): Promise<Buffer> {
-    const chunks: Buffer[] = []
-    let bytes = 0
-    for (let chunk = await this.read(); chunk !== undefined; chunk = await this.read()) {
-      bytes += chunk.length
-      if (bytes > maxBytes) {
-        this.destroy()
-        throw overLimit(maxBytes)
-      }
-      chunks.push(chunk)
-    }
-    return chunks.length === 1 && chunks[0] !== undefined ? chunks[0] : Buffer.concat(chunks, bytes)
+  /** The rest of it, once. Rejects when the connection breaks, and with a RangeError past `maxBytes`. */
+  readAll(maxBytes: number): Promise<Buffer> {
+    return new Promise((resolve, reject) => {
+      this.gather(maxBytes, (all) => (all instanceof Error ? reject(all) : resolve(all)))
+    })
+  }
+
+  /** The same without a promise: `settle` is called once, in the very moment it is whole or can't be any more. */
+  gather(maxBytes: number, settle: (all: Buffer | Error) => void): void {
+    if (this.#error !== undefined) return settle(this.#error)
+    const chunks = this.#chunks
+    this.#chunks = []
+    this.#bytes = 0
+    this.#gathering = { all: new Gathered(), maxBytes, settle }
+    for (const chunk of chunks) this.push(chunk)
+    if (this.#ended) this.end()
+    else this.#resume()
   }
 
   /** Nothing more is wanted: what still comes is dropped, and cut off unless it ends within `ms`. */
@@ -79,24 +82,24 @@ export class Body {
     this.#patience = setTimeout(() => this.destroy(), ms)
     this.#chunks = []
     this.#bytes = 0
-    if (!this.#paused) return
-    this.#paused = false
-    this.#valve.resume()
+    this.#resume()
   }
 
   /** Ends the transfer; the socket goes with it unless the body was over. Idempotent. */
   destroy(): void {
-    if (this.over) return
-    const reason = new Error('aborted')
-    this.fail(reason)
-    this.#chunks = []
-    this.#valve.abort(reason)
+    if (!this.over) this.#abort(new Error('aborted'))
   }
 
   // What the connection tells.
 
   push(chunk: Buffer): void {
-    if (this.#patience !== undefined) return
+    if (this.#patience !== undefined || this.#error !== undefined) return
+    const gathering = this.#gathering
+    if (gathering !== undefined) {
+      const { all, maxBytes } = gathering
+      if (all.length + chunk.length <= maxBytes) return all.add(chunk)
+      return this.#abort(new RangeError(`the body is over the limit of ${maxBytes} bytes`))
+    }
     const reader = this.#reader
     if (reader !== undefined) {
       this.#reader = undefined
@@ -115,6 +118,9 @@ export class Body {
     this.#ended = true
     this.#reader?.resolve(undefined)
     this.#reader = undefined
+    const gathering = this.#gathering
+    this.#gathering = undefined
+    gathering?.settle(gathering.all.take())
   }
 
   fail(error: Error): void {
@@ -122,10 +128,20 @@ export class Body {
     this.#error ??= error
     this.#reader?.reject(error)
     this.#reader = undefined
+    const gathering = this.#gathering
+    this.#gathering = undefined
+    gathering?.settle(error)
   }
-}
 
-/** Why a body of more than `maxBytes` is not read on. */
-export function overLimit(maxBytes: number): RangeError {
-  return new RangeError(`the body is over the limit of ${maxBytes} bytes`)
+  #abort(reason: Error): void {
+    this.fail(reason)
+    this.#chunks = []
+    this.#valve.abort(reason)
+  }
+
+  #resume(): void {
+    if (!this.#paused) return
+    this.#paused = false
+    this.#valve.resume()
+  }
 }

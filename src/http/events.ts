@@ -8,6 +8,7 @@
  * [WHATWG HTML §9.2.6] interpreting an event stream.
  */
 import { createParser } from 'eventsource-parser'
+import { Gathered } from '../gathered.ts'
 import { systemClock } from '../retry.ts'
 import type { Body } from './body.ts'
 
@@ -46,8 +47,8 @@ export class EventReader {
   #afterCr = false
   readonly #parser
   readonly #maxBytes: number
-  /** The pieces of a line that has not ended yet, and the long lines of the event at hand. */
-  #pieces: Buffer[] = []
+  /** A line that has not ended yet, and the long lines of the event at hand. */
+  readonly #line = new Gathered()
   #longLines: Buffer[] = []
   /** Of both together. */
   #keptBytes = 0
@@ -138,12 +139,11 @@ export class EventReader {
   /** Gives the parser whole lines; the start of one that has not ended is kept. */
   #feedLines(chunk: Buffer): void {
     let start = 0
-    if (this.#pieces.length > 0) {
+    if (this.#line.length > 0) {
       start = lineEnd(chunk)
       this.#keep(start < 0 ? chunk : chunk.subarray(0, start))
       if (start < 0) return
-      const line = Buffer.concat(this.#pieces)
-      this.#pieces = []
+      const line = this.#line.take()
       if (line.length > LONG_BYTES && line.subarray(0, DATA.length).equals(DATA)) {
         this.#longLines.push(line.subarray(line[DATA.length] === SPACE ? DATA.length + 1 : DATA.length))
         this.#feed(`data:${TOKEN}`)
@@ -158,11 +158,10 @@ export class EventReader {
   }
 
   #keep(piece: Buffer): void {
-    this.#pieces.push(piece)
     this.#keptBytes += piece.length
-    if (this.#keptBytes <= this.#maxBytes) return
+    if (this.#keptBytes <= this.#maxBytes) return this.#line.add(piece)
     this.#failure = new RangeError(`an event is over the limit of ${this.#maxBytes} bytes`)
-    this.#pieces = []
+    this.#line.take()
     this.#longLines = []
   }
 

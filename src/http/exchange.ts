@@ -1,30 +1,38 @@
 /**
- * One HTTP round trip: dressed with headers and credentials, sent, and what came back understood.
+ * One call: dressed with headers and credentials, sent, and what came back understood.
  *
  * Not a session, not a retry: a call goes out once (but for a redirect inside the origin and a key read again).
- * The one rule: the meaning of a reply is decided here, once, as an Outcome. Nobody else reads a status code,
- * nobody else touches undici's HTTP.
+ * The one rule: the meaning of a reply is decided here, once, as an Outcome. Nobody else makes anything of a status.
  *
  * [MCP 2025-11-25 transports, Streamable HTTP]
  */
 
-import type { Dispatcher } from 'undici'
 import { reasonOf } from '../errors.ts'
 import { textAt } from '../json.ts'
 import { HEADER, member, parse } from '../protocol.ts'
 import type { Signal } from '../retry.ts'
-import { Body, overLimit } from './body.ts'
+import type { Body } from './body.ts'
 import type { HttpConfig } from './config.ts'
 import { Connections } from './connections.ts'
-import { EventReader } from './events.ts'
+import {
+  type Accepted,
+  type Answer,
+  type Call,
+  contentType,
+  type Failure,
+  type Heard,
+  header,
+  holdsAnswer,
+  type Reply,
+  RoundTrip,
+  type SessionHeaders,
+  type Stream,
+} from './round-trip.ts'
 
 /** What a reply means. Every text in it is short and safe to show. */
 export type Outcome =
-  /** 2xx without a message: the server has it. */
-  | { readonly kind: 'accepted' }
-  /** 2xx with a JSON body, unread by us. */
+  | Accepted
   | Answer
-  /** 2xx with an event stream, open. Whoever gets it reads it to its end or destroys it. */
   | Stream
   /** 404 to a call that carried a session id: [MCP] start a new session. */
   | { readonly kind: 'no-such-session' }
@@ -35,18 +43,6 @@ export type Outcome =
   | Refused
   /** It did not get through, or the server cannot serve now. `sent`: some byte of it may have reached the server. */
   | Unavailable
-
-export interface Answer {
-  readonly kind: 'answer'
-  readonly text: Buffer
-  readonly sessionId: string | undefined
-}
-
-export interface Stream {
-  readonly kind: 'stream'
-  readonly events: EventReader
-  readonly sessionId: string | undefined
-}
 
 export interface Refused {
   readonly kind: 'refused'
@@ -67,44 +63,6 @@ export interface Unavailable {
   readonly status: number | undefined
   readonly retryAfterMs: number | undefined
 }
-
-/** Headers of the session a call belongs to. */
-export interface SessionHeaders {
-  readonly id: string | undefined
-  readonly protocolVersion: string
-}
-
-export interface Call {
-  readonly method: 'POST' | 'GET' | 'DELETE'
-  readonly body?: Buffer
-  readonly session?: SessionHeaders
-  readonly cursor?: string | undefined
-  /** Ends the call: before its first byte nothing is sent; afterwards its connection is destroyed. */
-  readonly signal: Signal
-  /** Its `sent` becomes true when the first byte is about to be written to a connected socket. */
-  readonly flight?: { sent: boolean }
-}
-
-type Headers = Record<string, string | string[] | undefined>
-
-/** Any reply but those that need no second look. */
-interface Reply {
-  readonly kind: 'reply'
-  readonly status: number
-  readonly headers: Headers
-  readonly body: Body
-  /** The credentials it was asked with. */
-  readonly used: Readonly<Record<string, string>>
-}
-
-interface Failure {
-  readonly kind: 'failure'
-  readonly sent: boolean
-  readonly cause: unknown
-}
-
-/** What came of one round trip; most are outcomes already. */
-type Heard = Outcome | Reply | Failure
 
 /** Where a call goes. */
 interface Target {
@@ -160,7 +118,8 @@ export class Exchange {
     for (let redirects = 0; ; ) {
       if (isOutcome(heard)) return heard
       if (heard.kind === 'failure') {
-        const { sent, cause } = heard
+        const { sent, status, cause } = heard
+        if (status !== undefined && cause instanceof RangeError) return refusal(status, tooLong(cause))
         if (sent || !isTlsFailure(cause) || !(await this.#trustMore(cause))) {
           const why = isTimeout(call.signal) ? 'no answer' : reasonOf(cause)
           const { proxy } = this.#config
@@ -185,7 +144,9 @@ export class Exchange {
   }
 
   #dispatch(target: Target, call: Call, settle: (heard: Heard) => void): void {
-    if (call.signal.aborted) return settle({ kind: 'failure', sent: false, cause: new Error('aborted') })
+    if (call.signal.aborted) {
+      return settle({ kind: 'failure', sent: false, status: undefined, cause: new Error('aborted') })
+    }
     const used = this.#config.credentials.headers()
     const connection = this.#connections.take()
     const trip = new RoundTrip(call, used, this.#config, settle, () => this.#connections.giveBack(connection))
@@ -325,150 +286,12 @@ export class Exchange {
   }
 }
 
-/**
- * One request on the wire, as undici's handler. Settles once: with the answer when it is whole, with a stream as
- * soon as it is open, with the head of any other reply, or with why there is none.
- */
-class RoundTrip implements Dispatcher.DispatchHandler {
-  readonly #call: Call
-  readonly #used: Readonly<Record<string, string>>
-  readonly #config: HttpConfig
-  #settle: ((heard: Heard) => void) | undefined
-  #release: (() => void) | undefined
-  readonly #onAbort = (): void => this.#aborted()
-  #sent = false
-  #controller: Dispatcher.DispatchController | undefined
-  /** Of a stream, or of what needs a second look. */
-  #body: Body | undefined
-  /** Of an answer in JSON: what has come of it. */
-  #chunks: Buffer[] | undefined
-  #bytes = 0
-  #status = 0
-  #sessionId: string | undefined
-
-  constructor(
-    call: Call,
-    used: Readonly<Record<string, string>>,
-    config: HttpConfig,
-    settle: (heard: Heard) => void,
-    release: () => void,
-  ) {
-    this.#call = call
-    this.#used = used
-    this.#config = config
-    this.#settle = settle
-    this.#release = release
-    call.signal.addEventListener('abort', this.#onAbort, { once: true })
-  }
-
-  onRequestStart(controller: Dispatcher.DispatchController): void {
-    const { signal, flight } = this.#call
-    // Withdrawn while it waited for its connection: nothing has been written yet.
-    if (signal.aborted) throw new Error('aborted')
-    this.#controller = controller
-    this.#sent = true
-    if (flight !== undefined) flight.sent = true
-  }
-
-  onResponseStart(controller: Dispatcher.DispatchController, status: number, headers: Headers): void {
-    if (status < 200) return
-    const { method } = this.#call
-    const { redact, maxMessageBytes } = this.#config
-    const type = contentType(headers)
-    const success = status < 300
-    const sessionId = success ? header(headers, HEADER.session) : undefined
-    if (sessionId !== undefined) redact.add(sessionId)
-    const isStream = type.includes('text/event-stream')
-    const isJson = !isStream && (type === '' || type.includes('json'))
-    if (success && method === 'POST' && holdsAnswer(status) && isJson) {
-      this.#chunks = []
-      this.#status = status
-      this.#sessionId = sessionId
-      return
-    }
-    const body = new Body(controller)
-    this.#body = body
-    if (success && method !== 'DELETE' && isStream) {
-      this.#settled({ kind: 'stream', events: new EventReader(body, maxMessageBytes), sessionId })
-    } else {
-      this.#settled({ kind: 'reply', status, headers, body, used: this.#used })
-    }
-  }
-
-  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
-    if (this.#chunks === undefined) {
-      this.#body?.push(chunk)
-      return
-    }
-    const { maxMessageBytes } = this.#config
-    this.#chunks.push(chunk)
-    this.#bytes += chunk.length
-    if (this.#bytes <= maxMessageBytes) return
-    const over = overLimit(maxMessageBytes)
-    this.#settled(refusal(this.#status, tooLong(over)))
-    controller.abort(over)
-  }
-
-  onResponseEnd(): void {
-    this.#finish()
-    if (this.#chunks === undefined) this.#body?.end()
-    else if (this.#bytes === 0) this.#settled({ kind: 'accepted' })
-    else this.#settled({ kind: 'answer', text: whole(this.#chunks, this.#bytes), sessionId: this.#sessionId })
-  }
-
-  onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
-    this.fail(error)
-  }
-
-  /** It has not come to an end, and won't. */
-  fail(error: Error): void {
-    this.#finish()
-    this.#body?.fail(error)
-    this.#settled({ kind: 'failure', sent: this.#sent, cause: error })
-  }
-
-  #aborted(): void {
-    const reason = new Error('aborted')
-    if (this.#body !== undefined) this.#body.destroy()
-    else this.#controller?.abort(reason)
-    this.#settled({ kind: 'failure', sent: this.#sent, cause: reason })
-  }
-
-  #settled(heard: Heard): void {
-    const settle = this.#settle
-    this.#settle = undefined
-    settle?.(heard)
-  }
-
-  #finish(): void {
-    const release = this.#release
-    this.#release = undefined
-    this.#call.signal.removeEventListener('abort', this.#onAbort)
-    release?.()
-  }
-}
-
-function isOutcome(heard: Heard): heard is Outcome {
+function isOutcome(heard: Heard): heard is Accepted | Answer | Stream {
   return heard.kind !== 'reply' && heard.kind !== 'failure'
 }
 
 function targetOf(url: URL): Target {
   return { url, origin: url.origin, path: `${url.pathname}${url.search}` }
-}
-
-/** 202 and 204 say that there is none. */
-function holdsAnswer(status: number): boolean {
-  return status !== 202 && status !== 204
-}
-
-function contentType(headers: Headers): string {
-  return (header(headers, 'content-type') ?? '').toLowerCase()
-}
-
-/** All chunks as one text. */
-function whole(chunks: readonly Buffer[], bytes: number): Buffer {
-  const [only] = chunks
-  return withoutByteOrderMark(chunks.length === 1 && only !== undefined ? only : Buffer.concat(chunks, bytes))
 }
 
 function refusal(status: number, text: string): Refused {
@@ -487,11 +310,6 @@ function withoutSecrets(json: string, redact: (text: string) => string): string 
   )
 }
 
-/** [RFC 8259 §8.1] a parser may ignore one; .NET servers write it. */
-function withoutByteOrderMark(text: Buffer): Buffer {
-  return text[0] === 0xef && text[1] === 0xbb && text[2] === 0xbf ? text.subarray(3) : text
-}
-
 function isTimeout(signal: Signal): boolean {
   return signal.aborted && signal.reason instanceof DOMException && signal.reason.name === 'TimeoutError'
 }
@@ -507,11 +325,6 @@ function isUnavailable(status: number): boolean {
 
 function unavailable(sent: boolean, why: string, cause: unknown): Unavailable {
   return { kind: 'unavailable', sent, why, cause, status: undefined, retryAfterMs: undefined }
-}
-
-function header(headers: Headers, name: string): string | undefined {
-  const value = headers[name]
-  return Array.isArray(value) ? value[0] : value
 }
 
 /** [RFC 9110 §10.2.3] seconds or a date; milliseconds from now. */

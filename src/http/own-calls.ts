@@ -26,7 +26,8 @@ import { Backoff, type Signal, sleep } from '../retry.ts'
 import type { Outlet } from '../sides.ts'
 import type { HttpConfig } from './config.ts'
 import type { EventReader } from './events.ts'
-import type { Exchange, Outcome, Refused, SessionHeaders } from './exchange.ts'
+import type { Exchange, Outcome, Refused } from './exchange.ts'
+import type { SessionHeaders } from './round-trip.ts'
 
 /** What a server's `initialize` answer opens; `response` may be an error. */
 export interface Opened {

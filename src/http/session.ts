@@ -14,9 +14,10 @@ import { METHOD, type Request, type Response } from '../protocol.ts'
 import { Backoff, limit, type Signal, sleep } from '../retry.ts'
 import type { Outlet } from '../sides.ts'
 import type { HttpConfig } from './config.ts'
-import type { Exchange, SessionHeaders } from './exchange.ts'
+import type { Exchange } from './exchange.ts'
 import { difference, Memory, type Seen, seenIn } from './memory.ts'
 import { INITIALIZED, isFinal, OwnCalls, type Signature } from './own-calls.ts'
+import type { SessionHeaders } from './round-trip.ts'
 
 export interface Live extends SessionHeaders {
   readonly state: 'live'

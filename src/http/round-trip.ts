@@ -1,0 +1,210 @@
+/**
+ * One request on the wire, and what was heard of it: the whole answer, an open stream, the head of any other reply,
+ * or why there is none.
+ *
+ * Not the meaning of a status: all that is known here is the plain success.
+ * The one rule: settled once, without a promise in between, and the connection is given back once.
+ *
+ * [MCP 2025-11-25 transports, Streamable HTTP]
+ */
+import type { Dispatcher } from 'undici'
+import { HEADER } from '../protocol.ts'
+import type { Signal } from '../retry.ts'
+import { Body } from './body.ts'
+import type { HttpConfig } from './config.ts'
+import { EventReader } from './events.ts'
+
+/** Headers of the session a call belongs to. */
+export interface SessionHeaders {
+  readonly id: string | undefined
+  readonly protocolVersion: string
+}
+
+export interface Call {
+  readonly method: 'POST' | 'GET' | 'DELETE'
+  readonly body?: Buffer
+  readonly session?: SessionHeaders
+  readonly cursor?: string | undefined
+  /** Ends the call: before its first byte nothing is sent; afterwards its connection is destroyed. */
+  readonly signal: Signal
+  /** Its `sent` becomes true when the first byte is about to be written to a connected socket. */
+  readonly flight?: { sent: boolean }
+}
+
+export type Headers = Record<string, string | string[] | undefined>
+
+/** 2xx without a message: the server has it. */
+export interface Accepted {
+  readonly kind: 'accepted'
+}
+
+/** 2xx with a JSON body, unread by us. */
+export interface Answer {
+  readonly kind: 'answer'
+  readonly text: Buffer
+  readonly sessionId: string | undefined
+}
+
+/** 2xx with an event stream, open. Whoever gets it reads it to its end or destroys it. */
+export interface Stream {
+  readonly kind: 'stream'
+  readonly events: EventReader
+  readonly sessionId: string | undefined
+}
+
+/** Any reply but those that need no second look. */
+export interface Reply {
+  readonly kind: 'reply'
+  readonly status: number
+  readonly headers: Headers
+  readonly body: Body
+  /** The credentials it was asked with. */
+  readonly used: Readonly<Record<string, string>>
+}
+
+/** A whole answer there is none of. `status` of its head, if that came: then the server had the request. */
+export interface Failure {
+  readonly kind: 'failure'
+  /** Some byte of the request may have reached the server. */
+  readonly sent: boolean
+  readonly status: number | undefined
+  /** A RangeError when the answer was longer than we take. */
+  readonly cause: unknown
+}
+
+/** What came of one round trip. */
+export type Heard = Accepted | Answer | Stream | Reply | Failure
+
+/** The handler undici is given. */
+export class RoundTrip implements Dispatcher.DispatchHandler {
+  readonly #call: Call
+  readonly #used: Readonly<Record<string, string>>
+  readonly #config: HttpConfig
+  #settle: ((heard: Heard) => void) | undefined
+  #release: (() => void) | undefined
+  readonly #onAbort = (): void => this.#aborted()
+  #sent = false
+  #controller: Dispatcher.DispatchController | undefined
+  #body: Body | undefined
+
+  /** `settle` gets what was heard, `release` is called when the connection is done with; each once. */
+  constructor(
+    call: Call,
+    used: Readonly<Record<string, string>>,
+    config: HttpConfig,
+    settle: (heard: Heard) => void,
+    release: () => void,
+  ) {
+    this.#call = call
+    this.#used = used
+    this.#config = config
+    this.#settle = settle
+    this.#release = release
+    call.signal.addEventListener('abort', this.#onAbort, { once: true })
+  }
+
+  onRequestStart(controller: Dispatcher.DispatchController): void {
+    const { signal, flight } = this.#call
+    // Withdrawn while it waited for its connection: nothing has been written yet.
+    if (signal.aborted) throw new Error('aborted')
+    this.#controller = controller
+    this.#sent = true
+    if (flight !== undefined) flight.sent = true
+  }
+
+  onResponseStart(controller: Dispatcher.DispatchController, status: number, headers: Headers): void {
+    if (status < 200) return
+    const { method } = this.#call
+    const { redact, maxMessageBytes } = this.#config
+    const type = contentType(headers)
+    const success = status < 300
+    const sessionId = success ? header(headers, HEADER.session) : undefined
+    if (sessionId !== undefined) redact.add(sessionId)
+    const isStream = type.includes('text/event-stream')
+    const isJson = !isStream && (type === '' || type.includes('json'))
+    const body = new Body(controller)
+    this.#body = body
+    if (success && method === 'POST' && holdsAnswer(status) && isJson) {
+      body.gather(maxMessageBytes, (text) => this.#settled(answerOf(text, status, sessionId)))
+    } else if (success && method !== 'DELETE' && isStream) {
+      this.#settled({ kind: 'stream', events: new EventReader(body, maxMessageBytes), sessionId })
+    } else {
+      this.#settled({ kind: 'reply', status, headers, body, used: this.#used })
+    }
+  }
+
+  onResponseData(_controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    this.#body?.push(chunk)
+  }
+
+  onResponseEnd(): void {
+    this.#finish()
+    this.#body?.end()
+  }
+
+  onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
+    this.fail(error)
+  }
+
+  /** It has not come to an end, and won't. */
+  fail(error: Error): void {
+    this.#finish()
+    this.#body?.fail(error)
+    this.#failed(error)
+  }
+
+  #aborted(): void {
+    const reason = new Error('aborted')
+    if (this.#body !== undefined) this.#body.destroy()
+    else this.#controller?.abort(reason)
+    this.#failed(reason)
+  }
+
+  #failed(cause: Error): void {
+    this.#settled({ kind: 'failure', sent: this.#sent, status: undefined, cause })
+  }
+
+  #settled(heard: Heard): void {
+    const settle = this.#settle
+    this.#settle = undefined
+    settle?.(heard)
+  }
+
+  #finish(): void {
+    const release = this.#release
+    this.#release = undefined
+    this.#call.signal.removeEventListener('abort', this.#onAbort)
+    release?.()
+  }
+}
+
+function answerOf(
+  text: Buffer | Error,
+  status: number,
+  sessionId: string | undefined,
+): Accepted | Answer | Failure {
+  if (text instanceof Error) return { kind: 'failure', sent: true, status, cause: text }
+  if (text.length === 0) return { kind: 'accepted' }
+  return { kind: 'answer', text: withoutByteOrderMark(text), sessionId }
+}
+
+/** The media type of a reply, in small letters; empty when it names none. */
+export function contentType(headers: Headers): string {
+  return (header(headers, 'content-type') ?? '').toLowerCase()
+}
+
+/** 202 and 204 say that there is none. */
+export function holdsAnswer(status: number): boolean {
+  return status !== 202 && status !== 204
+}
+
+/** The first value of a header. */
+export function header(headers: Headers, name: string): string | undefined {
+  const value = headers[name]
+  return Array.isArray(value) ? value[0] : value
+}
+
+/** [RFC 8259 §8.1] a parser may ignore one; .NET servers write it. */
+function withoutByteOrderMark(text: Buffer): Buffer {
+  return text[0] === 0xef && text[1] === 0xbb && text[2] === 0xbf ? text.subarray(3) : text
+}
