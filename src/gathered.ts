@@ -2,47 +2,61 @@
  * Pieces that come one after the other, as one buffer.
  *
  * Not a stream, and it knows no limit: whoever adds looks at the length first.
- * The one rule: linear whatever the pieces. A single one is handed out as it is; more are copied into a buffer
- * that doubles, each as it comes, so that nothing is left to do when the last is there.
+ * The one rule: linear in time and memory whatever the pieces. A single one is handed out as it is, large ones are
+ * copied once, and small ones never live longer than their bytes.
  */
 
 const NOTHING = Buffer.alloc(0)
-/** What is worth a buffer of its own. */
-const LEAST_BYTES = 4 * 1024
+/** From here on a piece is worth keeping as it is. */
+const LARGE_BYTES = 16 * 1024
+const LEAST_BLOCK_BYTES = 2 * 1024
+const MOST_BLOCK_BYTES = 64 * 1024
 
 export class Gathered {
-  #bytes: Buffer = NOTHING
+  #pieces: Buffer[] = []
   #length = 0
-  /** False while `#bytes` is the first piece itself. */
-  #own = false
+  /** Where small pieces are copied to; its first `#used` bytes are taken. */
+  #block: Buffer = NOTHING
+  #used = 0
 
   get length(): number {
     return this.#length
   }
 
+  /** What comes next is about this long: its bytes are copied as they come, and nothing is left to do at the end. */
+  expect(bytes: number): void {
+    this.#closeBlock()
+    this.#block = Buffer.allocUnsafe(bytes)
+  }
+
   add(piece: Buffer): void {
-    if (this.#length === 0) {
-      this.#bytes = piece
-      this.#length = piece.length
-      return
+    const fits = piece.length <= this.#block.length - this.#used
+    if (!fits) this.#closeBlock()
+    if (!fits && (this.#length === 0 || piece.length >= LARGE_BYTES)) {
+      this.#pieces.push(piece)
+    } else {
+      if (!fits) {
+        const size = Math.min(Math.max(this.#length, LEAST_BLOCK_BYTES), MOST_BLOCK_BYTES)
+        this.#block = Buffer.allocUnsafe(Math.max(size, piece.length))
+      }
+      this.#used += piece.copy(this.#block, this.#used)
     }
-    const length = this.#length + piece.length
-    if (!this.#own || length > this.#bytes.length) {
-      const grown = Buffer.allocUnsafe(Math.max(LEAST_BYTES, 2 * this.#length, length))
-      this.#bytes.copy(grown, 0, 0, this.#length)
-      this.#bytes = grown
-      this.#own = true
-    }
-    piece.copy(this.#bytes, this.#length)
-    this.#length = length
+    this.#length += piece.length
   }
 
   /** All of it; the next piece is a first one again. */
   take(): Buffer {
-    const all = this.#own ? this.#bytes.subarray(0, this.#length) : this.#bytes
-    this.#bytes = NOTHING
+    this.#closeBlock()
+    const [first = NOTHING] = this.#pieces
+    const all = this.#pieces.length <= 1 ? first : Buffer.concat(this.#pieces, this.#length)
+    this.#pieces = []
     this.#length = 0
-    this.#own = false
     return all
+  }
+
+  #closeBlock(): void {
+    if (this.#used > 0) this.#pieces.push(this.#block.subarray(0, this.#used))
+    this.#block = NOTHING
+    this.#used = 0
   }
 }

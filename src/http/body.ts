@@ -14,6 +14,8 @@ export interface Valve {
 }
 
 const HIGH_WATER_BYTES = 128 * 1024
+/** A shorter body comes in one piece or two. */
+const WORTH_EXPECTING_BYTES = 256 * 1024
 
 export class Body {
   readonly #valve: Valve
@@ -64,13 +66,18 @@ export class Body {
     })
   }
 
-  /** The same without a promise: `settle` is called once, in the very moment it is whole or can't be any more. */
-  gather(maxBytes: number, settle: (all: Buffer | Error) => void): void {
+  /**
+   * The same without a promise: `settle` is called once, in the very moment it is whole or can't be any more.
+   * `expectedBytes`: what the other side said of its length.
+   */
+  gather(maxBytes: number, settle: (all: Buffer | Error) => void, expectedBytes = 0): void {
     if (this.#error !== undefined) return settle(this.#error)
     const chunks = this.#chunks
     this.#chunks = []
     this.#bytes = 0
-    this.#gathering = { all: new Gathered(), maxBytes, settle }
+    const all = new Gathered()
+    if (expectedBytes >= WORTH_EXPECTING_BYTES && expectedBytes <= maxBytes) all.expect(expectedBytes)
+    this.#gathering = { all, maxBytes, settle }
     for (const chunk of chunks) this.push(chunk)
     if (this.#ended) this.end()
     else this.#resume()

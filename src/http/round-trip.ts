@@ -125,7 +125,11 @@ export class RoundTrip implements Dispatcher.DispatchHandler {
     const body = new Body(controller)
     this.#body = body
     if (success && method === 'POST' && holdsAnswer(status) && isJson) {
-      body.gather(maxMessageBytes, (text) => this.#settled(answerOf(text, status, sessionId)))
+      body.gather(
+        maxMessageBytes,
+        (text) => this.#settled(answerOf(text, status, sessionId)),
+        Number(header(headers, 'content-length')),
+      )
     } else if (success && method !== 'DELETE' && isStream) {
       this.#settled({ kind: 'stream', events: new EventReader(body, maxMessageBytes), sessionId })
     } else {

@@ -62,7 +62,13 @@ function respond(response, id, result, sse) {
 function respondBig(response, id, sse, bytes) {
   const head = `{"jsonrpc":"2.0","id":${JSON.stringify(id)},"result":{"content":[{"type":"text","text":"`
   const tail = '"}]}}'
-  response.writeHead(200, { 'content-type': sse ? 'text/event-stream' : 'application/json' })
+  const length = Buffer.byteLength(head) + bytes + Buffer.byteLength(tail)
+  response.writeHead(
+    200,
+    sse
+      ? { 'content-type': 'text/event-stream' }
+      : { 'content-type': 'application/json', 'content-length': length },
+  )
   response.write(sse ? `event: message\ndata: ${head}` : head)
   for (let left = bytes; left > 0; left -= PIECE.length) {
     response.write(left >= PIECE.length ? PIECE : Buffer.alloc(left, 'x'))
