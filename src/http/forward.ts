@@ -239,9 +239,13 @@ export class Forwarder {
       await this.#answer(message, request)
       answered = true
     }
-    if (!answered)
-      throw errors.confused(request.method, this.#exchange.where, 'its answer holds no response to it')
-    return true
+    if (answered) return true
+    const [only] = messages
+    const unreadable = messages.length === 1 && only?.kind === 'malformed'
+    const why = unreadable
+      ? `what it sent cannot be read (${only.detail})`
+      : 'its answer holds no response to it'
+    throw errors.confused(request.method, this.#exchange.where, why)
   }
 
   async #takeStream(first: EventReader, request: Request, live: Live, flight: Flight): Promise<boolean> {

@@ -203,15 +203,58 @@ describe('answers that are none', () => {
   })
 })
 
+describe('a long answer in JSON', () => {
+  const text = 'ü\n'.repeat(200_000)
+  /** Answers with a Content-Length that is `off` bytes from the truth, in pieces. */
+  const connected = async (off: number): Promise<BridgeProcess> => {
+    const server = await ScriptedServer.start()
+    server.on('tools/call', async (x) => {
+      const body = Buffer.from(x.answer({ text }))
+      x.response.strictContentLength = false
+      x.response.writeHead(200, {
+        'content-type': 'application/json',
+        'content-length': String(body.length + off),
+      })
+      for (let at = 0; at < body.length; at += 100_000) {
+        x.response.write(body.subarray(at, at + 100_000))
+        await pause(1)
+      }
+      x.response.destroy()
+    })
+    return BridgeProcess.connected(server.url)
+  }
+
+  test('is whole when its length was told', async () => {
+    const bridge = await connected(0)
+    expect((await bridge.call('tools/call')).result).toEqual({ text })
+  })
+
+  test('that ends before the length it told: one error, and the next request is answered', async () => {
+    const bridge = await connected(1)
+    expect((await bridge.call('tools/call')).error?.message).toMatch(/may have run/)
+    expect((await bridge.call('ping')).result).toEqual({})
+  })
+
+  test('that goes on beyond it: one error, and the next request is answered', async () => {
+    const bridge = await connected(-1)
+    expect((await bridge.call('tools/call')).error?.message).toMatch(/not JSON/)
+    expect((await bridge.call('ping')).result).toEqual({})
+  })
+})
+
 describe('a message of the server over the limit', () => {
   const big = 'x'.repeat(300_000)
 
-  test.each(['json', 'events'])(
+  test.each(['json of known length', 'json', 'events'])(
     'an answer as %s: an error for that request that names the limit, the next one works',
     async (how) => {
       const server = await ScriptedServer.start()
       server.on('tools/call', (x) => {
         if (x.params.small === true) return x.result({ ok: true })
+        if (how === 'json of known length') {
+          const body = x.answer({ big })
+          return x.json(body, 200, { 'content-length': String(body.length) })
+        }
         if (how === 'json') return x.result({ big })
         const stream = x.stream(true)
         stream.send(x.answer({ big }))
