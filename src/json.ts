@@ -38,6 +38,11 @@ export interface MemberReader {
   member(text: Buffer, key: number, keyEnd: number, start: number, end: number): void
 }
 
+/** Tells `reader` the members of the object at `span`; false when the value is no object. */
+export function readMembers(text: Buffer, span: Span, reader: MemberReader): boolean {
+  return readObject(text, span.start, span.end, reader) !== NO_OBJECT
+}
+
 class MembersByName implements MemberReader {
   readonly found = new Map<string, Span>()
 
@@ -52,7 +57,7 @@ class MembersByName implements MemberReader {
  */
 export function members(text: Buffer, span: Span): Map<string, Span> | undefined {
   const reader = new MembersByName()
-  return readObject(text, span.start, span.end, reader) === NO_OBJECT ? undefined : reader.found
+  return readMembers(text, span, reader) ? reader.found : undefined
 }
 
 /**
@@ -70,12 +75,12 @@ const CUT_OFF = -1
 
 /** Tells the members; gives the index behind the object, CUT_OFF where it is not whole, or NO_OBJECT. */
 function readObject(text: Buffer, start: number, end: number, reader: MemberReader): number {
-  const behind = readMembers(text, start, end, reader)
+  const behind = tellMembers(text, start, end, reader)
   words = NO_WORDS
   return behind
 }
 
-function readMembers(text: Buffer, begin: number, limit: number, reader: MemberReader): number {
+function tellMembers(text: Buffer, begin: number, limit: number, reader: MemberReader): number {
   let at = skipSpace(text, begin)
   if (text[at] !== OPEN_OBJECT) return NO_OBJECT
   at = skipSpace(text, at + 1)
@@ -133,6 +138,22 @@ export function spells(text: Buffer, start: number, end: number, ascii: string):
   if (end - start !== ascii.length) return false
   for (let i = 0; i < ascii.length; i++) if (text[start + i] !== ascii.charCodeAt(i)) return false
   return true
+}
+
+/** Which of `names` is the key from `key` to `keyEnd`, quotes included? Compared as bytes; escapes are decoded. */
+export function keyAmong<Name extends string>(
+  text: Buffer,
+  key: number,
+  keyEnd: number,
+  names: readonly Name[],
+): Name | undefined {
+  for (const name of names) if (spells(text, key + 1, keyEnd - 1, name)) return name
+  for (let i = key; i < keyEnd; i++) {
+    if (text[i] !== BACKSLASH) continue
+    const decoded = stringAt(text, { start: key, end: keyEnd })
+    return names.find((name) => name === decoded)
+  }
+  return undefined
 }
 
 /** True when the value at `span` is a string. */

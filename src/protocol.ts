@@ -13,6 +13,7 @@ import {
   isNumber,
   isObject,
   isString,
+  keyAmong,
   type MemberReader,
   members,
   readRoot,
@@ -248,24 +249,12 @@ class Envelope implements MemberReader {
   error: Span | undefined
 
   member(text: Buffer, key: number, keyEnd: number, start: number, end: number): void {
-    const name = memberName(text, key + 1, keyEnd - 1)
+    const name = keyAmong(text, key, keyEnd, MEMBER_NAMES)
     if (name !== undefined) this[name] = { start, end }
   }
 }
 
 const MEMBER_NAMES = ['jsonrpc', 'id', 'method', 'params', 'result', 'error'] as const
-const BACKSLASH = 0x5c
-
-/** Which of the names stands from `start` to `end`? Compared as bytes; only a key with escapes is decoded. */
-function memberName(text: Buffer, start: number, end: number): (typeof MEMBER_NAMES)[number] | undefined {
-  for (const name of MEMBER_NAMES) if (spells(text, start, end, name)) return name
-  for (let i = start; i < end; i++) {
-    if (text[i] !== BACKSLASH) continue
-    const key = stringAt(text, { start: start - 1, end: end + 1 })
-    return MEMBER_NAMES.find((name) => name === key)
-  }
-  return undefined
-}
 
 function classify(raw: Buffer): Message | Malformed {
   const envelope = new Envelope()

@@ -9,7 +9,7 @@
  * event: null becomes `{}`, anything else the value of a key `meta`. A `content` that is no string is left
  * alone, because the server meant it so: clients ignore such an event, which the verdict tells.
  */
-import { isString, members, type Span, textAt } from '../json.ts'
+import { isString, keyAmong, type MemberReader, members, readMembers, type Span, textAt } from '../json.ts'
 import { type Message, member, type Notification, parse, replaceSpan } from '../protocol.ts'
 import { usableKeys } from './notification.ts'
 
@@ -20,44 +20,21 @@ import { usableKeys } from './notification.ts'
 export type Verdict = 'fine' | 'repair' | 'ignored'
 
 const QUOTE = 0x22
-const COMMA = 0x2c
-const BACKSLASH = 0x5c
-const OPEN_LIST = 0x5b
-const CLOSE_LIST = 0x5d
-const OPEN_OBJECT = 0x7b
-const CLOSE_OBJECT = 0x7d
-const CONTENT = Buffer.from('content"')
-const META = Buffer.from('meta"')
+const MEMBERS = ['content', 'meta'] as const
 
 /** What the client would make of a channel event. One pass over the bytes; nothing is built. */
 export function verdict(message: Notification): Verdict {
   const { raw, params } = message
-  if (params === undefined || raw[params.start] !== OPEN_OBJECT) return 'ignored'
-  let shown = false
-  let at = skipSpace(raw, params.start + 1)
-  while (raw[at] === QUOTE) {
-    const key = at + 1
-    at = stringEnd(raw, at)
-    // A name spelt with escapes may be `meta`: the slow way decodes it.
-    if (at - key <= 64 && hasEscape(raw, key, at)) return 'repair'
-    const value = skipSpace(raw, skipSpace(raw, at) + 1)
-    if (startsWith(raw, key, META)) {
-      at = fineEnd(raw, value)
-      if (at < 0) return 'repair'
-    } else {
-      if (startsWith(raw, key, CONTENT)) shown = raw[value] === QUOTE
-      at = valueEnd(raw, value)
-    }
-    at = skipSpace(raw, at)
-    if (raw[at] === COMMA) at = skipSpace(raw, at + 1)
-  }
-  return shown ? 'fine' : 'ignored'
+  const event = new EventReader()
+  if (params === undefined || !readMembers(raw, params, event)) return 'ignored'
+  if (!event.kept) return 'repair'
+  return event.shown ? 'fine' : 'ignored'
 }
 
 /** The same event with a `meta` that the client keeps; the same message when nothing was to be mended. */
 export function repaired(message: Notification): Notification {
   const meta = member(message.raw, message.params, 'meta')
-  if (meta === undefined || fineEnd(message.raw, meta.start) >= 0) return message
+  if (meta === undefined || isKept(message.raw, meta)) return message
   const [edited] = parse(replaceSpan(message.raw, meta, repairedText(message.raw, meta)))
   if (!isNotification(edited)) throw new TypeError('a repaired channel event became something else')
   return edited
@@ -82,80 +59,40 @@ function isNotification(message: Message | { kind: 'malformed' } | undefined): m
   return message?.kind === 'notification'
 }
 
-// The scan below reads text that is known to be valid JSON: it only has to find where things end.
+/** Reads the `params` of an event. */
+class EventReader implements MemberReader {
+  /** There is a text. */
+  shown = false
+  /** The client loses nothing of `meta`. */
+  kept = true
 
-/** Index behind the object at `at` when it is one of usable keys and string values, else -1. */
-function fineEnd(raw: Buffer, start: number): number {
-  if (raw[start] !== OPEN_OBJECT) return -1
-  let at = skipSpace(raw, start + 1)
-  while (raw[at] === QUOTE) {
-    at = usableKeyEnd(raw, at)
-    if (at < 0) return -1
-    at = skipSpace(raw, skipSpace(raw, at) + 1)
-    if (raw[at] !== QUOTE) return -1
-    at = skipSpace(raw, stringEnd(raw, at))
-    if (raw[at] === COMMA) at = skipSpace(raw, at + 1)
-  }
-  return at + 1
-}
-
-/** Index behind the key whose quote is at `at` when it matches `[A-Za-z_][A-Za-z0-9_]*`, else -1. */
-function usableKeyEnd(raw: Buffer, at: number): number {
-  let i = at + 1
-  let c = raw[i] as number
-  if (c >= 0x30 && c <= 0x39) return -1
-  while (isWord(c)) c = raw[++i] as number
-  return c === QUOTE && i > at + 1 ? i + 1 : -1
-}
-
-function valueEnd(raw: Buffer, start: number): number {
-  if (raw[start] === QUOTE) return stringEnd(raw, start)
-  let depth = 0
-  let at = start
-  while (at < raw.length) {
-    const c = raw[at]
-    if (c === QUOTE) {
-      at = stringEnd(raw, at)
-      continue
-    }
-    if (c === OPEN_OBJECT || c === OPEN_LIST) depth++
-    // A scalar ends where the object around it does, or before a comma.
-    if (depth === 0 && (c === CLOSE_OBJECT || c === COMMA)) return at
-    if ((c === CLOSE_OBJECT || c === CLOSE_LIST) && --depth === 0) return at + 1
-    at++
-  }
-  return at
-}
-
-function stringEnd(raw: Buffer, at: number): number {
-  let i = at + 1
-  while (i < raw.length) {
-    const c = raw[i]
-    if (c === QUOTE) return i + 1
-    i += c === BACKSLASH ? 2 : 1
-  }
-  return i
-}
-
-function hasEscape(raw: Buffer, start: number, end: number): boolean {
-  for (let i = start; i < end; i++) if (raw[i] === BACKSLASH) return true
-  return false
-}
-
-function startsWith(raw: Buffer, at: number, name: Buffer): boolean {
-  for (let i = 0; i < name.length; i++) if (raw[at + i] !== name[i]) return false
-  return true
-}
-
-function skipSpace(raw: Buffer, start: number): number {
-  let at = start
-  for (;;) {
-    const c = raw[at]
-    if (c !== 0x20 && c !== 0x0a && c !== 0x0d && c !== 0x09) return at
-    at++
+  member(text: Buffer, key: number, keyEnd: number, start: number, end: number): void {
+    const name = keyAmong(text, key, keyEnd, MEMBERS)
+    if (name === 'content') this.shown = text[start] === QUOTE
+    else if (name === 'meta') this.kept = isKept(text, { start, end })
   }
 }
 
-function isWord(c: number): boolean {
-  return (c >= 0x61 && c <= 0x7a) || c === 0x5f || (c >= 0x41 && c <= 0x5a) || (c >= 0x30 && c <= 0x39)
+/** Reads a `meta`. */
+class MetaReader implements MemberReader {
+  kept = true
+
+  member(text: Buffer, key: number, keyEnd: number, start: number): void {
+    this.kept &&= text[start] === QUOTE && isUsable(text, key + 1, keyEnd - 1)
+  }
+}
+
+function isKept(raw: Buffer, meta: Span): boolean {
+  const reader = new MetaReader()
+  return readMembers(raw, meta, reader) && reader.kept
+}
+
+/** Do the bytes match `[A-Za-z_][A-Za-z0-9_]*`? */
+function isUsable(raw: Buffer, start: number, end: number): boolean {
+  for (let i = start; i < end; i++) {
+    const c = raw[i] as number
+    const letter = (c >= 0x61 && c <= 0x7a) || c === 0x5f || (c >= 0x41 && c <= 0x5a)
+    if (!letter && (i === start || c < 0x30 || c > 0x39)) return false
+  }
+  return end > start
 }

@@ -3,7 +3,7 @@
  * the bridge is measured and not the server. Runs as a forked process and is told over IPC what to do:
  *
  *   push {count, everyMs}   one event at a time, each with the moment it was written
- *   burst {count}           as fast as the reader takes them
+ *   burst {count}           as fast as the reader takes them, each a write of its own as servers do it
  *   cut {forget}            destroys the push streams (and forgets the sessions); the next stream opens with an event
  *   forget                  forgets the sessions; the next POST gets 404
  *   state                   how many sessions, streams and requests there are
@@ -201,10 +201,8 @@ function push(count, everyMs) {
 }
 
 async function burst(stream, count) {
-  for (let seq = 1; seq <= count; ) {
-    let text = ''
-    for (let i = 0; i < 100 && seq <= count; i++) text += event(seq++, '0')
-    if (!stream.write(text)) {
+  for (let seq = 1; seq <= count; seq++) {
+    if (!stream.write(event(seq, '0'))) {
       await new Promise((resolve) => {
         const go = () => resolve(stream.off('drain', go).off('close', go))
         stream.on('drain', go).on('close', go)
