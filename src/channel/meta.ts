@@ -22,10 +22,10 @@ export type Verdict = 'fine' | 'repair' | 'ignored'
 const QUOTE = 0x22
 const MEMBERS = ['content', 'meta'] as const
 
-/** What the client would make of a channel event. One pass over the bytes; nothing is built. */
+/** What the client would make of a channel event. Nothing is built. */
 export function verdict(message: Notification): Verdict {
   const { raw, params } = message
-  const event = new EventReader()
+  const event = new ParamsReader()
   if (params === undefined || !readMembers(raw, params, event)) return 'ignored'
   if (!event.kept) return 'repair'
   return event.shown ? 'fine' : 'ignored'
@@ -60,7 +60,7 @@ function isNotification(message: Message | { kind: 'malformed' } | undefined): m
 }
 
 /** Reads the `params` of an event. */
-class EventReader implements MemberReader {
+class ParamsReader implements MemberReader {
   /** There is a text. */
   shown = false
   /** The client loses nothing of `meta`. */
