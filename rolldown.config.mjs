@@ -34,6 +34,18 @@ const LIGHT = {
   '../core/diagnostics': NO_CHANNELS,
 }
 
+/**
+ * undici 7 asserts that a parser whose connection ends is not paused, and a client that reads slowly makes it so: the
+ * assertion is thrown out of the socket's event, and whoever reads the body is never told that it broke
+ * (nodejs/undici#5360; mended in undici 8, which needs Node 22). A paused body is not finished: the close that
+ * follows says so.
+ */
+const PAUSED = {
+  in: /undici\/lib\/dispatcher\/client-h1\.js$/,
+  from: /(finish \(\) \{\s+assert\(currentParser === null\)\s+assert\(this\.ptr != null\)\s+)assert\(!this\.paused\)/,
+  to: '$1if (this.paused) return null',
+}
+
 const leaveOut = {
   name: 'leave-out',
   resolveId(source, importer = '') {
@@ -44,6 +56,11 @@ const leaveOut = {
     if (core && source in LIGHT) return `\0light:${source}`
     if (matches(PARSER_WITHOUT_SIMD)) return { id: './llhttp-wasm.js', external: true }
     return LEFT_OUT.some(matches) ? `\0left-out:${source}` : null
+  },
+  transform(code, id) {
+    if (!PAUSED.in.test(id.replaceAll('\\', '/'))) return null
+    if (!PAUSED.from.test(code)) this.error('undici has changed: is its paused parser mended?')
+    return code.replace(PAUSED.from, PAUSED.to)
   },
   load(id) {
     if (id.startsWith('\0light:')) return LIGHT[id.slice(7)]

@@ -25,6 +25,8 @@ const CR = 0x0d
 const SPACE = 0x20
 const NOTHING = Buffer.alloc(0)
 const DATA = Buffer.from('data:')
+/** What may stand around the data of an event, half read: names of fields, an id, a type. */
+const AROUND_BYTES = 1024
 /** A `data` line that the network cut, longer than this, goes around the parser: as text it would be copied three times. */
 const LONG_BYTES = 16 * 1024
 /** What the parser sees in its place. JSON holds no NUL, so no server says it. */
@@ -50,29 +52,28 @@ export class EventReader {
   /** A line that has not ended yet, and the long lines of the event at hand. */
   readonly #line = new Gathered()
   #longLines: Buffer[] = []
-  /** Of both together. */
-  #keptBytes = 0
+  /** Of the long lines, each with the line end that joins it to the next. */
+  #longBytes = 0
 
-  /** `maxBytes` bounds one event; beyond it reading rejects with a RangeError. */
+  /** `maxBytes` bounds the data of one event; where one is longer reading rejects with a RangeError. */
   constructor(body: Body, maxBytes: number) {
     this.#body = body
     this.#maxBytes = maxBytes
     this.#parser = createParser({
-      maxBufferSize: maxBytes,
+      maxBufferSize: maxBytes + AROUND_BYTES,
       onEvent: ({ id, event, data }) => {
         // [WHATWG] an event without a type is a "message"; MCP knows no other.
         const bytes = this.#longLines.length === 0 ? Buffer.from(data, 'latin1') : this.#whole(data)
-        if (event !== undefined && event !== 'message') return
-        this.#ready.push({ id, event: { kind: 'message', data: bytes } })
+        if (bytes.length > maxBytes) this.#fail()
+        else if (event === undefined || event === 'message')
+          this.#add({ id, event: { kind: 'message', data: bytes } })
       },
-      onComment: () => this.#ready.push(COMMENT),
+      onComment: () => this.#add(COMMENT),
       onRetry: (retryMs) => {
         this.#retryMs = retryMs
       },
       onError: (error) => {
-        if (error.type === 'max-buffer-size-exceeded') {
-          this.#failure = new RangeError(`an event is over the limit of ${maxBytes} bytes`)
-        }
+        if (error.type === 'max-buffer-size-exceeded') this.#fail()
       },
     })
   }
@@ -114,8 +115,8 @@ export class EventReader {
       this.#quietSince = systemClock.uptime()
       const chunk = await this.#body.read()
       this.#quietSince = undefined
-      this.#chunks++
       if (chunk === undefined) return undefined
+      this.#chunks++
       this.#feedLines(chunk)
     }
     return this.#take()
@@ -142,13 +143,14 @@ export class EventReader {
     if (this.#line.length > 0) {
       start = lineEnd(chunk)
       this.#keep(start < 0 ? chunk : chunk.subarray(0, start))
-      if (start < 0) return
+      if (start < 0 || this.#failure !== undefined) return
       const line = this.#line.take()
       if (line.length > LONG_BYTES && line.subarray(0, DATA.length).equals(DATA)) {
-        this.#longLines.push(line.subarray(line[DATA.length] === SPACE ? DATA.length + 1 : DATA.length))
+        const long = line.subarray(line[DATA.length] === SPACE ? DATA.length + 1 : DATA.length)
+        this.#longLines.push(long)
+        this.#longBytes += long.length + 1
         this.#feed(`data:${TOKEN}`)
       } else {
-        this.#keptBytes -= line.length
         this.#feed(line.toString('latin1'))
       }
     }
@@ -158,9 +160,18 @@ export class EventReader {
   }
 
   #keep(piece: Buffer): void {
-    this.#keptBytes += piece.length
-    if (this.#keptBytes <= this.#maxBytes) return this.#line.add(piece)
-    this.#failure = new RangeError(`an event is over the limit of ${this.#maxBytes} bytes`)
+    const bytes = this.#longBytes + this.#line.length + piece.length
+    if (bytes <= this.#maxBytes + AROUND_BYTES) this.#line.add(piece)
+    else this.#fail()
+  }
+
+  #add(parsed: Parsed): void {
+    if (this.#failure === undefined) this.#ready.push(parsed)
+  }
+
+  /** Nothing of what follows is looked at: the rest of an event cut in two would be another event. */
+  #fail(): void {
+    this.#failure ??= new RangeError(`an event is over the limit of ${this.#maxBytes} bytes`)
     this.#line.take()
     this.#longLines = []
   }
@@ -169,7 +180,7 @@ export class EventReader {
   #whole(text: string): Buffer {
     const lines = this.#longLines
     this.#longLines = []
-    this.#keptBytes = 0
+    this.#longBytes = 0
     const [only] = lines
     if (text === TOKEN && only !== undefined) return only
     return Buffer.concat(
@@ -178,6 +189,7 @@ export class EventReader {
   }
 
   #feed(bytes: string): void {
+    if (this.#failure !== undefined) return
     let text = bytes
     if (this.#start !== undefined) {
       // [WHATWG] one byte order mark before the stream is skipped, however it is cut.
