@@ -49,6 +49,8 @@ export interface HttpTiming {
   readonly privateLimitMs: number
   /** A cancelled request may still be answered for so long. */
   readonly cancelGraceMs: number
+  /** A GET for the push stream that has no response headers by then is made anew; twice as long each time. */
+  readonly headersMs: number
   /** How long a broken answer is sought again. */
   readonly resumeMs: number
   /** A push stream without a cadence of its own is checked by a ping after so much silence. */
@@ -68,6 +70,7 @@ export const DEFAULT_TIMING: HttpTiming = {
   barrierMs: 2_000,
   privateLimitMs: 30_000,
   cancelGraceMs: 5_000,
+  headersMs: 15_000,
   resumeMs: 25_000,
   idlePingMs: 30_000,
   reopenSpacingMs: 1_000,

@@ -13,12 +13,9 @@ import { systemClock } from '../retry.ts'
 import type { Body } from './body.ts'
 
 /** `message`: the bytes of `data`, empty for a priming event. `comment`: a sign of life and nothing more. */
-export type ServerEvent = { readonly kind: 'message'; readonly data: Buffer } | { readonly kind: 'comment' }
-
-interface Parsed {
-  readonly id: string | undefined
-  readonly event: ServerEvent
-}
+export type ServerEvent =
+  | { readonly kind: 'message'; readonly id: string | undefined; readonly data: Buffer }
+  | { readonly kind: 'comment' }
 
 const LF = 0x0a
 const CR = 0x0d
@@ -33,11 +30,11 @@ const LONG_BYTES = 16 * 1024
 const TOKEN = '\0long'
 /** As single bytes. */
 const BYTE_ORDER_MARK = '\u00ef\u00bb\u00bf'
-const COMMENT: Parsed = { id: undefined, event: { kind: 'comment' } }
+const COMMENT: ServerEvent = { kind: 'comment' }
 
 export class EventReader {
   readonly #body: Body
-  readonly #ready: Parsed[] = []
+  readonly #ready: ServerEvent[] = []
   #next = 0
   #cursor: string | undefined
   #retryMs: number | undefined
@@ -55,9 +52,13 @@ export class EventReader {
   /** Of the long lines, each with the line end that joins it to the next. */
   #longBytes = 0
 
-  /** `maxBytes` bounds the data of one event; where one is longer reading rejects with a RangeError. */
-  constructor(body: Body, maxBytes: number) {
+  /**
+   * `maxBytes` bounds the data of one event; where one is longer reading rejects with a RangeError. `cursor`: the one
+   * that the stream was asked for with.
+   */
+  constructor(body: Body, maxBytes: number, cursor?: string) {
     this.#body = body
+    this.#cursor = cursor
     this.#maxBytes = maxBytes
     this.#parser = createParser({
       maxBufferSize: maxBytes + AROUND_BYTES,
@@ -65,8 +66,7 @@ export class EventReader {
         // [WHATWG] an event without a type is a "message"; MCP knows no other.
         const bytes = this.#longLines.length === 0 ? Buffer.from(data, 'latin1') : this.#whole(data)
         if (bytes.length > maxBytes) this.#fail()
-        else if (event === undefined || event === 'message')
-          this.#add({ id, event: { kind: 'message', data: bytes } })
+        else if (event === undefined || event === 'message') this.#add({ kind: 'message', id, data: bytes })
       },
       onComment: () => this.#add(COMMENT),
       onRetry: (retryMs) => {
@@ -78,7 +78,7 @@ export class EventReader {
     })
   }
 
-  /** `id` of the last event handed out that had one; to be sent as `Last-Event-ID`. */
+  /** `id` of the last event handed out that had one, else what it began with; to be sent as `Last-Event-ID`. */
   get cursor(): string | undefined {
     return this.#cursor
   }
@@ -165,8 +165,8 @@ export class EventReader {
     else this.#fail()
   }
 
-  #add(parsed: Parsed): void {
-    if (this.#failure === undefined) this.#ready.push(parsed)
+  #add(event: ServerEvent): void {
+    if (this.#failure === undefined) this.#ready.push(event)
   }
 
   /** Nothing of what follows is looked at: the rest of an event cut in two would be another event. */
@@ -204,9 +204,11 @@ export class EventReader {
   }
 
   #take(): ServerEvent | undefined {
-    const parsed = this.#ready[this.#next++]
-    if (parsed?.id !== undefined) this.#cursor = isHeaderValue(parsed.id) ? parsed.id : undefined
-    return parsed?.event
+    const event = this.#ready[this.#next++]
+    if (event?.kind === 'message' && event.id !== undefined) {
+      this.#cursor = isHeaderValue(event.id) ? event.id : undefined
+    }
+    return event
   }
 }
 

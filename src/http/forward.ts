@@ -266,7 +266,7 @@ export class Forwarder {
         if (end.kind === 'session-lost') return false
         if (signal.aborted) throw signal.reason
         why = end.why
-        cursor = events.cursor ?? cursor
+        cursor = events.cursor
         retryMs = events.retryMs ?? retryMs
         empty = end.messages > 0 ? 0 : empty + 1
       }

@@ -5,6 +5,8 @@
  * The one rule: events say nothing about a cadence (an agent's day is irregular), keep-alives do.
  */
 
+/** Comments closer together are one: a server pads its streams to get through a proxy's buffer. */
+const SHORTEST_MS = 20
 const INTERVALS_KEPT = 5
 const INTERVALS_NEEDED = 3
 
@@ -19,11 +21,11 @@ export class Liveness {
 
   /** A comment or a ping of the server arrived (uptime, ms). */
   beat(at: number): void {
-    if (this.#lastBeat !== undefined) {
-      this.#intervals.push(at - this.#lastBeat)
-      if (this.#intervals.length > INTERVALS_KEPT) this.#intervals.shift()
-    }
+    const interval = this.#lastBeat === undefined ? undefined : at - this.#lastBeat
     this.#lastBeat = at
+    if (interval === undefined || interval < SHORTEST_MS) return
+    this.#intervals.push(interval)
+    if (this.#intervals.length > INTERVALS_KEPT) this.#intervals.shift()
   }
 
   /** We did not read for a while: the interval that this falls into says nothing. */

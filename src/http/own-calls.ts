@@ -22,7 +22,7 @@ import {
   success,
   withId,
 } from '../protocol.ts'
-import { Backoff, type Signal, sleep } from '../retry.ts'
+import { Backoff, limit, type Signal, sleep } from '../retry.ts'
 import type { Outlet } from '../sides.ts'
 import type { HttpConfig } from './config.ts'
 import type { EventReader } from './events.ts'
@@ -88,33 +88,48 @@ export class OwnCalls {
     return withId(request, JSON.stringify(this.#nextId()))
   }
 
-  /** `initialize`, as often as `patienceMs` allows (0: once). Resolves with the server's answer, good or bad. */
-  async initialize(request: Request, patienceMs: number, signal: Signal): Promise<Opened> {
-    const { clock, random, backoff, privateLimitMs } = this.#config
+  /** `initialize`, as often as `patienceMs` allows, or once. Resolves with the server's answer, good or bad. */
+  async initialize(
+    request: Request,
+    time: { readonly patienceMs: number } | { readonly onceMs: number },
+    signal: Signal,
+  ): Promise<Opened> {
+    const { clock, random, backoff } = this.#config
     const began = clock.uptime()
-    const deadline = began + patienceMs
+    const deadline = began + ('patienceMs' in time ? time.patienceMs : 0)
     const tries = new Backoff(backoff, random)
     let failure: BridgeError | undefined
     for (;;) {
-      const limit = this.#limit(patienceMs > 0 ? Math.max(1, deadline - clock.uptime()) : privateLimitMs)
-      const call = this.#exchange.call({ method: 'POST', body: request.raw, signal: limit })
+      const over = limit(
+        'onceMs' in time ? time.onceMs : Math.max(1, deadline - clock.uptime()),
+        this.#ended.signal,
+      )
+      const call = this.#exchange.call({ method: 'POST', body: request.raw, signal: over.signal })
       const outcome = await unlessAborted(this.#track(call), signal)
       if (outcome === undefined) {
-        void this.#track(call.then((late) => this.#discard(late)))
+        void this.#track(call.then((late) => this.#discard(late)).finally(over.clear))
         throw signal.reason
       }
-      const opened = await this.#track(this.#readHandshake(outcome, request, limit))
+      const reading = this.#readHandshake(outcome, request, over.signal)
+      const opened = await this.#track(reading.finally(over.clear))
       if (opened !== undefined) return opened
       // An attempt that our own deadline cut short says less than the one before it.
-      if (!limit.aborted || failure === undefined) failure = this.#whyNot(outcome, clock.uptime() - began)
-      const retryAfterMs = outcome.kind === 'unavailable' ? (outcome.retryAfterMs ?? 0) : 0
-      const wait = tries.next(0, retryAfterMs)
+      if (!over.signal.aborted || failure === undefined) {
+        failure = this.#whyNot(outcome, clock.uptime() - began)
+      }
+      const busyMs = outcome.kind === 'unavailable' ? outcome.retryAfterMs : undefined
+      const wait = tries.next(0, busyMs)
       const left = deadline - clock.uptime()
       if (isFinal(failure) || failure.code === 'NO_ENDPOINT' || failure.code === 'SERVER_REFUSED')
         throw failure
       if (wait > left) {
-        if (retryAfterMs > left && outcome.kind === 'unavailable' && outcome.status !== undefined) {
-          throw errors.busy(this.#exchange.where, outcome.status, retryAfterMs)
+        if (
+          outcome.kind === 'unavailable' &&
+          outcome.status !== undefined &&
+          busyMs !== undefined &&
+          busyMs > left
+        ) {
+          throw errors.busy(this.#exchange.where, outcome.status, busyMs)
         }
         if (left <= 0) throw failure
       }
@@ -138,7 +153,7 @@ export class OwnCalls {
     await this.delete({ id: outcome.sessionId, protocolVersion: LATEST_LEGACY_VERSION }, 1_000)
   }
 
-  async #readHandshake(outcome: Outcome, request: Request, signal: AbortSignal): Promise<Opened | undefined> {
+  async #readHandshake(outcome: Outcome, request: Request, signal: Signal): Promise<Opened | undefined> {
     if (outcome.kind !== 'answer' && outcome.kind !== 'stream') return undefined
     const offered = stringMember(request.raw, request.params, 'protocolVersion') ?? LATEST_LEGACY_VERSION
     const session = { id: outcome.sessionId, protocolVersion: offered }
@@ -149,10 +164,14 @@ export class OwnCalls {
       if (outcome.kind === 'stream' && outcome.events.broken) return undefined
       throw errors.confused(METHOD.initialize, this.#exchange.where, 'its answer holds no response to it')
     }
-    const protocolVersion = stringMember(response.raw, response.result, 'protocolVersion')
+    const version = stringMember(response.raw, response.result, 'protocolVersion') ?? ''
     return {
       response: response.id === request.id ? response : withId(response, request.id),
-      headers: { id: outcome.sessionId, protocolVersion: protocolVersion ?? LATEST_LEGACY_VERSION },
+      // (What cannot stand in a header would fail every request.)
+      headers: {
+        id: outcome.sessionId,
+        protocolVersion: /^[\x21-\x7e]+$/.test(version) ? version : LATEST_LEGACY_VERSION,
+      },
     }
   }
 
@@ -161,13 +180,13 @@ export class OwnCalls {
     outcome: Outcome & { kind: 'answer' | 'stream' },
     id: string,
     session: SessionHeaders,
-    signal: AbortSignal,
+    signal: Signal,
   ): Promise<Response | undefined> {
     if (outcome.kind === 'answer') return await this.#lookFor(id, outcome.text, session)
     let { events } = outcome
     for (let cursor: string | undefined; ; ) {
       const response = await this.#readEvents(events, id, session)
-      cursor = events.cursor ?? cursor
+      cursor = events.cursor
       if (response !== undefined || cursor === undefined) return response
       await sleep(Math.max(events.retryMs ?? 0, POLL_FLOOR_MS), signal)
       const resumed = await this.#exchange.call({ method: 'GET', session, cursor, signal })
@@ -211,9 +230,10 @@ export class OwnCalls {
     const reply = isPing
       ? success(request.id, '{}')
       : failure(request.id, RPC.methodNotFound, 'not answered on the stream of a message of the bridge')
-    void this.#exchange
-      .call({ method: 'POST', body: reply.raw, session, signal: this.#limit() })
-      .then((outcome) => outcome.kind === 'stream' && outcome.events.destroy())
+    void this.#within(this.#config.privateLimitMs, async (signal) => {
+      const outcome = await this.#exchange.call({ method: 'POST', body: reply.raw, session, signal })
+      if (outcome.kind === 'stream') outcome.events.destroy()
+    })
   }
 
   #dropped(what: string): void {
@@ -253,7 +273,9 @@ export class OwnCalls {
 
   /** `initialized`, in the words of the client. Throws when the new session is gone already. */
   async initialized(session: SessionHeaders, body: Buffer): Promise<void> {
-    const outcome = await this.#exchange.call({ method: 'POST', body, session, signal: this.#limit() })
+    const outcome = await this.#within(this.#config.privateLimitMs, (signal) =>
+      this.#exchange.call({ method: 'POST', body, session, signal }),
+    )
     if (outcome.kind === 'stream') outcome.events.destroy()
     if (outcome.kind === 'no-such-session' || outcome.kind === 'unavailable') {
       throw new BridgeError('SERVER_UNREACHABLE', `${this.#exchange.where} lost the new session at once`)
@@ -270,30 +292,31 @@ export class OwnCalls {
     const id = JSON.stringify(this.#nextId())
     const extra = params === undefined ? '' : `,"params":${params.toString()}`
     const body = Buffer.from(`{"jsonrpc":"2.0","id":${id},"method":${JSON.stringify(method)}${extra}}`)
-    const signal = this.#limit(limitMs)
-    const outcome = await this.#exchange.call({ method: 'POST', body, session, signal })
-    if (outcome.kind !== 'answer' && outcome.kind !== 'stream') return signatureOf(outcome)
-    const response = await this.#readResponse(outcome, id, session, signal)
-    return response === undefined ? 'unavailable' : responseSignature(response)
+    return await this.#within(limitMs, async (signal) => {
+      const outcome = await this.#exchange.call({ method: 'POST', body, session, signal })
+      if (outcome.kind !== 'answer' && outcome.kind !== 'stream') return signatureOf(outcome)
+      const response = await this.#readResponse(outcome, id, session, signal)
+      return response === undefined ? 'unavailable' : responseSignature(response)
+    })
   }
 
   /** Ends the session on the server, best effort. */
   async delete(session: SessionHeaders, limitMs: number): Promise<void> {
     if (session.id === undefined) return
-    await this.#exchange.call({ method: 'DELETE', session, signal: this.#limit(limitMs) })
+    await this.#within(limitMs, (signal) => this.#exchange.call({ method: 'DELETE', session, signal }))
   }
 
   /** Resolves when no session id is on its way any more, after `deadlineMs` at the latest. */
   async settled(deadlineMs: number): Promise<void> {
-    const limit = new AbortController()
+    const done = new AbortController()
     let late = false
-    const deadline = sleep(deadlineMs, limit.signal).then(() => {
+    const deadline = sleep(deadlineMs, done.signal).then(() => {
       late = true
     })
     while (this.#underway.size > 0 && !late) {
       await Promise.race([Promise.all(this.#underway).then(turn), deadline])
     }
-    limit.abort()
+    done.abort()
   }
 
   /** Ends every call. */
@@ -301,12 +324,14 @@ export class OwnCalls {
     this.#ended.abort(errors.closing())
   }
 
-  #limit(ms = this.#config.privateLimitMs): AbortSignal {
-    const limit = new AbortController()
-    // The timer holds the controller. AbortSignal.timeout within AbortSignal.any is held by nobody: Node 20
-    // collects it, and the limit never comes.
-    setTimeout(() => limit.abort(new DOMException('the time is over', 'TimeoutError')), Math.ceil(ms)).unref()
-    return AbortSignal.any([this.#ended.signal, limit.signal])
+  /** `task` until `ms` are over, or every call ends. */
+  async #within<T>(ms: number, task: (signal: Signal) => Promise<T>): Promise<T> {
+    const over = limit(ms, this.#ended.signal)
+    try {
+      return await task(over.signal)
+    } finally {
+      over.clear()
+    }
   }
 
   #nextId(): string {

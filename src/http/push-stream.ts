@@ -14,6 +14,12 @@ import type { Forwarder } from './forward.ts'
 import { Liveness } from './liveness.ts'
 import type { Live, SessionLife } from './session.ts'
 
+/** An event that went to the client. */
+export interface Delivered {
+  readonly id: string | undefined
+  readonly data: Buffer
+}
+
 /** How a stream ended. */
 export interface StreamEnd {
   readonly reason: string
@@ -51,12 +57,9 @@ export class PushStream {
 
   /**
    * Delivers every event until the stream ends. `known`: the event of the cursor it was asked for; a server that
-   * begins with that very event has sent it before. `onDelivered` is told after each delivery.
+   * begins with that very event, under its own id, has sent it before. `onDelivered` is told after each delivery.
    */
-  async read(
-    known: Buffer | undefined,
-    onDelivered: (cursor: string | undefined, event: Buffer) => void,
-  ): Promise<StreamEnd> {
+  async read(known: Delivered | undefined, onDelivered: (event: Delivered) => void): Promise<StreamEnd> {
     const { clock } = this.#config
     let first = true
     let reason = 'the server ended it'
@@ -70,7 +73,8 @@ export class PushStream {
           this.#liveness.beat(clock.uptime())
           continue
         }
-        const repeated = first && known !== undefined && event.data.equals(known)
+        const repeated =
+          first && event.id !== undefined && event.id === known?.id && event.data.equals(known.data)
         if (event.data.length > 0) first = false
         if (event.data.length > 0 && !repeated) {
           for (const message of parse(event.data)) {
@@ -78,7 +82,7 @@ export class PushStream {
             if (room !== undefined) await room
           }
         }
-        onDelivered(this.#events.cursor, event.data)
+        onDelivered(event)
       }
     } catch (cause) {
       reason = reasonOf(cause)
@@ -88,6 +92,11 @@ export class PushStream {
       this.#events.destroy()
     }
     return { reason: this.#ours?.reason ?? reason, silentSince: this.#ours?.silentSince, poisoned }
+  }
+
+  /** Of the last event that had an id; undefined when there is none. */
+  get cursor(): string | undefined {
+    return this.#events.cursor
   }
 
   /** The server's `retry`, ms. */

@@ -8,7 +8,7 @@
  * [MCP 2025-11-25 transports, Listening for Messages from the Server; Resumability and Redelivery]
  */
 import { impossible, reasonOf, seconds } from '../errors.ts'
-import { Backoff, sleep } from '../retry.ts'
+import { Backoff, limit, sleep } from '../retry.ts'
 import type { Outlet } from '../sides.ts'
 import type { PushStatus } from '../status.ts'
 import type { HttpConfig } from './config.ts'
@@ -16,10 +16,10 @@ import type { EventReader } from './events.ts'
 import type { Exchange, Outcome } from './exchange.ts'
 import type { Forwarder } from './forward.ts'
 import { signatureOf } from './own-calls.ts'
-import { PushStream } from './push-stream.ts'
+import { type Delivered, PushStream } from './push-stream.ts'
 import type { Live, SessionLife } from './session.ts'
 
-/** A gateway that answers so often in a row may be how this server says that the session is gone. */
+/** What is said so often in a row is not taken for a moment of a redeploy. */
 const SUSPICIOUS_REFUSALS = 4
 const PING_LIMIT_MS = 10_000
 /** A server that refuses for longer than this is asked seldom. */
@@ -49,10 +49,14 @@ export class Push {
   /** Wall time from which on something may have been missed. */
   #downAt = 0
   #refusalsInRow = 0
+  /** Ends a GET that has no answer yet. */
+  #asking: AbortController | undefined
+  /** How long the next one may have none. */
+  #headersMs: number
   /** The stream being read. */
   #stream: PushStream | undefined
   /** The last event that was delivered: a server may replay it though we named it. */
-  #lastEvent: Buffer | undefined
+  #lastEvent: Delivered | undefined
   /** Ends the present rest. */
   #wake: () => void = () => undefined
 
@@ -69,6 +73,7 @@ export class Push {
     this.#forwarder = forwarder
     this.#outlet = outlet
     this.#backoff = new Backoff(config.backoff, config.random)
+    this.#headersMs = config.headersMs
   }
 
   /** Runs until `signal` is aborted. Never rejects: a mistake of our own must not make the client deaf either. */
@@ -110,9 +115,11 @@ export class Push {
   lost(generation: number, reason: string): void {
     if (generation !== this.#generation) return
     this.#noteDown(reason)
+    this.#asking?.abort()
     this.#stream?.end(reason)
   }
 
+  /** One GET. A server that sends no headers before its first event is a stream too: it is given ever more time. */
   async #openStream(live: Live, signal: AbortSignal): Promise<void> {
     if (live.generation !== this.#generation) {
       this.#upInSession = false
@@ -121,9 +128,26 @@ export class Push {
       this.#refusalsInRow = 0
     }
     const cursor = this.#cursor
-    const outcome = await this.#exchange.call({ method: 'GET', session: live, cursor, signal })
-    if (signal.aborted) return
+    const asking = new AbortController()
+    this.#asking = asking
+    const patience = limit(this.#headersMs, signal, asking.signal)
+    const outcome = await this.#exchange.call({
+      method: 'GET',
+      session: live,
+      cursor,
+      signal: patience.signal,
+    })
+    const late = patience.signal.aborted
+    patience.clear()
+    this.#asking = undefined
+    if (late) {
+      if (outcome.kind === 'stream') outcome.events.destroy()
+      if (signal.aborted || asking.signal.aborted) return
+      this.#headersMs = Math.min(this.#headersMs * 2, MAX_FLOOR_MS)
+      return await this.#retry('the server does not answer the GET', signal)
+    }
     if (outcome.kind === 'stream') {
+      this.#headersMs = this.#config.headersMs
       this.#refusalsInRow = 0
       this.#upInSession = true
       this.#life.prove(live)
@@ -144,9 +168,9 @@ export class Push {
     const stream = new PushStream(this.#config, this.#life, this.#forwarder, events, live)
     this.#stream = stream
     this.#noteUp(live, cursor !== undefined)
-    const end = await stream.read(cursor === undefined ? undefined : this.#lastEvent, (reached, event) => {
-      this.#cursor = reached ?? this.#cursor
-      this.#lastEvent = event.length <= MAX_KEPT_BYTES ? event : undefined
+    const end = await stream.read(cursor === undefined ? undefined : this.#lastEvent, (event) => {
+      this.#cursor = stream.cursor
+      this.#lastEvent = event.data.length <= MAX_KEPT_BYTES ? event : undefined
     })
     this.#stream = undefined
     this.#retryMs = stream.retryMs ?? this.#retryMs
@@ -175,17 +199,14 @@ export class Push {
         }
         return this.#life.lose(live, '404 to the push stream')
       case 'unauthorized':
+        if (await this.#suspectSession(outcome, live)) return
         return await this.#retryRefused(`HTTP ${outcome.status}`, signal)
       case 'refused':
         return await this.#refused(outcome, live, signal)
-      case 'unavailable': {
-        this.#refusalsInRow = outcome.status === undefined ? 0 : this.#refusalsInRow + 1
-        if (this.#refusalsInRow >= SUSPICIOUS_REFUSALS && outcome.status !== 429) {
-          this.#refusalsInRow = 0
-          if (await this.#life.gone(live, signatureOf(outcome))) return
-        }
+      case 'unavailable':
+        if (outcome.status === undefined) this.#refusalsInRow = 0
+        else if (outcome.status !== 429 && (await this.#suspectSession(outcome, live))) return
         return await this.#retry(outcome.why, signal, outcome.retryAfterMs)
-      }
       case 'accepted':
       case 'answer':
         if (this.#everUp) return await this.#retryRefused('it answered without a stream', signal)
@@ -193,6 +214,13 @@ export class Push {
       default:
         return impossible(outcome)
     }
+  }
+
+  /** So often in a row it may be how this server says that the session is gone: a ping decides. */
+  async #suspectSession(outcome: Outcome, live: Live): Promise<boolean> {
+    if (++this.#refusalsInRow < SUSPICIOUS_REFUSALS) return false
+    this.#refusalsInRow = 0
+    return await this.#life.gone(live, signatureOf(outcome))
   }
 
   async #refused(outcome: Outcome & { kind: 'refused' }, live: Live, signal: AbortSignal): Promise<void> {
@@ -276,6 +304,7 @@ export class Push {
       const text = `the clock jumped by ${seconds(passed)}; checking the push stream`
       this.#outlet.report({ kind: 'note', level: 'info', text })
       this.#wake()
+      this.#asking?.abort()
       void this.#stream?.wake(before)
     }
   }

@@ -131,7 +131,11 @@ export class RoundTrip implements Dispatcher.DispatchHandler {
         Number(header(headers, 'content-length')),
       )
     } else if (success && method !== 'DELETE' && isStream) {
-      this.#settled({ kind: 'stream', events: new EventReader(body, maxMessageBytes), sessionId })
+      this.#settled({
+        kind: 'stream',
+        events: new EventReader(body, maxMessageBytes, this.#call.cursor),
+        sessionId,
+      })
     } else {
       this.#settled({ kind: 'reply', status, headers, body, used: this.#used })
     }

@@ -30,8 +30,13 @@ export type Session =
   | { readonly state: 'new'; readonly cause?: BridgeError }
   | { readonly state: 'opening' }
   | Live
-  /** The server forgot `generation`; one attempt at the next is under way. */
-  | { readonly state: 'reopening'; readonly generation: number; readonly since: number }
+  /** The server forgot `generation`; one attempt at the next is under way. `cause`: why the one before it failed. */
+  | {
+      readonly state: 'reopening'
+      readonly generation: number
+      readonly since: number
+      readonly cause?: BridgeError | undefined
+    }
   /** That attempt failed. Left by the next attempt. */
   | {
       readonly state: 'lost'
@@ -87,6 +92,8 @@ export class SessionLife {
   #verdict: { readonly generation: number; readonly said: Promise<Signature> } | undefined
   /** A session that the server has opened and that is not live yet. */
   #candidate: Live | undefined
+  /** Attempts at the next session that failed, one behind the other. */
+  #failedInRow = 0
   /** The loss that has been reported: one line each, however many attempts it takes. */
   #reportedLoss: number | undefined
   /** Called with the generation that was lost, before anything else happens. */
@@ -159,27 +166,27 @@ export class SessionLife {
   async ready(deadline: number, signal: Signal): Promise<Live> {
     const { clock, reopenSpacingMs, random, backoff } = this.#config
     const tries = new Backoff(backoff, random)
+    const none = (): BridgeError =>
+      errors.unreachable(this.#exchange.where, 'no session yet', this.#config.patienceMs)
     for (;;) {
       if (signal.aborted) throw signal.reason
       const session = this.#session
+      if (session.state === 'live') return session
+      if (this.#closing.signal.aborted) throw errors.closing()
       const left = deadline - clock.uptime()
       switch (session.state) {
-        case 'live':
-          return session
         case 'closed':
           throw errors.closing()
         case 'new':
-          if (this.#closing.signal.aborted) throw errors.closing()
-          if (left <= 0)
-            throw (
-              session.cause ?? errors.unreachable(this.#exchange.where, 'no session', this.#config.patienceMs)
-            )
+          if (left <= 0) throw session.cause ?? none()
           await this.#openUnasked(left, signal)
           break
         case 'opening':
+          if (left <= 0) throw none()
+          await this.#changedWithin(left, signal)
+          break
         case 'reopening':
-          if (left <= 0)
-            throw errors.unreachable(this.#exchange.where, 'no session yet', this.#config.patienceMs)
+          if (left <= 0) throw session.cause ?? none()
           await this.#changedWithin(left, signal)
           break
         case 'lost': {
@@ -214,7 +221,7 @@ export class SessionLife {
   /** One more attempt to get out of `lost`. */
   attempt(): void {
     const session = this.#session
-    if (session.state === 'lost') this.#renew(session.generation, session.since, 0)
+    if (session.state === 'lost') this.#renew(session.generation, session.since, 0, session.cause)
   }
 
   /**
@@ -295,7 +302,7 @@ export class SessionLife {
     if (!this.#become({ state: 'opening' })) throw errors.closing()
     this.#outlet.report({ kind: 'session', state: 'opening', generation: this.#generation + 1 })
     try {
-      const opened = await this.#calls.initialize(handshake.initialize, patienceMs, signal)
+      const opened = await this.#calls.initialize(handshake.initialize, { patienceMs }, signal)
       if (opened.response.result === undefined) {
         this.#become({ state: 'new' })
         return opened.response
@@ -332,10 +339,11 @@ export class SessionLife {
   }
 
   /** Starts one attempt at a new session. Never two: only a session that is live or lost can begin one. */
-  #renew(generation: number, since: number, waitMs: number): void {
+  #renew(generation: number, since: number, waitMs: number, cause?: BridgeError): void {
     const handshake = this.#handshake
     if (handshake === undefined || this.#closing.signal.aborted) return
-    if (!this.#become({ state: 'reopening', generation, since })) return
+    if (!this.#become({ state: 'reopening', generation, since, cause })) return
+    if (cause === undefined) this.#failedInRow = 0
     void this.#attemptRenewal(handshake, generation, since, waitMs)
   }
 
@@ -350,7 +358,7 @@ export class SessionLife {
       if (waitMs > 0) await sleep(waitMs, this.#closing.signal)
       const opened = await this.#calls.initialize(
         this.#calls.underOwnId(handshake.initialize),
-        0,
+        { onceMs: this.#attemptLimitMs },
         this.#calls.ended,
       )
       if (opened.response.error !== undefined) {
@@ -388,6 +396,7 @@ export class SessionLife {
         cause: error,
         attemptEndedAt: clock.uptime(),
       })
+      this.#failedInRow++
       if (lost && this.#reportedLoss !== since) this.#report('lost', generation, error.message)
       this.#reportedLoss = since
     }
@@ -414,6 +423,12 @@ export class SessionLife {
     if (failed.length === 0) return
     const text = `the new session did not accept what was set before: ${failed.join(', ')}`
     this.#outlet.report({ kind: 'note', level: 'warn', text })
+  }
+
+  /** One that a hung backend has swallowed must leave time for another; a server that is slow gets more each time. */
+  get #attemptLimitMs(): number {
+    const { patienceMs, privateLimitMs } = this.#config
+    return Math.min(privateLimitMs, (patienceMs / 3) * 2 ** Math.min(this.#failedInRow, 10))
   }
 
   async #changedWithin(ms: number, signal: Signal): Promise<void> {
