@@ -2,8 +2,8 @@
  * Pieces that come one after the other, as one buffer.
  *
  * Not a stream, and it knows no limit: whoever adds looks at the length first.
- * The one rule: linear in time and memory whatever the pieces. A single one is handed out as it is, large ones are
- * copied once, and small ones never live longer than their bytes.
+ * The one rule: linear in time and memory whatever the pieces. A single one is handed out as it is; of more, large ones
+ * are copied once, and small ones don't keep alive what they are cut from.
  */
 
 const NOTHING = Buffer.alloc(0)
@@ -13,33 +13,34 @@ const LEAST_BLOCK_BYTES = 2 * 1024
 const MOST_BLOCK_BYTES = 64 * 1024
 
 export class Gathered {
+  /** The first piece, while it is the only one. */
+  #only: Buffer | undefined
   #pieces: Buffer[] = []
   #length = 0
-  /** Where small pieces are copied to; its first `#used` bytes are taken. */
+  /** Where pieces are copied to; its first `#used` bytes are taken. */
   #block: Buffer = NOTHING
   #used = 0
+  /** The block was made for all that comes. */
+  #expected = false
 
   get length(): number {
     return this.#length
   }
 
-  /** What comes next is about this long: its bytes are copied as they come, and nothing is left to do at the end. */
+  /** What comes is about this long: its bytes are copied as they come, and nothing is left to do at the end. */
   expect(bytes: number): void {
     this.#closeBlock()
     this.#block = Buffer.allocUnsafe(bytes)
+    this.#expected = true
   }
 
   add(piece: Buffer): void {
-    const fits = piece.length <= this.#block.length - this.#used
-    if (!fits) this.#closeBlock()
-    if (!fits && (this.#length === 0 || piece.length >= LARGE_BYTES)) {
-      this.#pieces.push(piece)
+    if (this.#length === 0 && !this.#expected) {
+      this.#only = piece
     } else {
-      if (!fits) {
-        const size = Math.min(Math.max(this.#length, LEAST_BLOCK_BYTES), MOST_BLOCK_BYTES)
-        this.#block = Buffer.allocUnsafe(Math.max(size, piece.length))
-      }
-      this.#used += piece.copy(this.#block, this.#used)
+      if (this.#only !== undefined) this.#keep(this.#only)
+      this.#only = undefined
+      this.#keep(piece)
     }
     this.#length += piece.length
   }
@@ -48,15 +49,32 @@ export class Gathered {
   take(): Buffer {
     this.#closeBlock()
     const [first = NOTHING] = this.#pieces
-    const all = this.#pieces.length <= 1 ? first : Buffer.concat(this.#pieces, this.#length)
+    const all = this.#only ?? (this.#pieces.length <= 1 ? first : Buffer.concat(this.#pieces, this.#length))
+    this.#only = undefined
     this.#pieces = []
     this.#length = 0
     return all
+  }
+
+  #keep(piece: Buffer): void {
+    const fits = piece.length <= this.#block.length - this.#used
+    if (piece.length >= LARGE_BYTES && !(fits && this.#expected)) {
+      this.#closeBlock()
+      this.#pieces.push(piece)
+      return
+    }
+    if (!fits) {
+      this.#closeBlock()
+      const size = Math.min(Math.max(this.#length, LEAST_BLOCK_BYTES), MOST_BLOCK_BYTES)
+      this.#block = Buffer.allocUnsafe(Math.max(size, piece.length))
+    }
+    this.#used += piece.copy(this.#block, this.#used)
   }
 
   #closeBlock(): void {
     if (this.#used > 0) this.#pieces.push(this.#block.subarray(0, this.#used))
     this.#block = NOTHING
     this.#used = 0
+    this.#expected = false
   }
 }

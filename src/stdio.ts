@@ -22,7 +22,7 @@ const NEWLINE = Buffer.from('\n')
 const NOTHING = Buffer.alloc(0)
 /** An id is looked for in this much of the start and of the end of a line too long. */
 const EDGE_BYTES = 64 * 1024
-/** Up to here a line and its newline are copied together; beyond, they are two writes of one system call. */
+/** Up to here lines and their newlines are copied together; a longer one is written as it is, in one system call. */
 const COPY_BYTES = 64 * 1024
 /** Gathered lines leave when they are this many bytes. */
 const BATCH_BYTES = 32 * 1024
@@ -210,28 +210,30 @@ class LineWriter {
     })
   }
 
-  /** False when the stream has enough for now. */
-  #send(): boolean {
+  #send(): void {
     const lines = this.#gathered
-    if (lines.length === 0) return true
     const bytes = this.#gatheredBytes
+    if (lines.length === 0) return
     this.#gathered = []
     this.#gatheredBytes = 0
-    const [only] = lines
-    if (lines.length === 1 && only !== undefined && bytes > COPY_BYTES) {
-      this.#output.cork()
-      this.#output.write(only)
-      const roomy = this.#output.write(NEWLINE)
-      this.#output.uncork()
-      return roomy
+    if (bytes <= COPY_BYTES) {
+      this.#output.write(joined(lines, bytes))
+      return
     }
-    const piece = Buffer.allocUnsafe(bytes)
-    let at = 0
+    this.#output.cork()
+    let short: Buffer[] = []
     for (const line of lines) {
-      at += line.copy(piece, at)
-      piece[at++] = LF
+      if (line.length < COPY_BYTES) {
+        short.push(line)
+        continue
+      }
+      if (short.length > 0) this.#output.write(joined(short))
+      short = []
+      this.#output.write(line)
+      this.#output.write(NEWLINE)
     }
-    return this.#output.write(piece)
+    if (short.length > 0) this.#output.write(joined(short))
+    this.#output.uncork()
   }
 
   /** One promise for all who wait: resolves on drain, rejects when the reader is gone. */
@@ -251,6 +253,20 @@ class LineWriter {
     })
     return this.#room
   }
+}
+
+/** Each with its newline, as one piece. */
+function joined(
+  lines: readonly Buffer[],
+  bytes = lines.reduce((sum, line) => sum + line.length + 1, 0),
+): Buffer {
+  const piece = Buffer.allocUnsafe(bytes)
+  let at = 0
+  for (const line of lines) {
+    at += line.copy(piece, at)
+    piece[at++] = LF
+  }
+  return piece
 }
 
 /** CR and LF can stand only between tokens (a JSON string holds none raw), so a space changes nothing. */

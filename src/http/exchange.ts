@@ -2,11 +2,11 @@
  * One call: dressed with headers and credentials, sent, and what came back understood.
  *
  * Not a session, not a retry: a call goes out once (but for a redirect inside the origin and a key read again).
- * The one rule: the meaning of a reply is decided here, once, as an Outcome. Nobody else makes anything of a status.
+ * The one rule: the meaning of a reply is decided here, once, as an Outcome. All that round-trip.ts knows by itself is
+ * the plain success.
  *
  * [MCP 2025-11-25 transports, Streamable HTTP]
  */
-
 import { reasonOf } from '../errors.ts'
 import { textAt } from '../json.ts'
 import { HEADER, member, parse } from '../protocol.ts'
@@ -62,6 +62,8 @@ export interface Unavailable {
   readonly cause: unknown
   readonly status: number | undefined
   readonly retryAfterMs: number | undefined
+  /** The server's own JSON-RPC error object, as JSON text. */
+  readonly rpcError?: string | undefined
 }
 
 /** Where a call goes. */
@@ -75,6 +77,7 @@ const MAX_REDIRECTS = 5
 const ERROR_BODY_BYTES = 64 * 1024
 const ERROR_BODY_MS = 2_000
 const ERROR_TEXT_CHARS = 300
+const NOTHING = Buffer.alloc(0)
 
 export class Exchange {
   readonly #config: HttpConfig
@@ -209,6 +212,7 @@ export class Exchange {
     }
     const target = URL.canParse(location, url.href) ? new URL(location, url) : undefined
     const keepsMethod = [301, 302, 307, 308].includes(reply.status)
+    if (location === '') return { ...refused(''), location: undefined }
     if (target === undefined || !keepsMethod) return refused('a redirect that cannot be followed')
     if (target.origin !== url.origin) return refused('a redirect to another origin')
     if (redirects >= MAX_REDIRECTS) return refused('too many redirects')
@@ -225,7 +229,11 @@ export class Exchange {
     }
     if (status === 401 || status === 403) {
       const challenge = header(reply.headers, 'www-authenticate') ?? ''
-      await drained(reply.body)
+      const error = await this.#readError(reply)
+      // Who was let in and may not do this one thing is told so by the server itself.
+      if (status === 403 && call.session !== undefined && error.rpcError !== undefined) {
+        return { kind: 'refused', status, location: undefined, ...error }
+      }
       return { kind: 'unauthorized', status, wantsOauth: /resource_metadata/i.test(challenge) }
     }
     if (status === 405 && call.method !== 'POST') {
@@ -234,9 +242,9 @@ export class Exchange {
     }
     if (isUnavailable(status)) {
       const retryAfterMs = retryAfter(header(reply.headers, 'retry-after'))
-      const { text } = await this.#readError(reply)
+      const { text, rpcError } = await this.#readError(reply)
       const why = `HTTP ${status}${text === '' ? '' : `: ${text}`}`
-      return { kind: 'unavailable', sent: true, why, cause: undefined, status, retryAfterMs }
+      return { kind: 'unavailable', sent: true, why, cause: undefined, status, retryAfterMs, rpcError }
     }
     return { kind: 'refused', status, location: undefined, ...(await this.#readError(reply)) }
   }
@@ -245,15 +253,10 @@ export class Exchange {
   async #understandSuccess(call: Call, reply: Reply): Promise<Outcome> {
     const type = contentType(reply.headers)
     if (call.method === 'POST' && holdsAnswer(reply.status)) {
-      try {
-        const text = await reply.body.readAll(this.#config.maxMessageBytes)
-        if (text.length === 0) return { kind: 'accepted' }
-        const excerpt = this.#config.redact(plainText(text.toString('utf8')))
-        return refusal(reply.status, `${type.split(';')[0]}, not JSON: ${excerpt}`)
-      } catch (cause) {
-        if (!(cause instanceof RangeError)) return unavailable(true, reasonOf(cause), cause)
-        return refusal(reply.status, tooLong(cause))
-      }
+      const body = await drained(reply.body)
+      if (body?.length === 0) return { kind: 'accepted' }
+      const excerpt = body === undefined ? '' : `: ${this.#config.redact(plainText(body.toString('utf8')))}`
+      return refusal(reply.status, `${type.split(';')[0]}, not JSON${excerpt}`)
     }
     if (call.method === 'GET') {
       const error = await this.#readError(reply)
@@ -271,7 +274,7 @@ export class Exchange {
   /** What an error body says: the server's own JSON-RPC error, or a page as one short line. Without secrets. */
   async #readError(reply: Reply): Promise<Pick<Refused, 'text' | 'rpcError' | 'code' | 'message'>> {
     const { redact } = this.#config
-    const body = await drained(reply.body)
+    const body = (await drained(reply.body)) ?? NOTHING
     const [message] = body.length === 0 ? [] : parse(body)
     if (message?.kind !== 'response' || message.error === undefined) {
       return { text: redact(plainText(body.toString('utf8'))), rpcError: undefined }
@@ -299,7 +302,7 @@ function refusal(status: number, text: string): Refused {
 }
 
 function tooLong(over: RangeError): string {
-  return `${over.message} (--max-message); the request may have run`
+  return `${over.message} (--max-message)`
 }
 
 /** JSON text with secrets cut out of its strings; the very same text when it holds none. */
@@ -335,13 +338,13 @@ function retryAfter(value: string | undefined): number | undefined {
   return Number.isNaN(at) ? undefined : Math.max(0, at - Date.now())
 }
 
-/** Reads a short rest so that the connection can be used again; a long or slow one is cut. */
-async function drained(body: Body): Promise<Buffer> {
+/** Reads a short rest so that the connection can be used again; a long or slow one is cut, and undefined. */
+async function drained(body: Body): Promise<Buffer | undefined> {
   const limit = setTimeout(() => body.destroy(), ERROR_BODY_MS)
   try {
     return await body.readAll(ERROR_BODY_BYTES)
   } catch {
-    return Buffer.alloc(0)
+    return undefined
   } finally {
     clearTimeout(limit)
   }

@@ -24,7 +24,7 @@ import type { Lane, Outlet, Room } from '../sides.ts'
 import type { AskedByServer } from './asked.ts'
 import type { HttpConfig } from './config.ts'
 import type { EventReader } from './events.ts'
-import type { Exchange, Outcome, Unavailable } from './exchange.ts'
+import type { Exchange, Outcome, Refused, Unavailable } from './exchange.ts'
 import { refusalSignature, responseSignature } from './own-calls.ts'
 import type { Live, SessionLife } from './session.ts'
 
@@ -83,7 +83,7 @@ export class Forwarder {
         case 'stream':
           return this.#takeStream(outcome.events, request, live, flight)
         case 'accepted':
-          throw errors.confused(request.method, this.#exchange.where, 'it said "accepted" and sent no answer')
+          throw this.#confused(request, 'it said "accepted" and sent no answer')
       }
     })
   }
@@ -177,7 +177,7 @@ export class Forwarder {
           break
         case 'refused':
           lost = mayMeanSession(outcome.status) && (await this.#life.gone(live, refusalSignature(outcome)))
-          if (!lost) throw this.#final(outcome, message.method)
+          if (!lost || mayHaveRun(outcome, message.method)) throw this.#final(outcome, message.method)
           break
         case 'unavailable':
           tries ??= new Backoff(backoff, random)
@@ -235,17 +235,17 @@ export class Forwarder {
         await this.receive(message, live, 'answer')
         continue
       }
-      if (await this.#meansLost(message, live)) return false
+      if (await this.#meansLost(message, request, live)) return false
       await this.#answer(message, request)
       answered = true
     }
     if (answered) return true
     const [only] = messages
     const unreadable = messages.length === 1 && only?.kind === 'malformed'
-    const why = unreadable
-      ? `what it sent cannot be read (${only.detail})`
-      : 'its answer holds no response to it'
-    throw errors.confused(request.method, this.#exchange.where, why)
+    throw this.#confused(
+      request,
+      unreadable ? `what it sent cannot be read (${only.detail})` : 'its answer holds no response to it',
+    )
   }
 
   async #takeStream(first: EventReader, request: Request, live: Live, flight: Flight): Promise<boolean> {
@@ -323,7 +323,7 @@ export class Forwarder {
             if (message.kind === 'notification') progressAt = this.#config.clock.uptime()
             continue
           }
-          if (untouched && messages === 1 && (await this.#meansLost(message, live))) {
+          if (untouched && messages === 1 && (await this.#meansLost(message, request, live))) {
             events.destroy()
             return { kind: 'session-lost' }
           }
@@ -338,18 +338,24 @@ export class Forwarder {
       }
       return { kind: 'broken', why: 'the stream ended without it', messages }
     } catch (cause) {
-      if (cause instanceof RangeError)
-        throw errors.confused(request.method, this.#exchange.where, cause.message)
+      if (cause instanceof RangeError) throw this.#confused(request, cause.message)
       return { kind: 'broken', why: reasonOf(cause), messages }
     }
   }
 
-  /** Some servers report a dead session as a JSON-RPC error with 200. */
-  async #meansLost(response: Response, live: Live): Promise<boolean> {
+  /** Some servers report a dead session as a JSON-RPC error with 200. True when the request is to be sent again. */
+  async #meansLost(response: Response, request: Request, live: Live): Promise<boolean> {
     // (In a session that has been left meanwhile the answer stands: it may have run.)
     if (response.error === undefined || live.id === undefined || this.#life.live !== live) return false
     const signature = responseSignature(response)
-    return /^HTTP 200, -320\d\d,/.test(signature) && (await this.#life.gone(live, signature))
+    if (!/^HTTP 200, -320\d\d,/.test(signature) || !(await this.#life.gone(live, signature))) return false
+    // An error that names no request was raised before any was looked at; one that does may come of having run it.
+    return response.id === undefined || isRepeatable(request.method)
+  }
+
+  #confused(request: Request, why: string): BridgeError {
+    const ran = isRepeatable(request.method) ? '' : '; it may have run'
+    return errors.confused(request.method, this.#exchange.where, `${why}${ran}`)
   }
 
   #answer(response: Response, request: Request): Room {
@@ -372,9 +378,18 @@ export class Forwarder {
       case 'refused':
         if (outcome.location !== undefined) return errors.redirect(where, outcome.status, outcome.location)
         if (outcome.status === 404 && outcome.rpcError === undefined) return errors.noEndpoint(where, 404)
-        return errors.refused(where, outcome.status, outcome.text, outcome.rpcError)
+        return errors.refused(
+          where,
+          outcome.status,
+          [outcome.text, ...(mayHaveRun(outcome, what) ? ['it may have run'] : [])]
+            .filter(Boolean)
+            .join('; '),
+          outcome.rpcError,
+        )
       case 'unavailable':
-        if (outcome.status === 429) return errors.refused(where, 429, 'too many requests; it was not run')
+        if (outcome.status === 429) {
+          return errors.refused(where, 429, 'too many requests; it was not run', outcome.rpcError)
+        }
         return errors.mayHaveRun(what, where, outcome.why, outcome.cause)
       default:
         return new BridgeError('SERVER_CONFUSED', `${where} did not take ${what}: ${sayOutcome(outcome)}`)
@@ -389,6 +404,11 @@ export class Forwarder {
 /** A refusal that some servers give instead of 404 when a session is gone. */
 function mayMeanSession(status: number): boolean {
   return status >= 400 && status <= 500
+}
+
+/** A 4xx is said before anything is run; what else is no answer may be said in the middle of it. */
+function mayHaveRun(outcome: Refused, method: string): boolean {
+  return (outcome.status < 400 || outcome.status >= 500) && !isRepeatable(method)
 }
 
 function isToldToWait(outcome: Unavailable): boolean {

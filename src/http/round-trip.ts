@@ -2,7 +2,7 @@
  * One request on the wire, and what was heard of it: the whole answer, an open stream, the head of any other reply,
  * or why there is none.
  *
- * Not the meaning of a status: all that is known here is the plain success.
+ * Not the meaning of a refusal: what is no plain success is handed on with its status.
  * The one rule: settled once, without a promise in between, and the connection is given back once.
  *
  * [MCP 2025-11-25 transports, Streamable HTTP]
@@ -31,7 +31,7 @@ export interface Call {
   readonly flight?: { sent: boolean }
 }
 
-export type Headers = Record<string, string | string[] | undefined>
+export type ReplyHeaders = Record<string, string | string[] | undefined>
 
 /** 2xx without a message: the server has it. */
 export interface Accepted {
@@ -56,13 +56,13 @@ export interface Stream {
 export interface Reply {
   readonly kind: 'reply'
   readonly status: number
-  readonly headers: Headers
+  readonly headers: ReplyHeaders
   readonly body: Body
   /** The credentials it was asked with. */
   readonly used: Readonly<Record<string, string>>
 }
 
-/** A whole answer there is none of. `status` of its head, if that came: then the server had the request. */
+/** No reply, or an answer in JSON that did not come whole (then `status` is the one of its head). */
 export interface Failure {
   readonly kind: 'failure'
   /** Some byte of the request may have reached the server. */
@@ -112,7 +112,7 @@ export class RoundTrip implements Dispatcher.DispatchHandler {
     if (flight !== undefined) flight.sent = true
   }
 
-  onResponseStart(controller: Dispatcher.DispatchController, status: number, headers: Headers): void {
+  onResponseStart(controller: Dispatcher.DispatchController, status: number, headers: ReplyHeaders): void {
     if (status < 200) return
     const { method } = this.#call
     const { redact, maxMessageBytes } = this.#config
@@ -125,10 +125,10 @@ export class RoundTrip implements Dispatcher.DispatchHandler {
     const body = new Body(controller)
     this.#body = body
     if (success && method === 'POST' && holdsAnswer(status) && isJson) {
-      body.gather(
-        maxMessageBytes,
-        (text) => this.#settled(answerOf(text, status, sessionId)),
-        Number(header(headers, 'content-length')),
+      const length = header(headers, 'content-length')
+      const expectedBytes = length === undefined ? 0 : Number(length)
+      body.gather({ maxBytes: maxMessageBytes, expectedBytes }, (text) =>
+        this.#settled(answerOf(text, status, sessionId)),
       )
     } else if (success && method !== 'DELETE' && isStream) {
       this.#settled({
@@ -197,17 +197,17 @@ function answerOf(
 }
 
 /** The media type of a reply, in small letters; empty when it names none. */
-export function contentType(headers: Headers): string {
+export function contentType(headers: ReplyHeaders): string {
   return (header(headers, 'content-type') ?? '').toLowerCase()
 }
 
-/** 202 and 204 say that there is none. */
+/** 202, 204 and 205 say that there is none, [RFC 9110 §15.3]. */
 export function holdsAnswer(status: number): boolean {
-  return status !== 202 && status !== 204
+  return status !== 202 && status !== 204 && status !== 205
 }
 
 /** The first value of a header. */
-export function header(headers: Headers, name: string): string | undefined {
+export function header(headers: ReplyHeaders, name: string): string | undefined {
   const value = headers[name]
   return Array.isArray(value) ? value[0] : value
 }

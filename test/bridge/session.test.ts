@@ -303,12 +303,40 @@ describe('servers that do not say 404', () => {
       const bridge = await BridgeProcess.connected(server.url)
       await bridge.call('ping')
       server.wipe()
-      const reply = await bridge.call('tools/call', { n: 1 })
-      expect(reply.result?.echo).toEqual({ n: 1 })
+      // A 500 may be said in the middle of a call: only what changes nothing is sent again.
+      const method = status < 500 ? 'tools/call' : 'tools/list'
+      const reply = await bridge.call(method, { n: 1 })
+      expect(reply.error).toBeUndefined()
+      if (method === 'tools/call') expect(reply.result.echo).toEqual({ n: 1 })
       expect(server.sessions.size).toBe(2)
       expect(bridge.replies.flatMap((each) => each?.error ?? [])).toEqual([])
     },
   )
+
+  test.each([
+    ['500 in JSON-RPC', 500, true],
+    ['500 without a body', 500, false],
+    ['an error under the id of the call', 200, true],
+  ])('a call that may have run is run once: %s, to the ping too', async (_, status, rpc) => {
+    const server = await ScriptedServer.start()
+    const bridge = await BridgeProcess.connected(server.url)
+    let failing = true
+    let ran = 0
+    server.before((x) => {
+      if (!failing || x.rpc.id === undefined || x.rpc.method === 'initialize') return false
+      if (x.rpc.method === 'tools/call') ran++
+      const error = '"error":{"code":-32000,"message":"the database is down"}'
+      x.reply(status, rpc ? `{"jsonrpc":"2.0","id":${x.rpc.id},${error}}` : '', {
+        'content-type': 'application/json',
+      })
+      return true
+    })
+    const reply = await bridge.call('tools/call')
+    expect(ran).toBe(1)
+    expect(reply.error?.message).toMatch(rpc ? /database is down/ : /may have run/)
+    failing = false
+    expect((await bridge.call('tools/call', { n: 2 })).result.echo).toEqual({ n: 2 })
+  })
 
   test.each(refusals)(
     '%s on the push stream of an idle client: push flows again',
