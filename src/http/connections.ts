@@ -12,10 +12,6 @@ import type { HttpConfig } from './config.ts'
 /** Idle connections kept for reuse; more are closed. They close by themselves after 4 s (undici's default). */
 const MAX_IDLE = 64
 
-/**
- * Connections to one origin, one call each, the last used first: surplus ones idle and close by themselves.
- * No upper bound: a call that waits for an hour must not hold up another.
- */
 export class Connections {
   readonly #open: () => Dispatcher
   readonly #shared: Dispatcher | undefined
@@ -46,14 +42,15 @@ export class Connections {
     return opened
   }
 
-  giveBack(connection: Dispatcher): void {
+  /** `usable`: its call came to a good end. One that did not is left (undici would open it anew, for nobody). */
+  giveBack(connection: Dispatcher, usable: boolean): void {
     if (connection === this.#shared) return
-    if (this.#idle.length < MAX_IDLE) {
+    if (usable && this.#idle.length < MAX_IDLE) {
       this.#idle.push(connection)
       return
     }
     this.#all.delete(connection)
-    void connection.close().catch(() => undefined)
+    void (usable ? connection.close() : connection.destroy()).catch(() => undefined)
   }
 
   destroy(): void {

@@ -28,6 +28,12 @@ const AROUND_BYTES = 1024
 const LONG_BYTES = 16 * 1024
 /** What the parser sees in its place. JSON holds no NUL, so no server says it. */
 const TOKEN = '\0long'
+/**
+ * [WHATWG] an event with an id and no data moves the cursor, but the parser drops it: the line of an id that data
+ * does not follow gets a line of data of ours, which is taken out again.
+ */
+const LONELY_ID = /(?<=^|[\r\n])id(?::[^\r\n]*)?(?:\r\n|\r(?!\n)|\n)(?!data)/g
+const MARK = '\0id'
 /** As single bytes. */
 const BYTE_ORDER_MARK = '\u00ef\u00bb\u00bf'
 const COMMENT: ServerEvent = { kind: 'comment' }
@@ -64,9 +70,11 @@ export class EventReader {
       maxBufferSize: maxBytes + AROUND_BYTES,
       onEvent: ({ id, event, data }) => {
         // [WHATWG] an event without a type is a "message"; MCP knows no other.
-        const bytes = this.#longLines.length === 0 ? Buffer.from(data, 'latin1') : this.#whole(data)
+        const text = data.includes(MARK) ? unmarked(data) : data
+        const bytes = this.#longLines.length === 0 ? Buffer.from(text, 'latin1') : this.#whole(text)
         if (bytes.length > maxBytes) this.#fail()
         else if (event === undefined || event === 'message') this.#add({ kind: 'message', id, data: bytes })
+        else if (id !== undefined) this.#add({ kind: 'message', id, data: NOTHING })
       },
       onComment: () => this.#add(COMMENT),
       onRetry: (retryMs) => {
@@ -140,6 +148,7 @@ export class EventReader {
   /** Gives the parser whole lines; the start of one that has not ended is kept. */
   #feedLines(chunk: Buffer): void {
     let start = 0
+    let text = ''
     if (this.#line.length > 0) {
       start = lineEnd(chunk)
       this.#keep(start < 0 ? chunk : chunk.subarray(0, start))
@@ -149,13 +158,13 @@ export class EventReader {
         const long = line.subarray(line[DATA.length] === SPACE ? DATA.length + 1 : DATA.length)
         this.#longLines.push(long)
         this.#longBytes += long.length + 1
-        this.#feed(`data:${TOKEN}`)
+        text = `data:${TOKEN}`
       } else {
-        this.#feed(line.toString('latin1'))
+        text = line.toString('latin1')
       }
     }
     const end = Math.max(chunk.lastIndexOf(LF), chunk.lastIndexOf(CR)) + 1
-    if (end > start) this.#feed(chunk.toString('latin1', start, end))
+    if (end > start) this.#feed(text + chunk.toString('latin1', start, end))
     if (end < chunk.length) this.#keep(chunk.subarray(end))
   }
 
@@ -196,11 +205,16 @@ export class EventReader {
       text = this.#start + text
       this.#start = BYTE_ORDER_MARK.startsWith(text) ? text : undefined
       if (this.#start !== undefined) return
+      if (text.startsWith(BYTE_ORDER_MARK)) text = text.slice(BYTE_ORDER_MARK.length)
     }
     if (this.#afterCr && text.startsWith('\n')) text = text.slice(1)
     this.#afterCr = text.endsWith('\r')
     // [WHATWG] CR alone ends a line; the parser would wait for the byte behind it, which may never come.
-    this.#parser.feed(this.#afterCr ? `${text}\n` : text)
+    if (this.#afterCr) text = `${text}\n`
+    if (text.startsWith('id') || text.includes('\nid') || text.includes('\rid')) {
+      text = text.replace(LONELY_ID, `$&data:${MARK}\n`)
+    }
+    this.#parser.feed(text)
   }
 
   #take(): ServerEvent | undefined {
@@ -210,6 +224,13 @@ export class EventReader {
     }
     return event
   }
+}
+
+function unmarked(data: string): string {
+  return data
+    .split('\n')
+    .filter((line) => line !== MARK)
+    .join('\n')
 }
 
 /** A cursor that cannot stand in a header is none. The empty id means that there is none either. */

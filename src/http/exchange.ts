@@ -152,7 +152,9 @@ export class Exchange {
     }
     const used = this.#config.credentials.headers()
     const connection = this.#connections.take()
-    const trip = new RoundTrip(call, used, this.#config, settle, () => this.#connections.giveBack(connection))
+    const trip = new RoundTrip(call, used, this.#config, settle, (usable) =>
+      this.#connections.giveBack(connection, usable),
+    )
     try {
       connection.dispatch(
         {

@@ -81,19 +81,19 @@ export class RoundTrip implements Dispatcher.DispatchHandler {
   readonly #used: Readonly<Record<string, string>>
   readonly #config: HttpConfig
   #settle: ((heard: Heard) => void) | undefined
-  #release: (() => void) | undefined
+  #release: ((usable: boolean) => void) | undefined
   readonly #onAbort = (): void => this.#aborted()
   #sent = false
   #controller: Dispatcher.DispatchController | undefined
   #body: Body | undefined
 
-  /** `settle` gets what was heard, `release` is called when the connection is done with; each once. */
+  /** `settle` gets what was heard, `release` is told when the connection is done with, and whether it is of further use; each once. */
   constructor(
     call: Call,
     used: Readonly<Record<string, string>>,
     config: HttpConfig,
     settle: (heard: Heard) => void,
-    release: () => void,
+    release: (usable: boolean) => void,
   ) {
     this.#call = call
     this.#used = used
@@ -146,7 +146,7 @@ export class RoundTrip implements Dispatcher.DispatchHandler {
   }
 
   onResponseEnd(): void {
-    this.#finish()
+    this.#finish(true)
     this.#body?.end()
   }
 
@@ -156,7 +156,7 @@ export class RoundTrip implements Dispatcher.DispatchHandler {
 
   /** It has not come to an end, and won't. */
   fail(error: Error): void {
-    this.#finish()
+    this.#finish(false)
     this.#body?.fail(error)
     this.#failed(error)
   }
@@ -178,11 +178,11 @@ export class RoundTrip implements Dispatcher.DispatchHandler {
     settle?.(heard)
   }
 
-  #finish(): void {
+  #finish(usable: boolean): void {
     const release = this.#release
     this.#release = undefined
     this.#call.signal.removeEventListener('abort', this.#onAbort)
-    release?.()
+    release?.(usable)
   }
 }
 

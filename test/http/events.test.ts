@@ -1,5 +1,4 @@
 /** However the network cuts a stream, its events are the ones of the whole stream. */
-import { createParser } from 'eventsource-parser'
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { Body } from '../../src/http/body.ts'
@@ -25,27 +24,28 @@ async function readAll(pieces: readonly Buffer[], maxBytes = 1 << 30): Promise<s
   return found
 }
 
-/** The judge: the parser on the whole text, with LF for every line end. The first event over the limit ends it. */
+/**
+ * The judge: [WHATWG HTML §9.2.6] line by line on the whole text. An event of another type, or without data, is one
+ * without data, if it has an id. The first over the limit ends it.
+ */
 function expected(text: string, maxBytes = 1 << 30): string[] {
   const found: string[] = []
   let cursor = ''
-  let over = false
-  const parser = createParser({
-    onComment: () => over || found.push(':'),
-    onEvent: ({ id, event, data }) => {
-      if (data.length > maxBytes && !over) found.push(OVER)
-      over ||= data.length > maxBytes
-      if (over || (event !== undefined && event !== 'message')) return
+  let event: { id?: string; type?: string; data: string[] } = { data: [] }
+  for (const line of text.replace(/^\u00ef\u00bb\u00bf/, '').split(/\r\n|\r|\n/)) {
+    const [, name, value = ''] = /^([^:]*)(?:: ?(.*))?$/s.exec(line) ?? []
+    if (line === '') {
+      const { id, type, data } = event
+      event = { data: [] }
+      if (data.join('\n').length > maxBytes) return [...found, OVER]
       cursor = id ?? cursor
-      found.push(`${cursor}=${data}`)
-    },
-  })
-  parser.feed(
-    text
-      .replace(/^\u00ef\u00bb\u00bf/, '')
-      .replaceAll('\r\n', '\n')
-      .replaceAll('\r', '\n'),
-  )
+      const isMessage = data.length > 0 && (type === undefined || type === 'message')
+      if (isMessage || id !== undefined) found.push(`${cursor}=${isMessage ? data.join('\n') : ''}`)
+    } else if (name === '') found.push(':')
+    else if (name === 'data') event.data.push(value)
+    else if (name === 'id') event.id = value
+    else if (name === 'event') event.type = value
+  }
   return found
 }
 
