@@ -45,6 +45,8 @@ const GOODBYE_EOF_MS = 1_000
 const GOODBYE_SIGNAL_MS = 300
 const FLUSH_MS = 80
 const FLUSHED = 'flushed'
+/** A drain that waits for notifications and replies alone is no longer than this. */
+const LAST_WORDS_MS = 2_000
 /** How often a drain looks whether the parent is still there. */
 const DRAIN_LOOK_MS = 200
 
@@ -92,7 +94,7 @@ class Bridge {
       if (this.#stdoutBroken) cause = 'stdout'
       else if (this.#options.signal.aborted) cause = 'signal'
     }
-    let answeredAll = !this.#busy()
+    let answeredAll = !this.#requestsOpen
     await this.#upstream.close(cause === 'signal' ? GOODBYE_SIGNAL_MS : GOODBYE_EOF_MS)
     for (const id of [...this.#ledger.keys()]) this.#fail(id, errors.closing())
     // Whoever ended stdin may still read slowly; whoever sent a signal kills soon.
@@ -126,16 +128,18 @@ class Bridge {
   /** Waits for what is open; gives up when time is out or nobody is left to wait for. */
   async #drain(): Promise<void> {
     const { parentAlive, drainMs } = this.#options
-    const until = systemClock.uptime() + drainMs
-    while (this.#busy() && systemClock.uptime() < until && parentAlive()) {
+    const began = systemClock.uptime()
+    for (;;) {
+      const limitMs = this.#requestsOpen ? drainMs : this.#underway > 0 ? Math.min(drainMs, LAST_WORDS_MS) : 0
+      const leftMs = limitMs - (systemClock.uptime() - began)
+      if (leftMs <= 0 || !parentAlive()) return
       const woken = new AbortController()
       this.#wake = () => woken.abort()
-      await sleep(Math.min(until - systemClock.uptime(), DRAIN_LOOK_MS), woken.signal)
+      await sleep(Math.min(leftMs, DRAIN_LOOK_MS), woken.signal)
     }
   }
 
-  #busy(): boolean {
-    if (this.#underway > 0) return true
+  get #requestsOpen(): boolean {
     for (const line of this.#ledger.values()) if (!line.cancelled) return true
     return false
   }

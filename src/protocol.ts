@@ -273,6 +273,12 @@ function understand(raw: Buffer, envelope: Envelope): Message | Malformed {
     if (token === undefined) return notRpc('"id" is neither a string nor a number')
     return { kind: 'request', raw, method: name, id: token, idSpan: id, params }
   }
+  if (id !== undefined && result !== undefined && error !== undefined) {
+    // JSON-RPC 1.0 writes both members, one of them null; clients of 2.0 would not take it for a response.
+    const isNull = ({ start, end }: Span): boolean => spells(raw, start, end, 'null')
+    if (isNull(error)) return classify(responseText(textAt(raw, id), 'result', textAt(raw, result)))
+    if (isNull(result)) return classify(responseText(textAt(raw, id), 'error', textAt(raw, error)))
+  }
   if (id === undefined || (result === undefined) === (error === undefined)) {
     return notRpc('it has no "method", and is no response')
   }
@@ -305,7 +311,11 @@ function usableId(text: Buffer, span: Span): string | undefined {
 }
 
 function respond(id: string | null, member: 'result' | 'error', body: string): Response {
-  return reparse(Buffer.from(`{"jsonrpc":"2.0","id":${id ?? 'null'},"${member}":${body}}`)) as Response
+  return reparse(responseText(id ?? 'null', member, body)) as Response
+}
+
+function responseText(id: string, member: 'result' | 'error', body: string): Buffer {
+  return Buffer.from(`{"jsonrpc":"2.0","id":${id},"${member}":${body}}`)
 }
 
 function reparse(raw: Buffer): Message {

@@ -18,7 +18,7 @@ import {
   type Response,
   sameId,
 } from '../protocol.ts'
-import { type Clock, systemClock } from '../retry.ts'
+import { type Clock, sleep, systemClock } from '../retry.ts'
 import type { Lane as LaneName, OpenUpstream, Outlet, Room, Upstream } from '../sides.ts'
 import type { Level, Status } from '../status.ts'
 import { Breaks, type Gap, type Outage } from './breaks.ts'
@@ -140,15 +140,20 @@ class Channel implements Upstream {
     return this.#upstream.send(message)
   }
 
-  /** Held events go out at once, and nothing is told any more. */
-  close(deadlineMs: number): Promise<void> {
+  /** Held events go out first, and nothing is told any more. */
+  async close(deadlineMs: number): Promise<void> {
     this.#closing.abort()
     this.#hold.release()
     this.#breaks.close()
+    if (this.#lane.busy) {
+      const emptied = new AbortController()
+      const left = this.#lane.run(turn).then(() => emptied.abort())
+      await Promise.race([left, sleep(deadlineMs, emptied.signal)])
+    }
     this.#filtered.finish()
     this.#ignored.finish()
     this.#held.finish()
-    return this.#upstream.close(deadlineMs)
+    await this.#upstream.close(deadlineMs)
   }
 
   /** Events that are held stay so: the client that starts anew hears no better. */
@@ -272,6 +277,11 @@ class Tally {
     this.#told = this.#count
     this.#outlet.report({ kind: 'note', level: this.#level, text: this.#text(this.#count) })
   }
+}
+
+/** A turn of the event loop: what waited behind the lane has gone out as well. */
+function turn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve))
 }
 
 function events(count: number): string {
