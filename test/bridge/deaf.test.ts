@@ -1,0 +1,258 @@
+/**
+ * Ways to go deaf, or to die slowly, that a push stream in good health never shows: headers that do not come, a
+ * client that does not read, an event that is not taken, a goodbye in the middle of a renewal.
+ */
+import { describe, expect, test } from 'vitest'
+import { BridgeProcess } from '../support/bridge-process.ts'
+import { eventually, pause } from '../support/eventually.ts'
+import { ScriptedServer } from '../support/scripted-server.ts'
+import { drain, hold, maxMessage, patience } from '../support/settings.ts'
+import { TcpProxy } from '../support/tcp-proxy.ts'
+
+const stateful = { args: ['--stateful'] }
+const SSE = { 'content-type': 'text/event-stream' }
+
+function line(n: number, text = ''): string {
+  return `{"jsonrpc":"2.0","method":"notifications/n","params":{"n":${n},"text":"${text}"}}`
+}
+
+function numbers(bridge: BridgeProcess): unknown[] {
+  return bridge.received('notifications/n').map((each) => each.params?.n)
+}
+
+describe('a push stream', () => {
+  test('that is reset while the client does not read is opened again', async () => {
+    const server = await ScriptedServer.start()
+    let first = true
+    server.before((x) => {
+      if (x.request.method !== 'GET') return false
+      const cursor = Number(x.request.headers['last-event-id'] ?? 0)
+      // "close" as from an intermediary: then undici asks its parser, which is paused, whether all has come.
+      x.response.writeHead(200, { ...SSE, connection: 'close' })
+      if (!first) return x.response.write(`id: 1000\ndata: ${line(1_000)}\n\n`)
+      first = false
+      let n = cursor
+      const more = setInterval(() => {
+        x.response.write(`id: ${++n}\ndata: ${line(n, 'x'.repeat(4_000))}\n\n`)
+        if (n < 100) return
+        clearInterval(more)
+        setTimeout(() => x.response.socket?.resetAndDestroy(), 500)
+      }, 5)
+      return true
+    })
+    const bridge = await BridgeProcess.connected(server.url, stateful)
+    bridge.read(false)
+    await pause(1_800)
+    bridge.read(true)
+    await bridge.waitFor('what comes after', () => numbers(bridge).includes(1_000), 8_000)
+    const before = numbers(bridge).slice(0, -1)
+    expect(before).toEqual(before.map((_, i) => i + 1))
+    expect(server.of('GET')[1]?.headers['last-event-id']).toBe(String(before.length))
+  })
+
+  test('whose headers never come is left when the session is renewed', async () => {
+    const server = await ScriptedServer.start()
+    let first = true
+    server.before((x) => {
+      if (x.request.method !== 'GET' || !first) return false
+      first = false
+      return true
+    })
+    const bridge = await BridgeProcess.connected(server.url, stateful)
+    await eventually('the GET', () => server.of('GET').length === 1)
+    server.wipe()
+    await bridge.call('tools/call')
+    await eventually('the push stream of the new session', () => server.listening(), 3_000)
+  })
+
+  test('in which one event is too long, in many lines, brings the events behind it', async () => {
+    const server = await ScriptedServer.start()
+    const gets: unknown[] = []
+    server.before((x) => {
+      if (x.request.method !== 'GET') return false
+      const cursor = x.request.headers['last-event-id']
+      gets.push(cursor)
+      x.response.writeHead(200, SSE)
+      x.response.write(`id: 1\ndata: ${line(1)}\n\n`)
+      if (cursor === '1' || gets.length === 1) {
+        const lines = Array.from({ length: 300 }, () => `data: "${'x'.repeat(1_000)}",`)
+        x.response.write(`id: 2\ndata: [\n${lines.join('\n')}\ndata: 0]\n\nid: 3\ndata: ${line(3)}\n\n`)
+      } else {
+        x.response.write(`id: 4\ndata: ${line(4)}\n\n`)
+      }
+      return true
+    })
+    const bridge = await BridgeProcess.connected(server.url, {
+      args: ['--stateful', '--log-level', 'info', ...maxMessage(200_000)],
+    })
+    await bridge.waitFor('what comes after', () => numbers(bridge).includes(4), 8_000)
+    expect(bridge.stderr).toMatch(/an event is over the limit of 200000 bytes/)
+    expect(numbers(bridge)).not.toContain(3)
+  })
+
+  test('that is resumed brings an event of the same words under another id', async () => {
+    const server = await ScriptedServer.start()
+    let gets = 0
+    server.before((x) => {
+      if (x.request.method !== 'GET') return false
+      gets++
+      x.response.writeHead(200, SSE)
+      if (gets === 1) x.response.end(`id: 5\ndata: ${line(7)}\n\n`)
+      // The event that was asked for comes once more (known), then a new one that reads the same.
+      else x.response.write(`id: 5\ndata: ${line(7)}\n\nid: 6\ndata: ${line(7)}\n\n`)
+      return true
+    })
+    const bridge = await BridgeProcess.connected(server.url, stateful)
+    await bridge.waitFor('both', () => numbers(bridge).length === 2)
+    await pause(100)
+    expect(numbers(bridge)).toEqual([7, 7])
+  })
+
+  test('whose 401 is said to the session alone: the session is renewed', async () => {
+    const server = await ScriptedServer.start()
+    server.refuseLost = (x) => x.reply(401)
+    const bridge = await BridgeProcess.connected(server.url, stateful)
+    await eventually('the push stream', () => server.listening())
+    await server.restart()
+    await eventually('the next push stream', () => server.listening(), 12_000)
+    expect((await bridge.call('tools/call', { n: 1 })).result.echo).toEqual({ n: 1 })
+  })
+})
+
+describe('a renewal under way', () => {
+  /** The session is lost and the next `initialize` gets no answer before `release`. */
+  async function renewing(args: readonly string[]) {
+    const server = await ScriptedServer.start()
+    const bridge = await BridgeProcess.connected(server.url, { args: ['--stateful', ...args] })
+    await eventually('the push stream', () => server.listening())
+    let left = 1
+    server.before((x) => x.rpc.method === 'initialize' && left-- > 0)
+    server.wipe()
+    const id = bridge.ask('tools/call')
+    await eventually('the renewal', () => server.posts('initialize').length === 2)
+    return { server, bridge, id }
+  }
+
+  test('and a request that waits for it do not hold up a signal', async () => {
+    const { bridge, id } = await renewing([])
+    const at = performance.now()
+    bridge.signal('SIGTERM')
+    const { code, signal } = await bridge.gone(2_000)
+    expect({ code, signal }).toEqual({ code: 143, signal: null })
+    expect(performance.now() - at).toBeLessThan(1_500)
+    expect(bridge.answersTo(id)).toHaveLength(1)
+  })
+
+  test('nor the end of a drain', async () => {
+    const { bridge, id } = await renewing(drain(500))
+    bridge.eof()
+    expect((await bridge.gone(4_000)).code).toBe(1)
+    expect(bridge.answersTo(id)).toHaveLength(1)
+  })
+
+  test('that a hung backend has swallowed leaves time for another', async () => {
+    const { bridge, id } = await renewing(patience(3_000))
+    expect((await bridge.reply(id)).result).toBeDefined()
+  })
+})
+
+describe('at the end of stdin', () => {
+  test('events that are held go out first, all of them', async () => {
+    const server = await ScriptedServer.start({ capabilities: { experimental: { 'claude/channel': {} } } })
+    const bridge = await BridgeProcess.connected(server.url, { args: ['--stateful', ...hold(5_000)] })
+    await eventually('the push stream', () => server.listening())
+    for (const text of ['one', 'two', 'three']) server.pushChannel(text)
+    await pause(200)
+    expect(bridge.channel()).toEqual([])
+    bridge.eof()
+    await bridge.gone()
+    expect(bridge.channel()).toEqual(['one', 'two', 'three'])
+  })
+
+  test('a notification without an answer is waited for only a moment', async () => {
+    const server = await ScriptedServer.start()
+    const bridge = await BridgeProcess.connected(server.url)
+    await bridge.call('ping')
+    server.before((x) => x.rpc.method === 'notifications/x')
+    bridge.notify('notifications/x')
+    await eventually('the notification', () => server.posts('notifications/x').length === 1)
+    bridge.eof()
+    expect((await bridge.gone(6_000)).code).toBe(0)
+  })
+})
+
+describe('errors name their cause', () => {
+  test('a server that says 503 without a Retry-After is not quoted as asking for patience', async () => {
+    const server = await ScriptedServer.start()
+    server.before((x) => x.reply(503, 'starting up') ?? true)
+    const bridge = BridgeProcess.start(server.url, { args: patience(600) })
+    const params = {
+      protocolVersion: '2025-11-25',
+      capabilities: {},
+      clientInfo: { name: 't', version: '1' },
+    }
+    const reply = await bridge.call('initialize', params)
+    expect(reply.error?.message).toMatch(/HTTP 503: starting up/)
+  })
+
+  test('a request that waited in vain for a new session says why there is none', async () => {
+    const server = await ScriptedServer.start()
+    const bridge = await BridgeProcess.connected(server.url, { args: patience(1_500) })
+    await bridge.call('ping')
+    server.before((x) => (x.rpc.method === 'initialize' ? (x.reply(503, 'starting up') ?? true) : false))
+    server.wipe()
+    expect((await bridge.call('tools/call')).error?.message).toMatch(/503/)
+  })
+
+  test('a 403 for one call, in the words of the server', async () => {
+    const server = await ScriptedServer.start()
+    server.on('tools/call', (x) => x.error(-32003, 'Insufficient scope', 403))
+    const bridge = await BridgeProcess.connected(server.url)
+    expect((await bridge.call('tools/call')).error).toMatchObject({
+      code: -32003,
+      message: 'Insufficient scope',
+    })
+  })
+
+  test('a page that never ends, in the place of an answer', async () => {
+    const server = await ScriptedServer.start()
+    server.on('tools/call', (x) => {
+      x.response.writeHead(200, { 'content-type': 'text/html' })
+      x.response.write('<html>please wait')
+    })
+    const bridge = await BridgeProcess.connected(server.url)
+    expect((await bridge.call('tools/call')).error?.message).toMatch(/text\/html, not JSON; it may have run/)
+  })
+})
+
+describe('connections', () => {
+  test('a hundred calls one after the other use one', async () => {
+    const server = await ScriptedServer.start()
+    const ports = new Set<number | undefined>()
+    server.on('tools/call', (x) => {
+      ports.add(x.response.socket?.remotePort)
+      x.result()
+    })
+    const bridge = await BridgeProcess.connected(server.url)
+    for (let i = 0; i < 100; i++) await bridge.call('tools/call')
+    expect(ports.size).toBe(1)
+  })
+
+  test('of calls that were given up are not opened again for nobody', async () => {
+    const server = await ScriptedServer.start()
+    const proxy = await TcpProxy.start(server.port)
+    const used = new Set<number | undefined>()
+    server.before((x) => {
+      used.add(x.response.socket?.remotePort)
+      return x.rpc.method === 'tools/call'
+    })
+    const bridge = await BridgeProcess.connected(`http://127.0.0.1:${proxy.port}${server.path}`, {
+      args: ['--tool-timeout', '0.2'],
+    })
+    const ids = Array.from({ length: 5 }, () => bridge.ask('tools/call'))
+    for (const id of ids) await bridge.reply(id)
+    await pause(300)
+    expect(server.posts('tools/call')).toHaveLength(5)
+    expect(proxy.accepted).toBe(used.size)
+  })
+})
