@@ -219,6 +219,7 @@ async function configure(client: Client, plan: Plan, mode: Mode): Promise<void> 
   }
   if (mode.print && client.name === 'claude-code' && plan.simulatorKey === undefined) {
     out(`\nOr, without a file:\n\n  ${claudeAddLine(client, wish, io.platform)}`)
+    if (key.kind === 'value') out(`\n(with ${keyVariable(plan.system)} set where Claude Code is started)`)
   }
   const names = client.channels ? channelEntries(entriesOf(after, client.root, file)) : []
   out(nextSteps(client, plan, wish, names, mode))
@@ -244,7 +245,13 @@ async function keyFor(
   if (plan.keyFile !== undefined) return fileKey(plan.keyFile)
   const variable = keyVariable(plan.system)
   const existing = existingKey(before, client.root, plan.name, variable, file)
-  if (existing !== undefined && existing !== PLACEHOLDER && existing !== client.reference(variable)) {
+  if (
+    existing !== undefined &&
+    existing !== PLACEHOLDER &&
+    existing !== client.reference(variable) &&
+    // A real key is none of the simulator's business, and would be shown in the line that starts it.
+    (plan.simulatorKey === undefined || existing.startsWith('chmd_local'))
+  ) {
     return { kind: 'value', value: existing }
   }
   if (plan.simulatorKey !== undefined) return { kind: 'value', value: plan.simulatorKey }
@@ -285,6 +292,10 @@ function keySteps(client: Client, plan: Plan, wish: Wish, io: Io): string[] {
     steps.push(`Put your key in the place of ${PLACEHOLDER} (${client.title} cannot read variables).`)
   } else if (wish.key.kind === 'variable' && client.name !== 'vscode' && !io.env[variable]) {
     steps.push(`Set ${variable} where ${client.title} is started; it is not set in this shell.`)
+  } else if (wish.key.kind === 'value' && client.reference(variable) !== undefined) {
+    steps.push(
+      `The entry holds your key as it is. To have ${client.reference(variable)} there, take it out and run init again.`,
+    )
   } else if (wish.key.kind === 'value' && wish.key.value === io.env[variable]) {
     steps.push(`Mind that the file now holds your key (${client.title} cannot read variables).`)
   }

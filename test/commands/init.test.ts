@@ -147,6 +147,48 @@ describe('init', () => {
     expect(stdout).not.toContain('chmd_from-before')
   })
 
+  test.each([
+    ['--print'],
+    ['--yes'],
+    ['--moot', '--print'],
+    ['--moot', '--yes'],
+    ['--print', '--api-key-file', 'key'],
+    ['--simulator', '--name', 'chamade', '--print'],
+  ])('shows nothing of a key that stands in the file: %s %s %s', async (...args) => {
+    const cwd = emptyFolder()
+    const [key, convo] = ['chmd_plant3d-s3cret', 'convo_plant3d-s3cret']
+    const entries = {
+      chamade: { command: 'npx', args: ['-y', '@chamade/mcp-server@3'], env: { CHAMADE_API_KEY: key } },
+      'moot-channel': {
+        command: 'python',
+        args: ['-m', 'adapters.channel_runner'],
+        env: { CONVO_API_KEY: convo },
+      },
+    }
+    writeFileSync(join(cwd, '.mcp.json'), JSON.stringify({ mcpServers: entries }, undefined, 2))
+    const env = { CHAMADE_API_KEY: key, CONVO_API_KEY: convo }
+    for (const each of [env, {}]) {
+      const { code, stdout, stderr } = await runCli(['init', ...args], { cwd, env: each })
+      expect(code).toBe(0)
+      expect(stdout + stderr).not.toContain('plant3d')
+      expect(stdout).not.toContain('cannot read variables')
+      if (!args.includes('--print')) continue
+      if (args.includes('--api-key-file'))
+        expect(stdout).toMatch(/claude mcp add .*--env CHAMADE_API_KEY_FILE=\//)
+      else if (!args.includes('--simulator'))
+        expect(stdout).toMatch(/claude mcp add .*_API_KEY=\$\{\w+_API_KEY\}'/)
+    }
+  })
+
+  test('says what keeps a key out of the file that holds one, where the client reads variables', async () => {
+    const cwd = emptyFolder()
+    const entry = { command: 'chamade-mcp', env: { CHAMADE_API_KEY: 'chmd_plant3d-s3cret' } }
+    writeFileSync(join(cwd, '.mcp.json'), JSON.stringify({ mcpServers: { chamade: entry } }, undefined, 2))
+    const { stdout } = await runCli(['init', '--yes'], { cwd })
+    expect(stdout).toContain('To have ${CHAMADE_API_KEY} there, take it out and run init again')
+    expect(read(cwd, '.mcp.json')).toContain('chmd_plant3d-s3cret')
+  })
+
   test('makes an entry for the simulator that needs nothing else', async () => {
     const cwd = emptyFolder()
     const { stdout } = await runCli(['init', '--simulator', '--yes'], { cwd })
