@@ -20,7 +20,7 @@ import {
   shellLine,
   type Wish,
 } from './init/entry.ts'
-import { replaceText, textOf } from './init/files.ts'
+import { mayBeWritten, replaceText, textOf } from './init/files.ts'
 import { channelEntries, launchLines } from './init/launch.ts'
 import type { Questions } from './init/questions.ts'
 import { type Palette, palette, wantsColour } from './terminal.ts'
@@ -106,6 +106,21 @@ interface Mode {
   readonly paint: Palette
 }
 
+/** One client's part: what is to be done is known, and nothing is done yet. */
+interface Job {
+  readonly client: Client
+  readonly wish: Wish
+  /** Undefined where the client's own command writes the entry. */
+  readonly edit: Edit | undefined
+}
+
+interface Edit {
+  readonly file: string
+  /** Undefined: there is no such file. */
+  readonly before: string | undefined
+  readonly after: string
+}
+
 async function run(values: OptionValues, _operands: readonly string[], io: Io): Promise<number> {
   const print = values.print === true
   const yes = values.yes === true
@@ -122,7 +137,10 @@ async function run(values: OptionValues, _operands: readonly string[], io: Io): 
   try {
     const clients = await chosenClients(values, ask)
     const plan = await planOf(values, mode)
-    for (const client of clients) await configure(client, plan, mode)
+    // What cannot be done is said before anything is written.
+    const jobs: Job[] = []
+    for (const client of clients) jobs.push(await prepare(client, plan, mode))
+    for (const job of jobs) await carryOut(job, plan, mode)
     return 0
   } catch (error) {
     if (room === undefined || !(error instanceof room.Cancelled)) throw error
@@ -145,6 +163,9 @@ async function planOf(values: OptionValues, { ask, io }: Mode): Promise<Plan> {
   const url = webAddress(values.url, '--url')
   const moot = values.moot === true
   const simulator = values.simulator === true
+  if (values.stateful === true && values.stateless === true) {
+    throw invalid('--stateful and --stateless exclude each other', 'give one of them')
+  }
   if (moot && simulator) throw invalid('--moot and --simulator exclude each other', 'use --moot --url URL')
   const told = moot ? 'moot' : simulator ? 'simulator' : url === undefined ? undefined : 'chamade'
   const target = told ?? (await ask?.system()) ?? 'chamade'
@@ -175,28 +196,18 @@ function scopeOf(values: OptionValues): Scope | undefined {
   throw invalid(`--scope ${scope} is not known`, 'one of project, user')
 }
 
-/** One client: shows the change, asks, writes, and says what is left to do. */
-async function configure(client: Client, plan: Plan, mode: Mode): Promise<void> {
-  const { io, paint, ask } = mode
-  const out = (line: string): void => {
-    io.stdout.write(`${line}\n`)
-  }
+/** Reads, asks what is to be asked, and makes the new text. Throws what stands in the way. */
+async function prepare(client: Client, plan: Plan, mode: Mode): Promise<Job> {
+  const { io } = mode
   const scope = plan.scope ?? client.scopes[0]
   if (!client.scopes.includes(scope)) {
     throw invalid(`${client.title} has no --scope ${scope}`, `one of ${client.scopes.join(', ')}`)
   }
   const place: Place = { platform: io.platform, cwd: io.cwd, homedir: io.homedir, env: io.env }
   const file = client.file(place, scope)
-  out(paint.bold(`\n${client.title}${file === undefined ? '' : `: ${file}`}`))
   if (file === undefined) {
-    const wish = wishFor(
-      client,
-      plan,
-      plan.keyFile === undefined ? { kind: 'variable' } : fileKey(plan.keyFile),
-    )
-    out(`\nRun this; Claude Code keeps the entry itself:\n\n  ${claudeAddLine(client, wish, io.platform)}`)
-    out(nextSteps(client, plan, wish, [plan.name], mode))
-    return
+    const key: KeyFrom = plan.keyFile === undefined ? { kind: 'variable' } : fileKey(plan.keyFile)
+    return { client, wish: wishFor(client, plan, key), edit: undefined }
   }
   const before = await textOf(file)
   const key = await keyFor(client, plan, before ?? '', file, mode)
@@ -204,13 +215,31 @@ async function configure(client: Client, plan: Plan, mode: Mode): Promise<void> 
   const entry = entryFor(client, wish, io.platform)
   const change = { root: client.root, name: wish.name, entry, input: inputFor(client, wish) }
   const after = edited(before ?? '', change, file)
+  if (after !== before && !mode.print) await mayBeWritten(file)
+  return { client, wish, edit: { file, before, after } }
+}
+
+/** Shows the change, asks, writes, and says what is left to do. */
+async function carryOut({ client, wish, edit }: Job, plan: Plan, mode: Mode): Promise<void> {
+  const { io, paint, ask } = mode
+  const out = (line: string): void => {
+    io.stdout.write(`${line}\n`)
+  }
+  out(paint.bold(`\n${client.title}${edit === undefined ? '' : `: ${edit.file}`}`))
+  if (edit === undefined) {
+    out(`\nRun this; Claude Code keeps the entry itself:\n\n  ${claudeAddLine(client, wish, io.platform)}`)
+    out(nextSteps(client, plan, wish, [plan.name], mode))
+    return
+  }
+  const { file, before, after } = edit
+  const secret = wish.key.kind === 'value'
   if (after === before) {
     out(paint.green('already as it should be'))
   } else {
     out(unifiedDiff(before ?? '', after, file, paint))
     const write = !mode.print && (mode.yes || (await ask?.write(file)) === true)
     if (write) {
-      const backup = await replaceText(file, before, after, key.kind === 'value')
+      const backup = await replaceText(file, before, after, secret)
       out(`${paint.green('written')}${backup === undefined ? '' : `; as it was before: ${backup}`}`)
     } else {
       out(paint.yellow('not written'))
@@ -219,7 +248,7 @@ async function configure(client: Client, plan: Plan, mode: Mode): Promise<void> 
   }
   if (mode.print && client.name === 'claude-code' && plan.simulatorKey === undefined) {
     out(`\nOr, without a file:\n\n  ${claudeAddLine(client, wish, io.platform)}`)
-    if (key.kind === 'value') out(`\n(with ${keyVariable(plan.system)} set where Claude Code is started)`)
+    if (secret) out(`\n(with ${keyVariable(plan.system)} set where Claude Code is started)`)
   }
   const names = client.channels ? channelEntries(entriesOf(after, client.root, file)) : []
   out(nextSteps(client, plan, wish, names, mode))

@@ -7,6 +7,7 @@ import {
   lstatSync,
   mkdirSync,
   readFileSync,
+  rmSync,
   statSync,
   symlinkSync,
   writeFileSync,
@@ -200,11 +201,36 @@ describe('init', () => {
     })
   })
 
+  test('writes nothing at all when one of several clients cannot be done', async () => {
+    const cwd = emptyFolder()
+    const home = emptyFolder()
+    const clients = (...names: string[]) => names.flatMap((name) => ['--client', name])
+    const expectNothing = async (args: readonly string[], text: string): Promise<void> => {
+      const { code, stdout, stderr } = await runCli(['init', '--yes', ...args], { cwd, home })
+      expect(code).toBe(2)
+      expect(stderr).toContain(text)
+      expect(stdout).toBe('')
+      expect(existsSync(join(cwd, '.mcp.json'))).toBe(false)
+    }
+    await expectNothing(
+      [...clients('claude-code', 'claude-desktop'), '--scope', 'project'],
+      'Claude Desktop has no --scope project',
+    )
+    mkdirSync(join(cwd, '.cursor'))
+    writeFileSync(join(cwd, '.cursor', 'mcp.json'), '{ "mcpServers": [] }')
+    await expectNothing(clients('claude-code', 'cursor'), '"mcpServers" should be an object')
+    if (process.platform === 'win32' || process.getuid?.() === 0) return
+    rmSync(join(cwd, '.cursor', 'mcp.json'))
+    chmodSync(join(cwd, '.cursor'), 0o500)
+    await expectNothing(clients('claude-code', 'cursor'), 'cannot be written')
+  })
+
   test.each([
     [['--client', 'emacs'], '--client emacs is not known'],
     [['--client', 'claude-desktop', '--scope', 'project'], 'Claude Desktop has no --scope project'],
     [['--name', 'my server'], '--name my server cannot be the name of an entry'],
     [['--url', 'mcp.chamade.io'], '--url mcp.chamade.io is no http(s) URL'],
+    [['--stateful', '--stateless'], '--stateful and --stateless exclude each other'],
     [['--moot', '--simulator'], '--moot and --simulator exclude each other'],
     [['--cleint', 'cursor'], "unknown option '--cleint'"],
   ])('refuses %s with exit code 2 and something to try', async (args, text) => {
