@@ -306,10 +306,22 @@ function nextSteps(client: Client, plan: Plan, wish: Wish, channels: readonly st
       steps.push(`Run "MCP: List Servers" and start "${plan.name}"; VS Code asks for the key once.`)
       break
   }
-  steps.push(
-    `See that it works: ${paint.bold(shellLine(wish, 'doctor', ...(plan.system === 'chamade' ? ['--entry', plan.name] : [])))}`,
-  )
+  steps.push(`See that it works: ${paint.bold(checkLine(plan, wish))}${checkNeeds(plan, wish, io)}`)
   return ['\nNext:', ...steps.map((step, at) => `  ${at + 1}. ${step}`)].join('\n')
+}
+
+/** What shows that events come: doctor knows Chamade only, so for moot it is the events themselves. */
+function checkLine(plan: Plan, wish: Wish): string {
+  if (plan.system === 'chamade') return shellLine(wish, 'doctor', '--entry', plan.name)
+  return shellLine(wish, 'listen', '--moot', ...(plan.url === undefined ? [] : [plan.url]))
+}
+
+/** What that line reads from the shell; the entry's own environment is not there. */
+function checkNeeds(plan: Plan, wish: Wish, io: Io): string {
+  if (plan.system === 'chamade') return ''
+  const variable = keyVariable('moot')
+  if (wish.key.kind === 'file') return `\n     with ${variable}_FILE=${wish.key.path} set in that shell`
+  return io.env[variable] ? '' : `\n     with ${variable} set in that shell`
 }
 
 function keySteps(client: Client, plan: Plan, wish: Wish, io: Io): string[] {

@@ -13,8 +13,10 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
-import { describe, expect, test } from 'vitest'
-import { emptyFolder, runCli } from './support.ts'
+import { describe, expect, onTestFinished, test } from 'vitest'
+import { startMootSimulator } from '../../src/simulator/moot/simulator.ts'
+import { eventually } from '../support/eventually.ts'
+import { Cli, emptyFolder, runCli } from './support.ts'
 
 const read = (...path: string[]): string => readFileSync(join(...path), 'utf8')
 
@@ -46,6 +48,20 @@ describe('init', () => {
     expect(stdout).toContain(
       'claude --dangerously-load-development-channels server:my-chamade server:moot-channel\n',
     )
+  })
+
+  test('ends, for moot, with a line that shows the events of moot', async () => {
+    const cwd = emptyFolder()
+    const moot = await startMootSimulator({ key: 'convo_init-test' })
+    onTestFinished(() => moot.close())
+    const { stdout } = await runCli(['init', '--yes', '--moot', '--installed', '--url', moot.url], { cwd })
+    expect(stdout).not.toContain('doctor')
+    expect(stdout).toContain('with CONVO_API_KEY set in that shell')
+    const line = /See that it works: chamade-mcp (.*)$/m.exec(stdout)?.[1] ?? ''
+    const cli = new Cli([...line.split(' '), '--count', '1'], { env: { CONVO_API_KEY: moot.key } })
+    await eventually('the stream is up', () => cli.stdout.includes('push stream sprint-planning up'), 10_000)
+    moot.publish('sprint-planning', { text: '@MyAgent hello' })
+    expect((await cli.ended).code).toBe(0)
   })
 
   test('keeps what was there beside it, at every change another copy', async () => {
