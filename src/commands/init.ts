@@ -6,6 +6,7 @@
  */
 import { randomBytes } from 'node:crypto'
 import { invalid, list, text } from '../config.ts'
+import { asGiven } from '../options.ts'
 import type { CommandSpec, Io, OptionValues } from './command.ts'
 import { CLIENTS, type Client, clientNamed, type Place, paths, type Scope } from './init/clients.ts'
 import { unifiedDiff } from './init/diff.ts'
@@ -155,12 +156,15 @@ async function chosenClients(values: OptionValues, ask: Questions | undefined): 
   return [...new Set(names)].map((name) => {
     const client = clientNamed(name)
     if (client !== undefined) return client
-    throw invalid(`--client ${name} is not known`, `one of ${CLIENTS.map((each) => each.name).join(', ')}`)
+    throw invalid(
+      `${asGiven({ ...values, client: name }, 'client')} is not known`,
+      `one of ${CLIENTS.map((each) => each.name).join(', ')}`,
+    )
   })
 }
 
 async function planOf(values: OptionValues, { ask, io }: Mode): Promise<Plan> {
-  const url = webAddress(values.url, '--url')
+  const url = webAddress(values, 'url')
   const moot = values.moot === true
   const simulator = values.simulator === true
   if (values.stateful === true && values.stateless === true) {

@@ -83,8 +83,8 @@ function wantedOf(values: OptionValues): Wanted {
   const only = parseFilter(list(values.only), '--only')
   const drop = parseFilter(list(values.drop), '--drop')
   return {
-    count: count(values.count, '--count') ?? Number.POSITIVE_INFINITY,
-    forMs: lengthOf(values.for, '--for'),
+    count: count(values, 'count') ?? Number.POSITIVE_INFINITY,
+    forMs: lengthOf(values, 'for'),
     exec: text(values.exec),
     all: values.all === true,
     wants: (notification) => passes(notification, only, drop),
