@@ -84,16 +84,18 @@ async function networkSettings(
   redact: Redactor,
 ): Promise<Pick<HttpConfig, 'tls' | 'proxy'>> {
   const proxied = Object.keys(env).some((name) => /^(https?|all)_proxy$/i.test(name))
-  const files = { ca: list(values.ca), cert: text(values.cert), key: text(values.key) }
-  const secured =
-    url.protocol === 'https:' && (files.ca.length > 0 || files.cert !== undefined || files.key !== undefined)
-  if (!proxied && !secured) return {}
+  const https = url.protocol === 'https:'
+  // Over plain http they are looked at all the same, but for SSL_CERT_FILE, which is not ours and not about this.
+  const ca = https || values[TWINS]?.ca === undefined ? list(values.ca) : []
+  const files = { ca, cert: text(values.cert), key: text(values.key) }
+  const named = ca.length > 0 || files.cert !== undefined || files.key !== undefined
+  if (!proxied && !named) return {}
   const { proxyFor, throughProxy, tlsOptions } = await import('./http/network.ts')
-  const tls = secured ? tlsOptions(files, env) : undefined
+  const tls = tlsOptions(files, env)
   const proxy = proxyFor(url, env)
   if (proxy !== undefined) redact.add(proxy.password)
   return {
-    ...(tls === undefined ? {} : { tls }),
+    ...(tls === undefined || !https ? {} : { tls }),
     ...(proxy === undefined ? {} : { proxy: { dispatcher: throughProxy(proxy, tls), host: proxy.host } }),
   }
 }

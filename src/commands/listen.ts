@@ -75,8 +75,8 @@ async function run(values: OptionValues, operands: readonly string[], io: Io): P
 }
 
 /** Only what is meant for moot: key and address of Chamade, from flags or environment, are none of its business. */
-function mootValues({ space, allowHttp }: OptionValues, [apiUrl]: readonly string[]): OptionValues {
-  return { space, allowHttp, apiUrl, autoSubscribe: text(space) === undefined }
+function mootValues({ space, allowHttp, ca }: OptionValues, [apiUrl]: readonly string[]): OptionValues {
+  return { space, allowHttp, ca, apiUrl, autoSubscribe: text(space) === undefined }
 }
 
 function wantedOf(values: OptionValues): Wanted {

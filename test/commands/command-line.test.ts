@@ -52,6 +52,48 @@ test.each([
   expect(stderr).toMatch(new RegExp(`^error: ${name} takes no value\ntry: chamade-mcp.*--help\n$`))
 })
 
+test.each([
+  [['--ca', '/nope'], {}, 'the CA certificate /nope cannot be read'],
+  [['--cert', '/nope', '--key', '/nope'], {}, 'the client certificate /nope cannot be read'],
+  [['--key', '/nope'], {}, 'belong together'],
+  [
+    [],
+    { CHAMADE_CLIENT_CERT: '/nope', CHAMADE_CLIENT_KEY: '/nope' },
+    'the client certificate /nope cannot be read',
+  ],
+])('%j %o is refused whatever the address', async (args, env, text) => {
+  for (const url of ['http://127.0.0.1:9/mcp', 'https://127.0.0.1:9/mcp']) {
+    const { code, stdout, stderr } = await runCli([url, ...args], {
+      env,
+      input: '{"jsonrpc":"2.0","id":1,"method":"ping"}\n',
+    })
+    expect(code).toBe(2)
+    expect(stdout).toBe('')
+    expect(stderr).toMatch(/^error: /)
+    expect(stderr).toContain(text)
+  }
+})
+
+test('listen --moot looks at --ca too', async () => {
+  const env = { CONVO_API_KEY: 'convo_x' }
+  const { code, stderr } = await runCli(
+    ['listen', '--moot', 'http://127.0.0.1:9', '--ca', '/nope', '--for', '1s'],
+    { env },
+  )
+  expect(code).toBe(2)
+  expect(stderr).toContain('/nope')
+})
+
+test('SSL_CERT_FILE is for many programs: over plain http it is nothing to fail of', async () => {
+  const input = '{"jsonrpc":"2.0","id":1,"method":"server/discover"}\n'
+  const { code, stdout } = await runCli(['http://127.0.0.1:9/mcp'], {
+    env: { SSL_CERT_FILE: '/nope' },
+    input,
+  })
+  expect(code).toBe(0)
+  expect(stdout).toContain('-32601')
+})
+
 describe('a variable', () => {
   test.each([
     [{ CHAMADE_STATEFUL: 'banana' }, [], 'CHAMADE_STATEFUL=banana is neither yes nor no'],
