@@ -190,7 +190,8 @@ key:      ${key}
 For an MCP client (.mcp.json):
 ${JSON.stringify({ mcpServers: { 'moot-channel': entry } }, undefined, 2)}
 
-See that it works: CONVO_API_URL and CONVO_API_KEY set as above, "chamade-mcp listen --moot" in another terminal, and
+See that it works, each in a terminal of its own, the first with CONVO_API_KEY set as above:
+chamade-mcp listen --moot ${url}
 chamade-mcp emit say "@${agent.display_name} can you review this?"
 
 The same over HTTP:

@@ -165,13 +165,13 @@ describe('init', () => {
   })
 
   test.each([
-    ['--print'],
-    ['--yes'],
-    ['--moot', '--print'],
-    ['--moot', '--yes'],
-    ['--print', '--api-key-file', 'key'],
-    ['--simulator', '--name', 'chamade', '--print'],
-  ])('shows nothing of a key that stands in the file: %s %s %s', async (...args) => {
+    [['--print']],
+    [['--yes']],
+    [['--moot', '--print']],
+    [['--moot', '--yes']],
+    [['--print', '--api-key-file', 'key']],
+    [['--simulator', '--name', 'chamade', '--print']],
+  ])('shows nothing of a key that stands in the file: %j', async (args) => {
     const cwd = emptyFolder()
     const [key, convo] = ['chmd_plant3d-s3cret', 'convo_plant3d-s3cret']
     const entries = {

@@ -132,7 +132,7 @@ it('each event goes where it can happen; what cannot happen in what runs is said
   const wrong = await done(at, ['emit', 'dm', 'hello'])
   expect(wrong.code).toBe(1)
   expect(wrong.errors).toMatch(
-    /^error: the simulator at \S+ is a moot: there is no "dm" in it\ntry: say, status/,
+    /^error: the simulator at \S+ is a moot: there is no "dm" in it\ntry: emit say, emit status or emit fault;/,
   )
   expect(wrong.errors).toContain('chamade-mcp simulate --port 0')
   await introduced(run(at, ['simulate', '--port', '0']))

@@ -69,7 +69,7 @@ function nowhere(
   }
   const what = fault === undefined ? `"${String(type)}"` : `the fault "${String(fault)}"`
   const is = other.system === 'moot' ? 'a moot' : 'a Chamade'
-  const instead = other.system === 'moot' ? 'say, status and fault' : 'chamade-mcp emit --help'
+  const instead = other.system === 'moot' ? 'emit say, emit status or emit fault' : 'chamade-mcp emit --help'
   return new BridgeError(
     'SERVER_UNREACHABLE',
     `the simulator at ${other.url} is ${is}: there is no ${what} in it`,
