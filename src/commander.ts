@@ -15,11 +15,12 @@ import { VERSION } from './version.ts'
 
 /** Runs the command that `args` name; resolves with the exit code. Mistakes are said on stderr: code 2. */
 export async function runCommand(
-  args: readonly string[],
+  words: readonly string[],
   main: CommandSpec,
   others: readonly CommandEntry[],
   io: Io,
 ): Promise<number> {
+  const args = askingForHelp(words)
   const named = others.find((entry) => entry.name === args[0])
   if (named === undefined && /^[a-z][a-z-]*$/.test(args[0] ?? '')) return explainUnknown(args, others, io)
   const spec = named === undefined ? main : await named.load()
@@ -50,9 +51,17 @@ export async function runCommand(
   return (await done) ?? 0
 }
 
+/** `help`, `help COMMAND` and `COMMAND help`, as the flag that they mean. */
+function askingForHelp(words: readonly string[]): readonly string[] {
+  const [first, second, ...more] = words
+  if (more.length > 0 || (first !== 'help' && second !== 'help')) return words
+  const about = first === 'help' ? second : first
+  return about === undefined || about === 'help' || about.startsWith('-') ? ['--help'] : [about, '--help']
+}
+
 /** A word that is no command: commander knows the nearest one. */
 function explainUnknown(args: readonly string[], others: readonly CommandEntry[], io: Io): number {
-  const program = quiet(new Command('chamade-mcp'), io)
+  const program = quiet(new Command('chamade-mcp'), io, [])
   for (const entry of others) program.command(entry.name)
   try {
     program.parse(args.slice(0, 1), { from: 'user' })
@@ -63,7 +72,7 @@ function explainUnknown(args: readonly string[], others: readonly CommandEntry[]
 }
 
 /** Never exits, says what it has to say on our streams. */
-function quiet(command: Command, io: Io): Command {
+function quiet(command: Command, io: Io, options: readonly OptionSpec[]): Command {
   return command
     .exitOverride()
     .showSuggestionAfterError()
@@ -71,14 +80,23 @@ function quiet(command: Command, io: Io): Command {
     .configureOutput({
       writeOut: (text) => io.stdout.write(text),
       writeErr: (text) => io.stderr.write(text),
-      outputError: (text, write) =>
-        write(`${text.trimEnd().replaceAll(/(--[\w-]+)=[^'\s]*/g, '$1')}\ntry: ${command.name()} --help\n`),
+      outputError: (text, write) => {
+        const said = switchWithValue(text, options) ?? text.trimEnd().replaceAll(/(--[\w-]+)=[^'\s]*/g, '$1')
+        write(`${said}\ntry: ${command.name()} --help\n`)
+      },
     })
+}
+
+/** Commander knows no `--stateful=maybe`; we know `--stateful`. */
+function switchWithValue(text: string, options: readonly OptionSpec[]): string | undefined {
+  const [, name] = /unknown option '--([\w-]+)=/.exec(text) ?? []
+  const known = options.some((option) => longName(option) === name)
+  return known || name === 'help' || name === 'version' ? `error: --${name} takes no value` : undefined
 }
 
 function build(spec: CommandSpec, io: Io, isSubcommand: boolean): Command {
   const name = isSubcommand ? `chamade-mcp ${spec.name}` : 'chamade-mcp'
-  const command = quiet(new Command(name).description(spec.summary), io)
+  const command = quiet(new Command(name).description(spec.summary), io, spec.options)
   for (const operand of spec.operands?.split(/\s+/) ?? []) command.argument(operand)
   for (const option of spec.options) command.addOption(optionOf(option))
   return command.allowExcessArguments(false)
@@ -100,5 +118,6 @@ function attributeOf(spec: OptionSpec): string {
 
 function commandList(others: readonly CommandEntry[]): string {
   const width = Math.max(...others.map((entry) => entry.name.length))
-  return `\nCommands:\n${others.map((entry) => `  ${entry.name.padEnd(width)}  ${entry.summary}`).join('\n')}\n`
+  const lines = [...others, { name: 'help', summary: 'help COMMAND: the options of one of these' }]
+  return `\nCommands:\n${lines.map(({ name, summary }) => `  ${name.padEnd(width)}  ${summary}`).join('\n')}\n`
 }

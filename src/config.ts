@@ -12,7 +12,7 @@ import { type Credentials, DEFAULT_TIMING, type HttpConfig, isLoopback, SYSTEM }
 
 export { isLoopback }
 
-import { DEFAULT_URL } from './options.ts'
+import { asGiven, DEFAULT_URL, TWINS } from './options.ts'
 import { MAX_WAIT_MS } from './retry.ts'
 import { LEVELS, type Level, type Redactor } from './status.ts'
 import { VERSION } from './version.ts'
@@ -42,7 +42,12 @@ export async function serverSettings(
   if (operand !== undefined && option !== undefined && option !== env.CHAMADE_MCP_URL?.trim()) {
     throw invalid('there are two URLs: one as --url, one without', 'give one of them')
   }
-  const url = endpoint(operand ?? option, env, stateful)
+  const url = endpoint(
+    operand ?? option,
+    operand === undefined ? values[TWINS]?.url : undefined,
+    env,
+    stateful,
+  )
   // (`searchParams` costs the start 1.2 ms.)
   if (url.search.includes('=')) for (const [name, value] of url.searchParams) addSecret(redact, name, value)
   const headers = extraHeaders(list(values.header), env, redact, notes)
@@ -64,7 +69,7 @@ export async function serverSettings(
     userAgent: `chamade-mcp/${VERSION}`,
     version: VERSION,
     redact,
-    patienceMs: duration(values.patience, '--patience') ?? DEFAULT_TIMING.patienceMs,
+    patienceMs: duration(values, 'patience') ?? DEFAULT_TIMING.patienceMs,
     maxMessageBytes: maxMessage(values),
     ...(await networkSettings(url, values, env, redact)),
   }
@@ -79,71 +84,79 @@ async function networkSettings(
   redact: Redactor,
 ): Promise<Pick<HttpConfig, 'tls' | 'proxy'>> {
   const proxied = Object.keys(env).some((name) => /^(https?|all)_proxy$/i.test(name))
-  const files = { ca: list(values.ca), cert: text(values.cert), key: text(values.key) }
-  const secured =
-    url.protocol === 'https:' && (files.ca.length > 0 || files.cert !== undefined || files.key !== undefined)
-  if (!proxied && !secured) return {}
+  const https = url.protocol === 'https:'
+  // Over plain http they are looked at all the same, but for SSL_CERT_FILE, which is not ours and not about this.
+  const ca = https || values[TWINS]?.ca === undefined ? list(values.ca) : []
+  const files = { ca, cert: text(values.cert), key: text(values.key) }
+  const named = ca.length > 0 || files.cert !== undefined || files.key !== undefined
+  if (!proxied && !named) return {}
   const { proxyFor, throughProxy, tlsOptions } = await import('./http/network.ts')
-  const tls = secured ? tlsOptions(files, env) : undefined
+  const tls = tlsOptions(files, env)
   const proxy = proxyFor(url, env)
   if (proxy !== undefined) redact.add(proxy.password)
   return {
-    ...(tls === undefined ? {} : { tls }),
+    ...(tls === undefined || !https ? {} : { tls }),
     ...(proxy === undefined ? {} : { proxy: { dispatcher: throughProxy(proxy, tls), host: proxy.host } }),
   }
 }
 
 /** `--max-message` in bytes. */
 export function maxMessage(values: OptionValues): number {
-  return size(values.maxMessage, '--max-message') ?? 64 * 1024 * 1024
+  return size(values, 'maxMessage') ?? 64 * 1024 * 1024
 }
 
 /** `--log-level` and `--log-format`. */
 export function logSettings(values: OptionValues): { level: Level; format: 'text' | 'json' } {
   const level = text(values.logLevel) ?? 'warn'
   const format = text(values.logFormat) ?? 'text'
-  if (!isLevel(level)) throw invalid(`--log-level ${level} is not a level`, `use one of ${LEVELS.join(', ')}`)
+  if (!isLevel(level))
+    throw invalid(`${asGiven(values, 'logLevel')} is not a level`, `use one of ${LEVELS.join(', ')}`)
   if (format !== 'text' && format !== 'json') {
-    throw invalid(`--log-format ${format} is not a format`, 'use text or json')
+    throw invalid(`${asGiven(values, 'logFormat')} is not a format`, 'use text or json')
   }
   return { level, format }
 }
 
 /** A duration option in milliseconds: `25s`, `500ms`, `10m`, `1h`, or plain seconds. */
-export function duration(value: OptionValues[string], name: string): number | undefined {
-  const given = text(value)
+export function duration(values: OptionValues, name: string): number | undefined {
+  const given = text(values[name])
   if (given === undefined) return undefined
   const match = /^(\d+(?:\.\d+)?)\s*(ms|s|m|h)?$/.exec(given.trim())
-  if (match === null) throw invalid(`${name} ${given} is no duration`, 'write 500ms, 25s, 10m or 1h')
+  if (match === null) throw invalid(`${asGiven(values, name)} is no duration`, 'write 500ms, 25s, 10m or 1h')
   const unit = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 }[match[2] ?? 's'] ?? 1_000
   return Math.min(Number(match[1]) * unit, MAX_WAIT_MS)
 }
 
-function size(value: OptionValues[string], name: string): number | undefined {
-  const given = text(value)
+function size(values: OptionValues, name: string): number | undefined {
+  const given = text(values[name])
   if (given === undefined) return undefined
   const match = /^(\d+)\s*(B|KiB|MiB|GiB)?$/i.exec(given.trim())
   const unit = { b: 1, kib: 1024, mib: 1024 ** 2, gib: 1024 ** 3 }[(match?.[2] ?? 'B').toLowerCase()] ?? 1
   const bytes = Number(match?.[1]) * unit
   if (match === null || bytes < 1024 || bytes > 512 * 1024 ** 2) {
-    throw invalid(`${name} ${given} is no size`, 'write bytes, KiB or MiB, from 1KiB to 512MiB: 64MiB')
+    throw invalid(
+      `${asGiven(values, name)} is no size`,
+      'write bytes, KiB or MiB, from 1KiB to 512MiB: 64MiB',
+    )
   }
   return bytes
 }
 
 /** The endpoint, with `stateful` in its query exactly once if asked for. The rest of the query stays as it is. */
-function endpoint(given: string | undefined, env: Environment, stateful: boolean): URL {
+function endpoint(
+  given: string | undefined,
+  variable: string | undefined,
+  env: Environment,
+  stateful: boolean,
+): URL {
   const derived = given ?? fromApiHost(env.CHAMADE_URL)
   const literal = derived ?? DEFAULT_URL
-  if (!URL.canParse(literal)) {
-    throw invalid(`${shown(literal)} is not a URL`, 'write it whole: --url https://mcp.example.com/mcp')
-  }
+  const said = variable === undefined ? shown(literal) : `${variable}=${shown(literal)}`
+  const hint = `write it whole: ${variable === undefined ? '--url ' : `${variable}=`}https://mcp.example.com/mcp`
+  if (!URL.canParse(literal)) throw invalid(`${said} is not a URL`, hint)
   const url = new URL(literal)
   if (url.protocol !== 'https:' && url.protocol !== 'http:') {
-    throw invalid(
-      `${shown(literal)} is neither http nor https`,
-      'write it whole: --url https://mcp.example.com/mcp',
-    )
+    throw invalid(`${said} is neither http nor https`, hint)
   }
   if (url.username !== '' || url.password !== '') {
     throw invalid(

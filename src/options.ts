@@ -4,7 +4,26 @@
  * Not their meaning: `config.ts` reads and checks the values.
  * The one rule: an option stands here once, and every command that has it takes it from here.
  */
-import type { OptionSpec } from './commands/command.ts'
+import type { OptionSpec, OptionValues } from './commands/command.ts'
+
+/** Where the values keep which of them came from a variable: names of variables by camel-cased long flag. */
+export const TWINS = Symbol('twins')
+
+/** An option as it was set, for error texts: `--hold x`, or `CHAMADE_HOLD=x` where the variable was. */
+export function asGiven(values: OptionValues, name: string): string {
+  const twin = values[TWINS]?.[name]
+  return twin === undefined ? `${flagOf(name)} ${values[name]}` : `${twin}=${values[name]}`
+}
+
+function flagOf(name: string): string {
+  return `--${name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`
+}
+
+/** What a switch's variable says; undefined: neither yes nor no. */
+export function switchOf(word: string): boolean | undefined {
+  if (/^(1|true|yes|on)$/i.test(word)) return true
+  return /^(0|false|no|off)$/i.test(word) ? false : undefined
+}
 
 export const DEFAULT_URL = 'https://mcp.chamade.io/mcp/'
 

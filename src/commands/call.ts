@@ -40,7 +40,7 @@ Exit code 1 when the tool reports an error.`,
 
 async function run(values: OptionValues, operands: readonly string[], io: Io): Promise<number> {
   const [name = '', ...pairs] = operands
-  const timeoutMs = lengthOf(values.timeout, '--timeout')
+  const timeoutMs = lengthOf(values, 'timeout')
   const whole = await wholeArguments(given(values.arguments), io)
   const redact = redactor()
   const side = await serverSide(values, [], io, redact)

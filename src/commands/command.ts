@@ -3,18 +3,23 @@
  * twins and help; a command reads neither `process` nor `argv`.
  */
 
+import { BridgeError } from '../errors.ts'
+import { switchOf, TWINS } from '../options.ts'
+
 /** One option. `flags` in commander's notation: `--port <n>`, `--stateful`, `--header <line...>` for repeatable. */
 export interface OptionSpec {
   readonly flags: string
   readonly description: string
-  /** Environment twin; a switch is on when it is `1`, `true` or `yes`. */
+  /** Environment twin; see `withEnvironment`. */
   readonly env?: string
   /** Shown in help; the command applies it. */
   readonly fallback?: string
 }
 
 /** Values by camel-cased long flag: `apiKeyFile`. A switch is `true`; a repeatable option is a list. */
-export type OptionValues = Readonly<Record<string, string | boolean | readonly string[] | undefined>>
+export type OptionValues = Readonly<Record<string, string | boolean | readonly string[] | undefined>> & {
+  readonly [TWINS]?: Readonly<Record<string, string>>
+}
 
 /** What a command may touch of the world. */
 export interface Io {
@@ -53,21 +58,31 @@ export interface CommandEntry {
   readonly load: () => Promise<CommandSpec>
 }
 
-/** Flags win; else the environment twin counts. A switch is on when it says `1`, `true` or `yes`. */
+/** Flags win; else the environment twin counts. Throws CONFIG_INVALID for a switch set to neither yes nor no. */
 export function withEnvironment(
   values: OptionValues,
   options: readonly OptionSpec[],
   env: Io['env'],
 ): OptionValues {
   const merged: Record<string, OptionValues[string]> = { ...values }
+  const twins: Record<string, string> = {}
   for (const option of options) {
     const name = camelCase(longName(option))
     const twin = option.env === undefined ? undefined : env[option.env]?.trim()
     if (merged[name] !== undefined || twin === undefined || twin === '') continue
     if (option.flags.includes('<')) merged[name] = twin
-    else if (/^(1|true|yes)$/i.test(twin)) merged[name] = true
+    else if (switchSet(String(option.env), twin)) merged[name] = true
+    twins[name] = String(option.env)
   }
-  return merged
+  return { ...merged, [TWINS]: twins }
+}
+
+function switchSet(variable: string, word: string): boolean {
+  const on = switchOf(word)
+  if (on !== undefined) return on
+  throw new BridgeError('CONFIG_INVALID', `${variable}=${word.slice(0, 40)} is neither yes nor no`, {
+    hint: `set ${variable} to 1 or to 0`,
+  })
 }
 
 /** `--api-key-file <path>` -> `api-key-file`. */

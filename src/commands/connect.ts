@@ -24,7 +24,7 @@ export const connect: CommandSpec = {
     const { http, notes } = await serverSettings(values, operands, io.env, redact)
     const open = withToolRules(openHttp(http), {
       ignore: list(values.ignoreTool),
-      timeoutMs: duration(values.toolTimeout, '--tool-timeout'),
+      timeoutMs: duration(values, 'toolTimeout'),
     })
     return await serveStdio(
       open,

@@ -41,7 +41,7 @@ Exit code 1 when a check failed. Secrets are cut out: the list can be pasted int
 const LONG_MS = 15 * 60_000
 
 async function run(values: OptionValues, operands: readonly string[], io: Io): Promise<number> {
-  const waitMs = lengthOf(values.wait, '--wait') ?? 35_000
+  const waitMs = lengthOf(values, 'wait') ?? 35_000
   const redact = redactor()
   for (const [name, value] of Object.entries(io.env)) {
     if (

@@ -1,17 +1,24 @@
 /**
  * `chamade-mcp emit`: lets something happen in the running simulator, from the shell.
  *
- * Not a client of Chamade: it speaks the simulator's control API. The one rule: it finds the simulator by itself,
- * and says on stdout what came of each event, one line each.
+ * Not a client of Chamade or moot: it reads what is wanted out of words and stdin, `emit/running.ts` asks for it.
+ * The one rule: it finds the simulator by itself, and says on stdout what came of each event, one line each.
  */
 import { readFile } from 'node:fs/promises'
 import { basename, resolve } from 'node:path'
-import { BridgeError, reasonOf } from '../errors.ts'
+import { reasonOf } from '../errors.ts'
 import { ASSUMED } from '../simulator/assumptions.ts'
-import { type Beacon, findBeacons } from '../simulator/beacon.ts'
 import { FAULTS } from '../simulator/faults.ts'
+import { MOOT_FAULTS } from '../simulator/moot/faults.ts'
 import type { CommandSpec, Io, OptionValues } from './command.ts'
+import { letHappen, runningSimulators, type Wanted } from './emit/running.ts'
 import { invalid, listOf, numberOf, textOf } from './simulator-options.ts'
+
+function list(faults: Readonly<Record<string, string>>): string {
+  return Object.entries(faults)
+    .map(([name, what]) => `      ${name.padEnd(12)}    ${what}`)
+    .join('\n')
+}
 
 export const emit: CommandSpec = {
   name: 'emit',
@@ -23,9 +30,12 @@ export const emit: CommandSpec = {
   window-closed       WhatsApp's 24 h window with --from closes
   raw TEXT            a channel event as it is (--meta)
   fault NAME          something breaks; NAME is one of
-${Object.entries(FAULTS)
-  .map(([name, what]) => `      ${name.padEnd(12)}    ${what}`)
-  .join('\n')}
+${list(FAULTS)}
+In a simulated moot (simulate --moot):
+  say TEXT            somebody speaks (--from, --space); "@MyAgent …" is a mention
+  status STATUS       the space (--space) becomes active, paused or archived
+  fault NAME          something breaks; NAME is one of
+${list(MOOT_FAULTS)}
 Without an operand, or with "-", events are read from stdin as JSON, one a line.`,
   operands: '[what] [words...]',
   options: [
@@ -36,6 +46,7 @@ Without an operand, or with "-", events are read from stdin as JSON, one a line.
       fallback: 'discord, sip for calls',
     },
     { flags: '--call <id>', description: 'which call', fallback: 'the newest' },
+    { flags: '--space <id>', description: 'with say and status: which space', fallback: 'sprint-planning' },
     { flags: '--broken', description: 'with hangup: the connection broke' },
     { flags: '--agent <name>', description: 'which agent, when there are several', fallback: 'the first' },
     { flags: '--meta <key=value...>', description: 'with raw: one entry of meta; repeat it for more' },
@@ -51,44 +62,44 @@ Without an operand, or with "-", events are read from stdin as JSON, one a line.
   ],
   examples: [
     'chamade-mcp emit dm --from Alice --platform discord "Can you check the test results?"',
-    'chamade-mcp emit call --from "+33 1 23 45 67 89"',
+    'chamade-mcp emit say "@MyAgent can you review this?"',
     'chamade-mcp emit fault restart',
   ],
   run: async (values, operands, io) => {
-    const requests = await requestsOf(values, operands, io)
-    const simulator = await findRunning(values, io)
-    for (const request of requests) report(await send(simulator, request), request, values, io)
+    const wanted = await wantedOf(values, operands, io)
+    const port = textOf(values, 'port')
+    const running = await runningSimulators(io.homedir, port)
+    for (const each of wanted) {
+      const { answer, lines } = await letHappen(running, port, each)
+      const shown = values.json === true ? [JSON.stringify(answer)] : lines
+      for (const line of shown) io.stdout.write(`${line}\n`)
+    }
     return 0
   },
 }
 
-/** One POST to the control API. */
-interface ControlRequest {
-  readonly route: 'emit' | 'fault'
-  readonly body: unknown
-}
-
-async function requestsOf(
+async function wantedOf(
   values: OptionValues,
   operands: readonly string[],
   io: Io,
-): Promise<readonly ControlRequest[]> {
+): Promise<readonly Wanted[]> {
   const [what, ...words] = operands
   if (what === undefined || what === '-') return readStdin(io)
   const text = words.join(' ')
   if (what === 'fault') {
     const amounts = { seconds: numberOf(values, 'seconds'), ms: numberOf(values, 'ms') }
-    return [{ route: 'fault', body: { fault: text, ...amounts } }]
+    return [{ fault: text, ...amounts, space: textOf(values, 'space') }]
   }
   const attachments = what === 'dm' ? await filesOf(values, io) : []
   const happening = { ...happeningOf(what, text, values), agent: textOf(values, 'agent') }
-  return [{ route: 'emit', body: attachments.length === 0 ? happening : { ...happening, attachments } }]
+  return [attachments.length === 0 ? happening : { ...happening, attachments }]
 }
 
 function happeningOf(what: string, text: string, values: OptionValues): Readonly<Record<string, unknown>> {
   const from = textOf(values, 'from') ?? 'Alice'
   const platform = textOf(values, 'platform')
   const call = textOf(values, 'call')
+  const space = textOf(values, 'space')
   switch (what) {
     case 'dm':
       return { type: 'dm', from, platform, text: said(what, text) }
@@ -102,10 +113,14 @@ function happeningOf(what: string, text: string, values: OptionValues): Readonly
       return { type: 'window-closed', from }
     case 'raw':
       return { type: 'raw', content: said(what, text), meta: metaOf(values) }
+    case 'say':
+      return { type: 'say', from, space, text: said(what, text) }
+    case 'status':
+      return { type: 'status', space, status: text }
     default:
       throw invalid(
         `there is nothing like "${what}" to emit`,
-        'dm, call, transcript, hangup, window-closed, raw, fault',
+        'dm, call, transcript, hangup, window-closed, raw, fault; in a moot say, status, fault',
       )
   }
 }
@@ -139,14 +154,17 @@ function metaOf(values: OptionValues): Readonly<Record<string, string>> {
 }
 
 /** JSON values on stdin: one a line, or one text that is an object or a list. */
-async function readStdin(io: Io): Promise<readonly ControlRequest[]> {
+async function readStdin(io: Io): Promise<readonly Wanted[]> {
   if (io.stdin.isTTY === true) throw invalid('say what to emit', 'chamade-mcp emit --help')
   let text = ''
   io.stdin.setEncoding('utf8')
   for await (const chunk of io.stdin) text += String(chunk)
   const values = valuesOf(text)
   if (values.length === 0) throw invalid('there was nothing on stdin', 'chamade-mcp emit --help')
-  return values.map((body) => ({ route: isFault(body) ? 'fault' : 'emit', body }))
+  return values.map((value) => {
+    if (typeof value === 'object' && value !== null) return value as Wanted
+    throw invalid('what is emitted is an object', '{"type":"dm","from":"Alice","text":"hi"}')
+  })
 }
 
 function valuesOf(text: string): readonly unknown[] {
@@ -167,68 +185,4 @@ function jsonOf(text: string): { readonly value: unknown } | undefined {
   } catch {
     return undefined
   }
-}
-
-function isFault(body: unknown): boolean {
-  return typeof body === 'object' && body !== null && 'fault' in body
-}
-
-/** The simulator on `--port`, else the one that was started last and still answers. */
-async function findRunning(values: OptionValues, io: Io): Promise<Beacon> {
-  const port = textOf(values, 'port')
-  const known = await findBeacons(io.homedir)
-  const wanted = port === undefined ? known : known.filter((beacon) => new URL(beacon.url).port === port)
-  for (const beacon of wanted) if (await answers(beacon)) return beacon
-  const where = port === undefined ? '' : ` on port ${port}`
-  throw new BridgeError('SERVER_UNREACHABLE', `no simulator is running${where}`, {
-    hint: 'start one in another terminal: chamade-mcp simulate',
-  })
-}
-
-async function answers({ url, token }: Beacon): Promise<boolean> {
-  const headers = { authorization: `Bearer ${token}` }
-  try {
-    const response = await fetch(`${url}/control/state`, { headers, signal: AbortSignal.timeout(2_000) })
-    await response.body?.cancel()
-    return response.ok
-  } catch {
-    return false
-  }
-}
-
-async function send({ url, token }: Beacon, { route, body }: ControlRequest): Promise<unknown> {
-  const response = await fetch(`${url}/control/${route}`, {
-    method: 'POST',
-    headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
-    body: JSON.stringify(body),
-  })
-  const answer = (await response.json()) as { readonly error?: string }
-  if (response.ok) return answer
-  const said = answer.error ?? `HTTP ${response.status}`
-  throw new BridgeError('CONFIG_INVALID', said, { hint: 'chamade-mcp emit --help' })
-}
-
-function report(answer: unknown, request: ControlRequest, values: OptionValues, io: Io): void {
-  if (values.json === true) {
-    io.stdout.write(`${JSON.stringify(answer)}\n`)
-    return
-  }
-  if (request.route === 'fault') {
-    io.stdout.write(`${(answer as { readonly done: string }).done}\n`)
-    return
-  }
-  const { events, call_id } = answer as {
-    readonly events: readonly {
-      readonly event_id: string
-      readonly content: string
-      readonly pushed_to: string[]
-    }[]
-    readonly call_id?: string
-  }
-  const call = call_id === undefined ? '' : `  (${call_id})`
-  for (const { event_id, content, pushed_to } of events) {
-    const to = pushed_to.length === 0 ? 'nobody listens' : `pushed to ${pushed_to.join(', ')}`
-    io.stdout.write(`${event_id}  ${to}  ${content.split('\n', 1).join('')}${call}\n`)
-  }
-  if (events.length === 0) io.stdout.write(`done${call}\n`)
 }

@@ -75,8 +75,8 @@ export async function askedFor(values: OptionValues, operands: readonly string[]
     Object.entries(own.values).map(([key, value]) => [camelCase(key), value as OptionValues[string]]),
   )
   // Twins of the entry's own environment count below its flags.
-  const merged = withEnvironment(said, SERVER_OPTIONS, env)
-  return { values: { ...merged, ...flags }, operands: operands.length > 0 ? operands : own.positionals, env }
+  const merged = withEnvironment({ ...said, ...flags }, SERVER_OPTIONS, env)
+  return { values: merged, operands: operands.length > 0 ? operands : own.positionals, env }
 }
 
 /** What was said by flag: in a client the environment of the entry wins over that of the shell. */

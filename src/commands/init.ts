@@ -6,6 +6,7 @@
  */
 import { randomBytes } from 'node:crypto'
 import { invalid, list, text } from '../config.ts'
+import { asGiven } from '../options.ts'
 import type { CommandSpec, Io, OptionValues } from './command.ts'
 import { CLIENTS, type Client, clientNamed, type Place, paths, type Scope } from './init/clients.ts'
 import { unifiedDiff } from './init/diff.ts'
@@ -20,7 +21,7 @@ import {
   shellLine,
   type Wish,
 } from './init/entry.ts'
-import { replaceText, textOf } from './init/files.ts'
+import { mayBeWritten, replaceText, textOf } from './init/files.ts'
 import { channelEntries, launchLines } from './init/launch.ts'
 import type { Questions } from './init/questions.ts'
 import { type Palette, palette, wantsColour } from './terminal.ts'
@@ -106,6 +107,21 @@ interface Mode {
   readonly paint: Palette
 }
 
+/** One client's part: what is to be done is known, and nothing is done yet. */
+interface Job {
+  readonly client: Client
+  readonly wish: Wish
+  /** Undefined where the client's own command writes the entry. */
+  readonly edit: Edit | undefined
+}
+
+interface Edit {
+  readonly file: string
+  /** Undefined: there is no such file. */
+  readonly before: string | undefined
+  readonly after: string
+}
+
 async function run(values: OptionValues, _operands: readonly string[], io: Io): Promise<number> {
   const print = values.print === true
   const yes = values.yes === true
@@ -122,7 +138,10 @@ async function run(values: OptionValues, _operands: readonly string[], io: Io): 
   try {
     const clients = await chosenClients(values, ask)
     const plan = await planOf(values, mode)
-    for (const client of clients) await configure(client, plan, mode)
+    // What cannot be done is said before anything is written.
+    const jobs: Job[] = []
+    for (const client of clients) jobs.push(await prepare(client, plan, mode))
+    for (const job of jobs) await carryOut(job, plan, mode)
     return 0
   } catch (error) {
     if (room === undefined || !(error instanceof room.Cancelled)) throw error
@@ -137,14 +156,20 @@ async function chosenClients(values: OptionValues, ask: Questions | undefined): 
   return [...new Set(names)].map((name) => {
     const client = clientNamed(name)
     if (client !== undefined) return client
-    throw invalid(`--client ${name} is not known`, `one of ${CLIENTS.map((each) => each.name).join(', ')}`)
+    throw invalid(
+      `${asGiven({ ...values, client: name }, 'client')} is not known`,
+      `one of ${CLIENTS.map((each) => each.name).join(', ')}`,
+    )
   })
 }
 
 async function planOf(values: OptionValues, { ask, io }: Mode): Promise<Plan> {
-  const url = webAddress(values.url, '--url')
+  const url = webAddress(values, 'url')
   const moot = values.moot === true
   const simulator = values.simulator === true
+  if (values.stateful === true && values.stateless === true) {
+    throw invalid('--stateful and --stateless exclude each other', 'give one of them')
+  }
   if (moot && simulator) throw invalid('--moot and --simulator exclude each other', 'use --moot --url URL')
   const told = moot ? 'moot' : simulator ? 'simulator' : url === undefined ? undefined : 'chamade'
   const target = told ?? (await ask?.system()) ?? 'chamade'
@@ -175,28 +200,18 @@ function scopeOf(values: OptionValues): Scope | undefined {
   throw invalid(`--scope ${scope} is not known`, 'one of project, user')
 }
 
-/** One client: shows the change, asks, writes, and says what is left to do. */
-async function configure(client: Client, plan: Plan, mode: Mode): Promise<void> {
-  const { io, paint, ask } = mode
-  const out = (line: string): void => {
-    io.stdout.write(`${line}\n`)
-  }
+/** Reads, asks what is to be asked, and makes the new text. Throws what stands in the way. */
+async function prepare(client: Client, plan: Plan, mode: Mode): Promise<Job> {
+  const { io } = mode
   const scope = plan.scope ?? client.scopes[0]
   if (!client.scopes.includes(scope)) {
     throw invalid(`${client.title} has no --scope ${scope}`, `one of ${client.scopes.join(', ')}`)
   }
   const place: Place = { platform: io.platform, cwd: io.cwd, homedir: io.homedir, env: io.env }
   const file = client.file(place, scope)
-  out(paint.bold(`\n${client.title}${file === undefined ? '' : `: ${file}`}`))
   if (file === undefined) {
-    const wish = wishFor(
-      client,
-      plan,
-      plan.keyFile === undefined ? { kind: 'variable' } : fileKey(plan.keyFile),
-    )
-    out(`\nRun this; Claude Code keeps the entry itself:\n\n  ${claudeAddLine(client, wish, io.platform)}`)
-    out(nextSteps(client, plan, wish, [plan.name], mode))
-    return
+    const key: KeyFrom = plan.keyFile === undefined ? { kind: 'variable' } : fileKey(plan.keyFile)
+    return { client, wish: wishFor(client, plan, key), edit: undefined }
   }
   const before = await textOf(file)
   const key = await keyFor(client, plan, before ?? '', file, mode)
@@ -204,13 +219,31 @@ async function configure(client: Client, plan: Plan, mode: Mode): Promise<void> 
   const entry = entryFor(client, wish, io.platform)
   const change = { root: client.root, name: wish.name, entry, input: inputFor(client, wish) }
   const after = edited(before ?? '', change, file)
+  if (after !== before && !mode.print) await mayBeWritten(file)
+  return { client, wish, edit: { file, before, after } }
+}
+
+/** Shows the change, asks, writes, and says what is left to do. */
+async function carryOut({ client, wish, edit }: Job, plan: Plan, mode: Mode): Promise<void> {
+  const { io, paint, ask } = mode
+  const out = (line: string): void => {
+    io.stdout.write(`${line}\n`)
+  }
+  out(paint.bold(`\n${client.title}${edit === undefined ? '' : `: ${edit.file}`}`))
+  if (edit === undefined) {
+    out(`\nRun this; Claude Code keeps the entry itself:\n\n  ${claudeAddLine(client, wish, io.platform)}`)
+    out(nextSteps(client, plan, wish, [plan.name], mode))
+    return
+  }
+  const { file, before, after } = edit
+  const secret = wish.key.kind === 'value'
   if (after === before) {
     out(paint.green('already as it should be'))
   } else {
     out(unifiedDiff(before ?? '', after, file, paint))
     const write = !mode.print && (mode.yes || (await ask?.write(file)) === true)
     if (write) {
-      const backup = await replaceText(file, before, after, key.kind === 'value')
+      const backup = await replaceText(file, before, after, secret)
       out(`${paint.green('written')}${backup === undefined ? '' : `; as it was before: ${backup}`}`)
     } else {
       out(paint.yellow('not written'))
@@ -219,6 +252,7 @@ async function configure(client: Client, plan: Plan, mode: Mode): Promise<void> 
   }
   if (mode.print && client.name === 'claude-code' && plan.simulatorKey === undefined) {
     out(`\nOr, without a file:\n\n  ${claudeAddLine(client, wish, io.platform)}`)
+    if (secret) out(`\n(with ${keyVariable(plan.system)} set where Claude Code is started)`)
   }
   const names = client.channels ? channelEntries(entriesOf(after, client.root, file)) : []
   out(nextSteps(client, plan, wish, names, mode))
@@ -244,7 +278,13 @@ async function keyFor(
   if (plan.keyFile !== undefined) return fileKey(plan.keyFile)
   const variable = keyVariable(plan.system)
   const existing = existingKey(before, client.root, plan.name, variable, file)
-  if (existing !== undefined && existing !== PLACEHOLDER && existing !== client.reference(variable)) {
+  if (
+    existing !== undefined &&
+    existing !== PLACEHOLDER &&
+    existing !== client.reference(variable) &&
+    // A real key is none of the simulator's business, and would be shown in the line that starts it.
+    (plan.simulatorKey === undefined || existing.startsWith('chmd_local'))
+  ) {
     return { kind: 'value', value: existing }
   }
   if (plan.simulatorKey !== undefined) return { kind: 'value', value: plan.simulatorKey }
@@ -270,10 +310,22 @@ function nextSteps(client: Client, plan: Plan, wish: Wish, channels: readonly st
       steps.push(`Run "MCP: List Servers" and start "${plan.name}"; VS Code asks for the key once.`)
       break
   }
-  steps.push(
-    `See that it works: ${paint.bold(shellLine(wish, 'doctor', ...(plan.system === 'chamade' ? ['--entry', plan.name] : [])))}`,
-  )
+  steps.push(`See that it works: ${paint.bold(checkLine(plan, wish))}${checkNeeds(plan, wish, io)}`)
   return ['\nNext:', ...steps.map((step, at) => `  ${at + 1}. ${step}`)].join('\n')
+}
+
+/** What shows that events come: doctor knows Chamade only, so for moot it is the events themselves. */
+function checkLine(plan: Plan, wish: Wish): string {
+  if (plan.system === 'chamade') return shellLine(wish, 'doctor', '--entry', plan.name)
+  return shellLine(wish, 'listen', '--moot', ...(plan.url === undefined ? [] : [plan.url]))
+}
+
+/** What that line reads from the shell; the entry's own environment is not there. */
+function checkNeeds(plan: Plan, wish: Wish, io: Io): string {
+  if (plan.system === 'chamade') return ''
+  const variable = keyVariable('moot')
+  if (wish.key.kind === 'file') return `\n     with ${variable}_FILE=${wish.key.path} set in that shell`
+  return io.env[variable] ? '' : `\n     with ${variable} set in that shell`
 }
 
 function keySteps(client: Client, plan: Plan, wish: Wish, io: Io): string[] {
@@ -285,6 +337,10 @@ function keySteps(client: Client, plan: Plan, wish: Wish, io: Io): string[] {
     steps.push(`Put your key in the place of ${PLACEHOLDER} (${client.title} cannot read variables).`)
   } else if (wish.key.kind === 'variable' && client.name !== 'vscode' && !io.env[variable]) {
     steps.push(`Set ${variable} where ${client.title} is started; it is not set in this shell.`)
+  } else if (wish.key.kind === 'value' && client.reference(variable) !== undefined) {
+    steps.push(
+      `The entry holds your key as it is. To have ${client.reference(variable)} there, take it out and run init again.`,
+    )
   } else if (wish.key.kind === 'value' && wish.key.value === io.env[variable]) {
     steps.push(`Mind that the file now holds your key (${client.title} cannot read variables).`)
   }

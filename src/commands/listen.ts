@@ -75,16 +75,16 @@ async function run(values: OptionValues, operands: readonly string[], io: Io): P
 }
 
 /** Only what is meant for moot: key and address of Chamade, from flags or environment, are none of its business. */
-function mootValues({ space, allowHttp }: OptionValues, [apiUrl]: readonly string[]): OptionValues {
-  return { space, allowHttp, apiUrl, autoSubscribe: text(space) === undefined }
+function mootValues({ space, allowHttp, ca }: OptionValues, [apiUrl]: readonly string[]): OptionValues {
+  return { space, allowHttp, ca, apiUrl, autoSubscribe: text(space) === undefined }
 }
 
 function wantedOf(values: OptionValues): Wanted {
   const only = parseFilter(list(values.only), '--only')
   const drop = parseFilter(list(values.drop), '--drop')
   return {
-    count: count(values.count, '--count') ?? Number.POSITIVE_INFINITY,
-    forMs: lengthOf(values.for, '--for'),
+    count: count(values, 'count') ?? Number.POSITIVE_INFINITY,
+    forMs: lengthOf(values, 'for'),
     exec: text(values.exec),
     all: values.all === true,
     wants: (notification) => passes(notification, only, drop),

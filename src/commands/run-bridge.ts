@@ -24,13 +24,13 @@ export async function serveStdio(
   const channel = {
     ...DEFAULT_CHANNEL,
     redact,
-    holdMs: duration(values.hold, '--hold') ?? DEFAULT_CHANNEL.holdMs,
-    gapIntervalMs: duration(values.gapInterval, '--gap-interval') ?? DEFAULT_CHANNEL.gapIntervalMs,
+    holdMs: duration(values, 'hold') ?? DEFAULT_CHANNEL.holdMs,
+    gapIntervalMs: duration(values, 'gapInterval') ?? DEFAULT_CHANNEL.gapIntervalMs,
     gapNotice: values.noGapNotice !== true,
     only: parseFilter(list(values.only), '--only'),
     drop: parseFilter(list(values.drop), '--drop'),
   }
-  const drainMs = duration(values.drain, '--drain') ?? 20_000
+  const drainMs = duration(values, 'drain') ?? 20_000
   const port = openStdio(io.stdin, io.stdout, { maxLineBytes: maxMessage(values) })
   for (const note of notes) report(note)
   if (io.stdin.isTTY) report(AT_A_TERMINAL)

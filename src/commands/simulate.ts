@@ -7,6 +7,7 @@
 import { readFile } from 'node:fs/promises'
 import { isAbsolute, join } from 'node:path'
 import { ASSUMPTIONS } from '../simulator/assumptions.ts'
+import { announce, type Beacon, portIn } from '../simulator/beacon.ts'
 import type { Scenario } from '../simulator/scenario/scenario.ts'
 import type { Simulator } from '../simulator/simulator.ts'
 import type { CommandSpec, Io, OptionValues } from './command.ts'
@@ -68,7 +69,6 @@ ${ASSUMPTIONS.map((line) => `  - ${line}`).join('\n')}`,
 }
 
 async function runChamade(values: OptionValues, io: Io): Promise<number> {
-  const { announce } = await import('../simulator/beacon.ts')
   const { startSimulator } = await import('../simulator/simulator.ts')
   const scenario = await scenarioOf(values, io)
   const pingS = numberOf(values, 'ping')
@@ -84,13 +84,7 @@ async function runChamade(values: OptionValues, io: Io): Promise<number> {
     replay: values.replay === true || scenario?.replay === true,
     duplicateStream: values.replaceStream === true ? 'replace' : 'refuse',
   }).catch(failedToListen)
-  const startedAt = new Date().toISOString()
-  const { url, token, port } = simulator
-  // Without the file `emit` cannot find us; everything else works.
-  const hide = await announce(io.homedir, port, { url, token, startedAt }).catch((error: unknown) => {
-    io.stderr.write(`emit will not find this simulator: ${messageOf(error)}\n`)
-    return () => Promise.resolve()
-  })
+  const hide = await announced({ system: 'chamade', url: simulator.url, token: simulator.token }, io)
   try {
     const host = textOf(values, 'host') ?? '127.0.0.1'
     if (!LOOPBACK.test(host)) {
@@ -104,6 +98,15 @@ async function runChamade(values: OptionValues, io: Io): Promise<number> {
     await hide()
     await simulator.close()
   }
+}
+
+/** Without the file `emit` cannot find us; everything else works. */
+async function announced(beacon: Omit<Beacon, 'startedAt'>, io: Io): Promise<() => Promise<void>> {
+  const startedAt = new Date().toISOString()
+  return announce(io.homedir, portIn(beacon.url), { ...beacon, startedAt }).catch((error: unknown) => {
+    io.stderr.write(`emit will not find this simulator: ${messageOf(error)}\n`)
+    return () => Promise.resolve()
+  })
 }
 
 function introductionOf(simulator: Simulator): string {
@@ -179,6 +182,7 @@ async function runMoot(values: OptionValues, io: Io): Promise<number> {
   const args = ['-y', '@chamade/mcp-server@3', 'moot']
   const env = { CONVO_API_URL: url, CONVO_API_KEY: key, CONVO_SPACE_ID: 'sprint-planning' }
   const entry = { command: 'npx', args, env }
+  const hide = await announced({ system: 'moot', url, token: key }, io)
   io.stdout.write(`moot simulator
 address:  ${url}
 key:      ${key}
@@ -186,13 +190,21 @@ key:      ${key}
 For an MCP client (.mcp.json):
 ${JSON.stringify({ mcpServers: { 'moot-channel': entry } }, undefined, 2)}
 
-Somebody speaks in a space:
+See that it works, each in a terminal of its own, the first with CONVO_API_KEY set as above:
+chamade-mcp listen --moot ${url}
+chamade-mcp emit say "@${agent.display_name} can you review this?"
+
+The same over HTTP:
 curl -X POST ${url}/_simulator/publish -H 'Authorization: Bearer ${key}' \\
   -d '{"space_id":"sprint-planning","text":"hello","mentions":["${agent.actor_id}"]}'
 `)
-  await aborted(io.signal)
-  await simulator.close()
-  return 0
+  try {
+    await aborted(io.signal)
+    return 0
+  } finally {
+    await hide()
+    await simulator.close()
+  }
 }
 
 function speedOf(values: OptionValues): number | undefined {

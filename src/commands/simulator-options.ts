@@ -1,5 +1,6 @@
-/** Reading the option values of `simulate` and `emit`. The one rule: a mistake names the flag. */
+/** Reading the option values of `simulate` and `emit`. The one rule: a mistake names the flag, or the variable. */
 import { BridgeError } from '../errors.ts'
+import { asGiven } from '../options.ts'
 import type { OptionValues } from './command.ts'
 
 export function textOf(values: OptionValues, name: string): string | undefined {
@@ -19,14 +20,14 @@ export function numberOf(values: OptionValues, name: string): number | undefined
   if (text === undefined) return undefined
   const number = Number(text)
   if (Number.isFinite(number) && number >= 0) return number
-  throw invalid(`--${name} ${text} is no number from 0`, `write it like --${name} 5`)
+  throw invalid(`${asGiven(values, name)} is no number from 0`, `write it like --${name} 5`)
 }
 
 export function portOf(values: OptionValues, fallback: number): number {
   const text = textOf(values, 'port')
   if (text === undefined) return fallback
   if (/^\d+$/.test(text) && Number(text) < 65_536) return Number(text)
-  throw invalid(`--port ${text} is no port`, 'give a number from 0 to 65535')
+  throw invalid(`${asGiven(values, 'port')} is no port`, 'give a number from 0 to 65535')
 }
 
 export function invalid(message: string, hint: string): BridgeError {

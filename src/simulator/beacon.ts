@@ -7,8 +7,12 @@ import { randomBytes } from 'node:crypto'
 import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 
+/** What is simulated. */
+export type System = 'chamade' | 'moot'
+
 /** Where a simulator is, and what opens its control API. */
 export interface Beacon {
+  readonly system: System
   readonly url: string
   readonly token: string
   /** ISO 8601. */
@@ -18,6 +22,11 @@ export interface Beacon {
 /** The folder, below a home directory. */
 export function beaconFolder(homedir: string): string {
   return join(homedir, '.chamade-mcp', 'simulators')
+}
+
+/** The port of a simulator's address; 80 is not written in it. */
+export function portIn(url: string): number {
+  return Number(new URL(url).port || 80)
 }
 
 /** Writes the file of one port; the returned function takes it away again, unless somebody else's is there now. */
@@ -51,9 +60,10 @@ function beaconOf(text: string): Beacon | undefined {
   try {
     const value = JSON.parse(text) as Partial<Beacon> | null
     const { url, token, startedAt } = value ?? {}
+    const system = value?.system === 'moot' ? 'moot' : 'chamade'
     if (typeof url !== 'string' || typeof token !== 'string' || typeof startedAt !== 'string')
       return undefined
-    return { url, token, startedAt }
+    return { system, url, token, startedAt }
   } catch {
     return undefined
   }

@@ -27,8 +27,8 @@ export interface Line {
 export interface Conversation {
   readonly id: string
   readonly platform: Platform
-  /** The other side, as people call them. */
-  readonly name: string
+  /** The other side, as they call themselves once they have written; before, as the agent does. */
+  name: string
   readonly senderId: string
   readonly lines: Line[]
   /** When the other side wrote last, or undefined if never. */
@@ -73,6 +73,13 @@ export class Conversations {
     const made = { id, platform, name, senderId, lines: [], lastInboundAt: undefined, typingUntil: 0 }
     this.#byId.set(id, made)
     return made
+  }
+
+  /** The conversation with `name`, who writes and so says how the name is spelt. */
+  writtenBy(platform: Platform, name: string): Conversation {
+    const conversation = this.with(platform, name)
+    conversation.name = name
+    return conversation
   }
 
   /** The other side writes. Gives the event, and a second one when that let queued messages go. */

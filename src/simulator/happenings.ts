@@ -115,7 +115,7 @@ export function happen(agents: readonly Agent[], files: Files, happening: Happen
   const agent = agentNamed(agents, happening.agent)
   switch (happening.type) {
     case 'dm': {
-      const conversation = agent.conversations.with(dmPlatformOf(happening.platform), happening.from)
+      const conversation = agent.conversations.writtenBy(dmPlatformOf(happening.platform), happening.from)
       const sent = (happening.attachments ?? []).map((each) => attachmentOf(each, files))
       const drafts = agent.conversations.receive(conversation, happening.text, sent)
       return { published: drafts.map((draft) => agent.publish(draft)) }

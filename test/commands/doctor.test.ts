@@ -7,6 +7,8 @@ import { createServer as createTlsServer } from 'node:https'
 import { type AddressInfo, createServer } from 'node:net'
 import { dirname, join } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
+import { STREAM_CHECKS } from '../../src/commands/doctor/stream.ts'
+import type { Watched } from '../../src/commands/doctor/watch.ts'
 import type { FaultName } from '../../src/simulator/faults.ts'
 import { type Simulator, startSimulator } from '../../src/simulator/simulator.ts'
 import { baseEnv } from '../support/bridge-process.ts'
@@ -267,8 +269,8 @@ describe('out there', () => {
         s.heartbeatMs = 0
       },
       'first-byte',
-      'warn',
-      /nothing in 400 ms/,
+      'skip',
+      /^nothing in 400 ms, which is shorter than most keep-alive intervals$/,
     ],
     [
       'a stream that is cut',
@@ -296,6 +298,33 @@ describe('out there', () => {
       expect(checks[name]?.advice).toBeTruthy()
     })
   }
+
+  test('blames a proxy for a silent stream only when it has listened for long enough', async () => {
+    const [firstByte] = STREAM_CHECKS
+    const now = performance.now()
+    const stream: Watched = {
+      openedAt: now - 60_000,
+      arrivals: [],
+      events: 0,
+      ended: undefined,
+      changed: () => new Promise(() => undefined),
+      stop: () => undefined,
+    }
+    const found = (waitMs: number) =>
+      firstByte?.run(
+        { facts: { stream }, waitMs, signal: new AbortController().signal } as never,
+        () => undefined,
+      )
+    expect(await found(35_000)).toMatchObject({
+      state: 'warn',
+      advice: expect.stringContaining('proxy_buffering') as string,
+    })
+    expect(await found(2_000)).toEqual({
+      state: 'skip',
+      text: expect.stringContaining('nothing in 2 s') as string,
+      advice: 'listen longer: --wait 35s',
+    })
+  })
 
   test('waits with --long for what closes an idle stream', async () => {
     const server = await ScriptedServer.start()

@@ -4,6 +4,7 @@
  */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import fc from 'fast-check'
 import { parse } from 'jsonc-parser'
 import { describe, expect, test } from 'vitest'
 import { CLIENTS, type Client, clientNamed, type Place } from '../../src/commands/init/clients.ts'
@@ -145,6 +146,103 @@ describe('an existing file', () => {
         chamade: { env: { CHAMADE_API_KEY: '${input:chamade-api-key}' } },
       },
     })
+  })
+
+  const ours = (indent: string): string =>
+    JSON.stringify({ chamade: entryFor(client, chamade, 'linux') }, undefined, '  ')
+      .slice(2, -2)
+      .replaceAll('\n', `\n${indent.slice(2)}`)
+      .replace(/^ {2}/, indent)
+
+  test.each([
+    [
+      'a neighbour on one line, with a comment behind it',
+      '{\n  "mcpServers": {\n    "other": { "command": "x" } // tail\n  }\n}\n',
+      `{\n  "mcpServers": {\n    "other": { "command": "x" }, // tail\n${ours('    ')}\n  }\n}\n`,
+    ],
+    [
+      'a comma and comments behind the last one',
+      '{\n  "mcpServers": {\n    "other": {"command":"x"}, /* a, */ // tail\n    // "off": {},\n\n  }\n}\n',
+      `{\n  "mcpServers": {\n    "other": {"command":"x"}, /* a, */ // tail\n    // "off": {},\n${ours('    ')},\n\n  }\n}\n`,
+    ],
+    [
+      'neighbours that share a line',
+      '{\n  "mcpServers": { "a": {"command":"x"},   "b": {"command":"y"} },\n  "z":1\n}',
+      `{\n  "mcpServers": { "a": {"command":"x"},   "b": {"command":"y"},\n${ours('    ')}\n  },\n  "z":1\n}`,
+    ],
+    [
+      'no neighbour but a comment',
+      '{\n  "mcpServers": { // none yet\n  }\n}\n',
+      `{\n  "mcpServers": { // none yet\n${ours('    ')}\n  }\n}\n`,
+    ],
+    [
+      'other members and no entries',
+      '{\n  "a": [1,2,\n    3] // odd\n}\n',
+      `{\n  "a": [1,2,\n    3], // odd\n  "mcpServers": {\n${ours('    ')}\n  }\n}\n`,
+    ],
+    [
+      'an entry of ours on one line',
+      '{\n  "mcpServers": {\n    "chamade": { "command": "node", "env": {"A": "b"}, "x": 1 }, // mine\n    "b": {  }\n  }\n}\n',
+      '{\n  "mcpServers": {\n    "chamade": { "command": "npx", "env": {"A": "b", "CHAMADE_API_KEY": "${CHAMADE_API_KEY}"}, "x": 1, "type": "stdio", "args": ["-y", "@chamade/mcp-server@3", "--stateful"] }, // mine\n    "b": {  }\n  }\n}\n',
+    ],
+    [
+      'a remote entry with comments, between others',
+      '{\n  "mcpServers": {\n    "a": {},\n    "chamade": {\n      "url": "https://x/", // there\n      "headers": {\n        "Authorization": "Bearer k"\n      }, // who\n      // last\n      "oauth": {}\n    },\n    "b": {}\n  }\n}\n',
+      '{\n  "mcpServers": {\n    "a": {},\n    "chamade": {\n      // there\n      // who\n      // last\n      "type": "stdio",\n      "command": "npx",\n      "args": [\n        "-y",\n        "@chamade/mcp-server@3",\n        "--stateful"\n      ],\n      "env": {\n        "CHAMADE_API_KEY": "${CHAMADE_API_KEY}"\n      }\n    },\n    "b": {}\n  }\n}\n',
+    ],
+    [
+      'a remote entry on one line',
+      '{\n  "mcpServers": {\n    "chamade": { "url": "https://x/", "disabled": true, "headers": { "X": "y" } }\n  }\n}\n',
+      '{\n  "mcpServers": {\n    "chamade": { "disabled": true, "type": "stdio", "command": "npx", "args": ["-y", "@chamade/mcp-server@3", "--stateful"], "env": { "CHAMADE_API_KEY": "${CHAMADE_API_KEY}" } }\n  }\n}\n',
+    ],
+  ])('stays as it stands but for our entry: %s', (_what, before, after) => {
+    expect(write(before, client, chamade, 'linux')).toBe(after)
+    expect(write(after, client, chamade, 'linux')).toBe(after)
+    const [crlf, wanted] = [before, after].map((text) => text.replaceAll('\n', '\r\n'))
+    expect(write(crlf ?? '', client, chamade, 'linux')).toBe(wanted)
+  })
+
+  test('keeps comments and neighbours letter for letter, however it is laid out', () => {
+    const gap = fc
+      .array(fc.constantFrom(' ', '\n', '\t', '/* a, "b": {} */', '// c }\n'), { maxLength: 4 })
+      .map((parts) => parts.join(''))
+    /** Members with something between each two, and after the last perhaps a comma. */
+    const object = (members: fc.Arbitrary<string>[]) =>
+      fc
+        .tuple(fc.array(fc.tuple(gap, gap), { minLength: 9, maxLength: 9 }), fc.boolean(), gap, ...members)
+        .map(([gaps, trailing, end, ...texts]) => {
+          const body = texts.map((text, n) => `${gaps[n]?.[0]}${text}${gaps[n]?.[1]}`).join(',')
+          return `{${body}${trailing && texts.length > 0 ? ',' : ''}${end}}`
+        })
+    const some = (texts: readonly string[]) =>
+      fc.subarray([...texts]).chain((chosen) => object(chosen.map((text) => fc.constant(text))))
+    const own = some([
+      '"url":"u"',
+      '"type":  "http"',
+      '"command": "x"',
+      '"headers":{"A":\n"b"}',
+      '"env": {"A":"b"}',
+      '"off":1',
+    ])
+    const others = ['"a":{"command":"x"  }', '"b": {\n"args": [ ],}', '"c": {  }']
+    const entries = fc.oneof(
+      some(others),
+      own.chain((mine) =>
+        object([...others.map((text) => fc.constant(text)), fc.constant(`"chamade": ${mine}`)]),
+      ),
+    )
+    const comments = (text: string): number => text.match(/\/\* a, "b": \{\} \*\/|\/\/ c \}/g)?.length ?? 0
+    fc.assert(
+      fc.property(entries, gap, (servers, end) => {
+        const before = `{\n"z": [1,  2],"mcpServers":${servers}${end}}`
+        const after = write(before, client, chamade, 'linux')
+        expect(comments(after)).toBe(comments(before))
+        for (const other of ['"z": [1,  2]', ...others])
+          expect(after.includes(other)).toBe(before.includes(other))
+        expect(write(after, client, chamade, 'linux')).toBe(after)
+      }),
+      { numRuns: 2_000 },
+    )
   })
 
   test('gives up the key that stands in it: in env, or in the headers of an HTTP entry', () => {

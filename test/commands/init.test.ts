@@ -7,13 +7,16 @@ import {
   lstatSync,
   mkdirSync,
   readFileSync,
+  rmSync,
   statSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
-import { describe, expect, test } from 'vitest'
-import { emptyFolder, runCli } from './support.ts'
+import { describe, expect, onTestFinished, test } from 'vitest'
+import { startMootSimulator } from '../../src/simulator/moot/simulator.ts'
+import { eventually } from '../support/eventually.ts'
+import { Cli, emptyFolder, runCli } from './support.ts'
 
 const read = (...path: string[]): string => readFileSync(join(...path), 'utf8')
 
@@ -45,6 +48,20 @@ describe('init', () => {
     expect(stdout).toContain(
       'claude --dangerously-load-development-channels server:my-chamade server:moot-channel\n',
     )
+  })
+
+  test('ends, for moot, with a line that shows the events of moot', async () => {
+    const cwd = emptyFolder()
+    const moot = await startMootSimulator({ key: 'convo_init-test' })
+    onTestFinished(() => moot.close())
+    const { stdout } = await runCli(['init', '--yes', '--moot', '--installed', '--url', moot.url], { cwd })
+    expect(stdout).not.toContain('doctor')
+    expect(stdout).toContain('with CONVO_API_KEY set in that shell')
+    const line = /See that it works: chamade-mcp (.*)$/m.exec(stdout)?.[1] ?? ''
+    const cli = new Cli([...line.split(' '), '--count', '1'], { env: { CONVO_API_KEY: moot.key } })
+    await eventually('the stream is up', () => cli.stdout.includes('push stream sprint-planning up'), 10_000)
+    moot.publish('sprint-planning', { text: '@MyAgent hello' })
+    expect((await cli.ended).code).toBe(0)
   })
 
   test('keeps what was there beside it, at every change another copy', async () => {
@@ -147,6 +164,48 @@ describe('init', () => {
     expect(stdout).not.toContain('chmd_from-before')
   })
 
+  test.each([
+    [['--print']],
+    [['--yes']],
+    [['--moot', '--print']],
+    [['--moot', '--yes']],
+    [['--print', '--api-key-file', 'key']],
+    [['--simulator', '--name', 'chamade', '--print']],
+  ])('shows nothing of a key that stands in the file: %j', async (args) => {
+    const cwd = emptyFolder()
+    const [key, convo] = ['chmd_plant3d-s3cret', 'convo_plant3d-s3cret']
+    const entries = {
+      chamade: { command: 'npx', args: ['-y', '@chamade/mcp-server@3'], env: { CHAMADE_API_KEY: key } },
+      'moot-channel': {
+        command: 'python',
+        args: ['-m', 'adapters.channel_runner'],
+        env: { CONVO_API_KEY: convo },
+      },
+    }
+    writeFileSync(join(cwd, '.mcp.json'), JSON.stringify({ mcpServers: entries }, undefined, 2))
+    const env = { CHAMADE_API_KEY: key, CONVO_API_KEY: convo }
+    for (const each of [env, {}]) {
+      const { code, stdout, stderr } = await runCli(['init', ...args], { cwd, env: each })
+      expect(code).toBe(0)
+      expect(stdout + stderr).not.toContain('plant3d')
+      expect(stdout).not.toContain('cannot read variables')
+      if (!args.includes('--print')) continue
+      if (args.includes('--api-key-file'))
+        expect(stdout).toMatch(/claude mcp add .*--env CHAMADE_API_KEY_FILE=\//)
+      else if (!args.includes('--simulator'))
+        expect(stdout).toMatch(/claude mcp add .*_API_KEY=\$\{\w+_API_KEY\}'/)
+    }
+  })
+
+  test('says what keeps a key out of the file that holds one, where the client reads variables', async () => {
+    const cwd = emptyFolder()
+    const entry = { command: 'chamade-mcp', env: { CHAMADE_API_KEY: 'chmd_plant3d-s3cret' } }
+    writeFileSync(join(cwd, '.mcp.json'), JSON.stringify({ mcpServers: { chamade: entry } }, undefined, 2))
+    const { stdout } = await runCli(['init', '--yes'], { cwd })
+    expect(stdout).toContain('To have ${CHAMADE_API_KEY} there, take it out and run init again')
+    expect(read(cwd, '.mcp.json')).toContain('chmd_plant3d-s3cret')
+  })
+
   test('makes an entry for the simulator that needs nothing else', async () => {
     const cwd = emptyFolder()
     const { stdout } = await runCli(['init', '--simulator', '--yes'], { cwd })
@@ -158,11 +217,36 @@ describe('init', () => {
     })
   })
 
+  test('writes nothing at all when one of several clients cannot be done', async () => {
+    const cwd = emptyFolder()
+    const home = emptyFolder()
+    const clients = (...names: string[]) => names.flatMap((name) => ['--client', name])
+    const expectNothing = async (args: readonly string[], text: string): Promise<void> => {
+      const { code, stdout, stderr } = await runCli(['init', '--yes', ...args], { cwd, home })
+      expect(code).toBe(2)
+      expect(stderr).toContain(text)
+      expect(stdout).toBe('')
+      expect(existsSync(join(cwd, '.mcp.json'))).toBe(false)
+    }
+    await expectNothing(
+      [...clients('claude-code', 'claude-desktop'), '--scope', 'project'],
+      'Claude Desktop has no --scope project',
+    )
+    mkdirSync(join(cwd, '.cursor'))
+    writeFileSync(join(cwd, '.cursor', 'mcp.json'), '{ "mcpServers": [] }')
+    await expectNothing(clients('claude-code', 'cursor'), '"mcpServers" should be an object')
+    if (process.platform === 'win32' || process.getuid?.() === 0) return
+    rmSync(join(cwd, '.cursor', 'mcp.json'))
+    chmodSync(join(cwd, '.cursor'), 0o500)
+    await expectNothing(clients('claude-code', 'cursor'), 'cannot be written')
+  })
+
   test.each([
     [['--client', 'emacs'], '--client emacs is not known'],
     [['--client', 'claude-desktop', '--scope', 'project'], 'Claude Desktop has no --scope project'],
     [['--name', 'my server'], '--name my server cannot be the name of an entry'],
     [['--url', 'mcp.chamade.io'], '--url mcp.chamade.io is no http(s) URL'],
+    [['--stateful', '--stateless'], '--stateful and --stateless exclude each other'],
     [['--moot', '--simulator'], '--moot and --simulator exclude each other'],
     [['--cleint', 'cursor'], "unknown option '--cleint'"],
   ])('refuses %s with exit code 2 and something to try', async (args, text) => {

@@ -100,6 +100,48 @@ it('simulates moot too, and refuses options that say nothing about it', async ()
   expect((await done(at, ['simulate', '--moot', '--replay'])).code).toBe(2)
 })
 
+it('lets things happen in a moot: somebody speaks, a space pauses, a socket is cut', async () => {
+  const at = await home()
+  const moot = run(at, ['simulate', '--moot', '--port', '0', '--key', 'convo_local'])
+  await eventually(() => moot.output().includes('curl'))
+  const url = /^address: +(\S+)$/m.exec(moot.output())?.[1] ?? ''
+  expect((await done(at, ['emit', 'say', 'nobody is here'])).output).toContain('nobody listens')
+  const listener = run(at, ['listen', '--moot', url], undefined, { CONVO_API_KEY: 'convo_local' })
+  const up = () => listener.output().match(/push stream sprint-planning up/g)?.length ?? 0
+  await eventually(() => up() === 1)
+  const said = await done(at, ['emit', 'say', '--from', 'Alice', '@MyAgent can you review this?'])
+  expect(said).toMatchObject({ code: 0 })
+  expect(said.output).toMatch(
+    /^evt_\w+ {2}pushed to 1 {2}Alice in sprint-planning: @MyAgent can you review this\?\n$/,
+  )
+  await eventually(() => /"kind":"mention".*can you review this/.test(listener.output()))
+  expect((await done(at, ['emit', 'fault', 'drop'])).output).toBe('drop: done\n')
+  await eventually(() => up() === 2)
+  expect((await done(at, ['emit', 'status', 'paused', '--json'])).output).toContain('"status":"paused"')
+  await eventually(() => listener.output().includes('paused'))
+  expect(await done(at, ['emit', 'status', 'asleep'])).toMatchObject({
+    code: 2,
+    errors: expect.stringContaining('active, paused or archived') as string,
+  })
+})
+
+it('each event goes where it can happen; what cannot happen in what runs is said so', async () => {
+  const at = await home()
+  const moot = run(at, ['simulate', '--moot', '--port', '0'])
+  await eventually(() => moot.output().includes('curl'))
+  const wrong = await done(at, ['emit', 'dm', 'hello'])
+  expect(wrong.code).toBe(1)
+  expect(wrong.errors).toMatch(
+    /^error: the simulator at \S+ is a moot: there is no "dm" in it\ntry: emit say, emit status or emit fault;/,
+  )
+  expect(wrong.errors).toContain('chamade-mcp simulate --port 0')
+  await introduced(run(at, ['simulate', '--port', '0']))
+  expect((await done(at, ['emit', 'dm', 'hello'])).output).toContain('evt_000001')
+  expect((await done(at, ['emit', 'say', 'hello'])).output).toContain('Alice in sprint-planning: hello')
+  expect((await done(at, ['emit', 'fault', 'suspend'])).output).toBe('suspend: done\n')
+  expect((await done(at, ['emit', 'fault', 'refuse', '--seconds', '1'])).output).toContain('1 s')
+})
+
 it('sends a file along, at an address that needs no login', async () => {
   const at = await home()
   await introduced(run(at, ['simulate', '--port', '0']))

@@ -24,10 +24,15 @@ export async function home(): Promise<string> {
 }
 
 /** Starts the program; ended with the test if it has not ended by itself. */
-export function run(homedir: string, args: readonly string[], input?: string): Program {
+export function run(
+  homedir: string,
+  args: readonly string[],
+  input?: string,
+  more: Readonly<Record<string, string>> = {},
+): Program {
   const child = spawn(process.execPath, [bin, ...args], {
     cwd: root,
-    env: { ...baseEnv, HOME: homedir, USERPROFILE: homedir },
+    env: { ...baseEnv, HOME: homedir, USERPROFILE: homedir, ...more },
     stdio: [input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
   })
   child.stdin?.end(input)

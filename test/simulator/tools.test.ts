@@ -29,6 +29,21 @@ it('offers the fifteen tools, each with a schema', async () => {
   await agent.close()
 })
 
+it('calls somebody who writes as they call themselves, however the agent spelt it before', async () => {
+  const simulator = await start()
+  const agent = await open(simulator)
+  const sent = resultOf(await agent.call('chamade_dm_chat', { platform: 'discord', to: 'alice', text: 'hi' }))
+  simulator.publish({ type: 'dm', from: 'Alice', text: 'yes?' })
+  await eventually(() => agent.events.length === 1)
+  expect(agent.events[0]?.content).toBe('New message from Alice on Discord: "yes?"')
+  expect(agent.events[0]?.meta.conversation_id).toBe(sent.conversation_id)
+  await agent.call('chamade_dm_chat', { platform: 'discord', to: 'ALICE', text: 'well' })
+  simulator.publish({ type: 'dm', from: 'Alice', text: 'fine' })
+  await eventually(() => agent.events.length === 2)
+  expect(agent.events[1]?.content).toContain('from Alice on')
+  await agent.close()
+})
+
 it('joins a meeting: connecting, active, lines with since, chat, say, stop, leave', async () => {
   const simulator = await start({ speed: 8 })
   const agent = await open(simulator)

@@ -30,7 +30,7 @@ export interface Result extends Finding {
 }
 
 export const ok = (text: string): Finding => ({ state: 'ok', text })
-export const skip = (text: string): Finding => ({ state: 'skip', text })
+export const skip = (text: string, advice?: string): Finding => finding('skip', text, advice)
 export const warn = (text: string, advice?: string): Finding => finding('warn', text, advice)
 export const fail = (text: string, advice?: string): Finding => finding('fail', text, advice)
 

@@ -8,6 +8,9 @@ import { type Check, fail, ok, skip, warn } from './check.ts'
 import type { ServerContext } from './context.ts'
 import type { Watched } from './watch.ts'
 
+/** Keep-alives come every 15 to 30 s as a rule: silence that was shorter says nothing. */
+const TELLING_MS = 20_000
+
 const firstByte: Check<ServerContext> = {
   name: 'first-byte',
   async run({ facts, waitMs, signal }, progress) {
@@ -17,6 +20,11 @@ const firstByte: Check<ServerContext> = {
     const [at] = stream.arrivals
     if (at !== undefined) return ok(`${seconds(at - stream.openedAt)} after the stream was opened`)
     if (stream.ended !== undefined) return fail(endText(stream), END_ADVICE)
+    if (waitMs < TELLING_MS)
+      return skip(
+        `nothing in ${seconds(waitMs)}, which is shorter than most keep-alive intervals`,
+        'listen longer: --wait 35s',
+      )
     return warn(
       `nothing in ${seconds(waitMs)}: no keep-alive is sent, or something between holds it back`,
       'switch off response buffering for text/event-stream (nginx: proxy_buffering off; X-Accel-Buffering: no)',
@@ -32,6 +40,11 @@ const cadence: Check<ServerContext> = {
     await until(stream, waitMs, signal, () => stream.arrivals.length >= 3, progress)
     if (stream.ended !== undefined) return fail(endText(stream), END_ADVICE)
     const gaps = stream.arrivals.slice(1).map((at, n) => at - (stream.arrivals[n] ?? at))
+    if (gaps.length === 0 && waitMs < TELLING_MS)
+      return skip(
+        `one sign of life in ${seconds(waitMs)}, which is too short to see how often they come`,
+        'listen longer: --wait 2m',
+      )
     if (gaps.length === 0)
       return warn(`only one sign of life in ${seconds(waitMs)}`, 'run with --wait 2m to learn more')
     const longest = Math.max(...gaps)

@@ -10,7 +10,6 @@ import {
   findNodeAtLocation,
   format,
   type JSONPath,
-  modify,
   type Node,
   type ParseError,
   parseTree,
@@ -18,6 +17,7 @@ import {
 } from 'jsonc-parser'
 import { BridgeError } from '../../errors.ts'
 import type { Entry, Input } from './entry.ts'
+import { type Layout, withElement, withMember, withoutMember } from './member.ts'
 
 export interface Change {
   /** Member that holds the entries: `mcpServers`. */
@@ -42,12 +42,13 @@ export function edited(text: string, change: Change, file: string): string {
     return `${mark}${JSON.stringify(fresh, undefined, 2)}\n`
   }
   const tree = treeOf(before, file)
-  const layout = formatOf(before)
+  const formatting = formatOf(before)
+  const layout = layoutOf(formatting)
   // A file on one line was written by a program; parts of it on lines of their own would please nobody.
   const oneLine = !before.trimEnd().includes('\n')
-  let after = oneLine ? applyEdits(before, format(before, undefined, layout)) : before
+  let after = oneLine ? applyEdits(before, format(before, undefined, formatting)) : before
   const set = (path: JSONPath, value: unknown): void => {
-    after = applyEdits(after, modify(after, path, value, { formattingOptions: layout }))
+    after = value === undefined ? withoutMember(after, path) : withMember(after, path, value, layout)
   }
   const existing = findNodeAtLocation(tree, [root, name])
   if (existing === undefined) {
@@ -114,14 +115,11 @@ function setEnvironment(
   if (!('CHAMADE_MCP_URL' in env) && 'CHAMADE_MCP_URL' in old) set([...path, 'CHAMADE_MCP_URL'], undefined)
 }
 
-function withInput(text: string, input: Input, tree: Node, layout: FormattingOptions): string {
+function withInput(text: string, input: Input, tree: Node, layout: Layout): string {
   const inputs = findNodeAtLocation(tree, ['inputs'])
-  const options = { formattingOptions: layout }
-  if (inputs === undefined) return applyEdits(text, modify(text, ['inputs'], [input], options))
-  const known = inputs.type === 'array' && (inputs.children ?? []).some((each) => plain(each).id === input.id)
-  if (known) return text
-  const end = inputs.children?.length ?? 0
-  return applyEdits(text, modify(text, ['inputs', end], input, { ...options, isArrayInsertion: true }))
+  const known =
+    inputs?.type === 'array' && (inputs.children ?? []).some((each) => plain(each).id === input.id)
+  return known ? text : withElement(text, ['inputs'], input, layout)
 }
 
 /** Refuses what is not one JSON object (comments and trailing commas allowed), or names something twice. */
@@ -205,6 +203,10 @@ function formatOf(text: string): FormattingOptions {
     tabSize: indent.startsWith('\t') ? 4 : indent.length,
     eol: text.includes('\r\n') ? '\r\n' : '\n',
   }
+}
+
+function layoutOf({ insertSpaces, tabSize, eol = '\n' }: FormattingOptions): Layout {
+  return { indent: insertSpaces === false ? '\t' : ' '.repeat(tabSize ?? 2), eol }
 }
 
 function plain(node: Node): Plain {

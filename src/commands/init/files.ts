@@ -6,7 +6,7 @@
  */
 import { randomBytes } from 'node:crypto'
 import { constants } from 'node:fs'
-import { copyFile, mkdir, open, readFile, realpath, rename, rm, stat } from 'node:fs/promises'
+import { access, copyFile, mkdir, open, readFile, realpath, rename, rm, stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { BridgeError, reasonOf } from '../../errors.ts'
 
@@ -17,6 +17,19 @@ export async function textOf(file: string): Promise<string | undefined> {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
     throw unusable(file, 'read', error)
+  }
+}
+
+/** Throws when a file could not be put there: the nearest folder above it that exists takes none. */
+export async function mayBeWritten(file: string): Promise<void> {
+  const real = await realpath(file).catch(() => file)
+  for (let folder = dirname(real); ; folder = dirname(folder)) {
+    try {
+      return await access(folder, constants.W_OK | constants.X_OK)
+    } catch (error) {
+      const missing = (error as NodeJS.ErrnoException).code === 'ENOENT'
+      if (!missing || dirname(folder) === folder) throw unusable(file, 'written', error)
+    }
   }
 }
 

@@ -5,6 +5,8 @@
  * entry's key, letter for letter.
  */
 
+import { switchOf } from '../../options.ts'
+
 export const CHANNEL_FLAG = '--dangerously-load-development-channels'
 
 type Plain = Readonly<Record<string, unknown>>
@@ -37,7 +39,7 @@ function pushes(entry: Plain): boolean {
   const env = typeof entry.env === 'object' && entry.env !== null ? (entry.env as Plain) : {}
   const all = words(entry)
   if (isOurs(entry)) {
-    const stateful = /^(?:1|true|yes)$/i.test(String(env.CHAMADE_STATEFUL ?? ''))
+    const stateful = switchOf(String(env.CHAMADE_STATEFUL)) === true
     return stateful || all.some((word) => word === '--stateful' || word === 'moot' || hasStatefulKey(word))
   }
   if (all.some((word) => word.endsWith('channel_runner'))) return true

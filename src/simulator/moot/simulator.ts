@@ -12,6 +12,7 @@ import { createServer as createHttp, type IncomingMessage, type Server, type Ser
 import { createServer as createHttps } from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
 import { forbidden } from '../guard.ts'
+import { isMootFault, MOOT_FAULTS } from './faults.ts'
 import {
   type Answer,
   answer,
@@ -225,18 +226,21 @@ export class MootSimulator {
         if (text === undefined) return refuse(422, 'text is required')
         const event = this.publish(spaceId, {
           text,
-          speaker: string(body.speaker) ?? this.alice.actor_id,
+          speaker: this.#idOf(string(body.speaker)) ?? this.alice.actor_id,
           mentions: strings(body.mentions),
           message_type: string(body.message_type),
           thread_id: string(body.thread_id),
           parent_event_id: string(body.parent_event_id),
         })
-        return { status: 200, body: event }
+        return { status: 200, body: { ...event, sockets: this.sockets.count(spaceId) } }
       }
       case 'POST /_simulator/status':
         if (!isStatus(body.status)) return refuse(422, 'status is active, paused or archived')
         this.store.setStatus(this.space(spaceId), body.status)
-        return { status: 200, body: { space_id: spaceId, status: body.status } }
+        return {
+          status: 200,
+          body: { space_id: spaceId, status: body.status, sockets: this.sockets.count(spaceId) },
+        }
       case 'POST /_simulator/fault':
         return this.#fault(body)
       case 'GET /_simulator/state':
@@ -254,8 +258,20 @@ export class MootSimulator {
     }
   }
 
+  /** An actor may be named as people call them. */
+  #idOf(speaker: string | undefined): string | undefined {
+    const named = [...this.store.actors.values()].find(({ display_name }) => display_name === speaker)
+    return named?.actor_id ?? speaker
+  }
+
   #fault(body: Readonly<Record<string, unknown>>): Answer {
-    switch (body.name) {
+    const { name } = body
+    if (!isMootFault(name))
+      return refuse(
+        422,
+        `there is no fault "${String(name)}"; there are ${Object.keys(MOOT_FAULTS).join(', ')}`,
+      )
+    switch (name) {
       case 'drop':
         this.sockets.drop('cut', string(body.space_id))
         break
@@ -279,8 +295,8 @@ export class MootSimulator {
         Object.assign(this.weather, fairWeather())
         break
       default:
-        return refuse(422, 'name is drop, close, freeze, restart, bad-key, suspend or clear')
+        return name satisfies never
     }
-    return { status: 200, body: { name: body.name } }
+    return { status: 200, body: { name } }
   }
 }

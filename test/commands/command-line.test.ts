@@ -1,0 +1,142 @@
+/**
+ * The command line itself: help, and what it says of settings that cannot be meant, by the name they were given.
+ */
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, expect, test } from 'vitest'
+import { withEnvironment } from '../../src/commands/command.ts'
+import { SERVER_OPTIONS } from '../../src/options.ts'
+import { emptyFolder, runCli } from './support.ts'
+
+const COMMANDS = ['init', 'doctor', 'listen', 'tools', 'call', 'moot', 'simulate', 'emit']
+
+describe('help', () => {
+  test('as a word says what --help says', async () => {
+    const [flag, word, twice] = await Promise.all(
+      [['--help'], ['help'], ['help', 'help']].map((args) => runCli(args)),
+    )
+    expect(flag?.code).toBe(0)
+    expect(flag?.stdout).toContain('help COMMAND')
+    expect(word).toEqual(flag)
+    expect(twice).toEqual(flag)
+  })
+
+  test.each(COMMANDS)('of %s, before it or behind it, says what --help says', async (name) => {
+    const [flag, before, behind] = await Promise.all(
+      [
+        [name, '--help'],
+        ['help', name],
+        [name, 'help'],
+      ].map((args) => runCli(args)),
+    )
+    expect(flag?.code).toBe(0)
+    expect(flag?.stdout).toContain(`chamade-mcp ${name}`)
+    expect(before).toEqual(flag)
+    expect(behind).toEqual(flag)
+  })
+
+  test('of what is no command names the nearest one', async () => {
+    const { code, stderr } = await runCli(['help', 'docter'])
+    expect(code).toBe(2)
+    expect(stderr).toContain('Did you mean doctor?')
+  })
+})
+
+test.each([
+  [['--stateful=maybe'], '--stateful'],
+  [['init', '--yes=no'], '--yes'],
+  [['--help=moot'], '--help'],
+])('%s: a switch takes no value, and says so', async (args, name) => {
+  const { code, stderr } = await runCli(args)
+  expect(code).toBe(2)
+  expect(stderr).toMatch(new RegExp(`^error: ${name} takes no value\ntry: chamade-mcp.*--help\n$`))
+})
+
+test.each([
+  [['--ca', '/nope'], {}, 'the CA certificate /nope cannot be read'],
+  [['--cert', '/nope', '--key', '/nope'], {}, 'the client certificate /nope cannot be read'],
+  [['--key', '/nope'], {}, 'belong together'],
+  [
+    [],
+    { CHAMADE_CLIENT_CERT: '/nope', CHAMADE_CLIENT_KEY: '/nope' },
+    'the client certificate /nope cannot be read',
+  ],
+])('%j %o is refused whatever the address', async (args, env, text) => {
+  for (const url of ['http://127.0.0.1:9/mcp', 'https://127.0.0.1:9/mcp']) {
+    const { code, stdout, stderr } = await runCli([url, ...args], {
+      env,
+      input: '{"jsonrpc":"2.0","id":1,"method":"ping"}\n',
+    })
+    expect(code).toBe(2)
+    expect(stdout).toBe('')
+    expect(stderr).toMatch(/^error: /)
+    expect(stderr).toContain(text)
+  }
+})
+
+test('listen --moot looks at --ca too', async () => {
+  const env = { CONVO_API_KEY: 'convo_x' }
+  const { code, stderr } = await runCli(
+    ['listen', '--moot', 'http://127.0.0.1:9', '--ca', '/nope', '--for', '1s'],
+    { env },
+  )
+  expect(code).toBe(2)
+  expect(stderr).toContain('/nope')
+})
+
+test('SSL_CERT_FILE is for many programs: over plain http it is nothing to fail of', async () => {
+  const input = '{"jsonrpc":"2.0","id":1,"method":"server/discover"}\n'
+  const { code, stdout } = await runCli(['http://127.0.0.1:9/mcp'], {
+    env: { SSL_CERT_FILE: '/nope' },
+    input,
+  })
+  expect(code).toBe(0)
+  expect(stdout).toContain('-32601')
+})
+
+describe('a variable', () => {
+  test.each([
+    [{ CHAMADE_STATEFUL: 'banana' }, [], 'CHAMADE_STATEFUL=banana is neither yes nor no'],
+    [{ CHAMADE_SILENT: '2' }, [], 'CHAMADE_SILENT=2 is neither yes nor no'],
+    [{ CONVO_AUTO_SUBSCRIBE: 'maybe', CONVO_API_KEY: 'convo_x' }, ['moot'], 'CONVO_AUTO_SUBSCRIBE=maybe is'],
+    [{ CHAMADE_HOLD: 'x' }, [], 'CHAMADE_HOLD=x is no duration'],
+    [{ CHAMADE_GAP_INTERVAL: 'x' }, [], 'CHAMADE_GAP_INTERVAL=x is no duration'],
+    [{ CHAMADE_DRAIN: 'x' }, [], 'CHAMADE_DRAIN=x is no duration'],
+    [{ CHAMADE_PATIENCE: 'x' }, ['tools'], 'CHAMADE_PATIENCE=x is no duration'],
+    [{ CHAMADE_TOOL_TIMEOUT: 'x' }, [], 'CHAMADE_TOOL_TIMEOUT=x is no duration'],
+    [{ CHAMADE_MAX_MESSAGE: 'x' }, [], 'CHAMADE_MAX_MESSAGE=x is no size'],
+    [{ CHAMADE_LOG_LEVEL: 'x' }, [], 'CHAMADE_LOG_LEVEL=x is not a level'],
+    [{ CHAMADE_LOG_FORMAT: 'x' }, [], 'CHAMADE_LOG_FORMAT=x is not a format'],
+    [{ CHAMADE_MCP_URL: 'x' }, [], 'CHAMADE_MCP_URL=x is not a URL'],
+    [{ CHAMADE_MCP_URL: 'ftp://x' }, ['listen'], 'CHAMADE_MCP_URL=ftp://x is neither http nor https'],
+    [{ CHAMADE_SIMULATOR_PORT: 'x' }, ['simulate'], 'CHAMADE_SIMULATOR_PORT=x is no port'],
+    [{ CHAMADE_INIT_CLIENT: 'emacs' }, ['init', '--yes'], 'CHAMADE_INIT_CLIENT=emacs is not known'],
+  ])('that cannot be meant is refused by its name: %o', async (env, args, text) => {
+    const { code, stdout, stderr } = await runCli(args, { env })
+    expect(code).toBe(2)
+    expect(stdout).toBe('')
+    expect(stderr).toContain(`error: ${text}`)
+    expect(stderr).toMatch(/^try: (?!.*--(?!help))/m)
+  })
+
+  test('is not named when the flag was given', async () => {
+    const { stderr } = await runCli(['--hold', 'y'], { env: { CHAMADE_HOLD: 'x' } })
+    expect(stderr).toContain('error: --hold y is no duration')
+    const entry = { command: 'chamade-mcp', args: [], env: { CHAMADE_PATIENCE: 'x' } }
+    const cwd = emptyFolder()
+    writeFileSync(join(cwd, '.mcp.json'), JSON.stringify({ mcpServers: { chamade: entry } }))
+    const line = ['tools', '--entry', 'chamade']
+    expect((await runCli(line, { cwd })).stderr).toContain('error: CHAMADE_PATIENCE=x is no duration')
+    const flag = await runCli([...line, '--patience', 'y'], { cwd })
+    expect(flag.stderr).toContain('error: --patience y is no duration')
+  })
+
+  test.each([
+    ['1 true TRUE yes Yes on ON', true],
+    ['0 false FALSE no No off OFF', undefined],
+  ])('of a switch may say %s', (words, value) => {
+    for (const word of words.split(' ')) {
+      expect(withEnvironment({}, SERVER_OPTIONS, { CHAMADE_STATEFUL: word }).stateful).toBe(value)
+    }
+  })
+})
