@@ -81,6 +81,26 @@ describe('parse', () => {
     expect(one(text)).toMatchObject({ kind: 'malformed', reason: 'not-rpc' })
   })
 
+  test.each([
+    [
+      '{"jsonrpc":"2.0","id":1,"result":{"n":1.0},"error":null}',
+      '{"jsonrpc":"2.0","id":1,"result":{"n":1.0}}',
+    ],
+    [
+      '{"jsonrpc":"2.0","result":null,"error":{"code":1,"message":"m"},"id":"a"}',
+      '{"jsonrpc":"2.0","id":"a","error":{"code":1,"message":"m"}}',
+    ],
+  ])('a response with a null beside what it says is one without it: %s', (text, plain) => {
+    expect(
+      parse(Buffer.from(text)).map((message) => message.kind === 'response' && message.raw.toString()),
+    ).toEqual([plain])
+  })
+
+  test.each(['{}', 'null,"x":1', '[]'])('a null beside a result saves no message with the id %s', (id) => {
+    const [message] = parse(Buffer.from(`{"jsonrpc":"2.0","id":${id},"result":null,"error":null}`))
+    expect(['malformed', 'response']).toContain(message?.kind)
+  })
+
   test('what is no JSON, or no UTF-8, is not-json', () => {
     expect(one('{"jsonrpc"')).toMatchObject({ kind: 'malformed', reason: 'not-json' })
     const bad = Buffer.from('{"jsonrpc":"2.0","method":"m?"}')

@@ -7,7 +7,6 @@ import { BridgeProcess } from '../support/bridge-process.ts'
 import { eventually, pause } from '../support/eventually.ts'
 import { ScriptedServer } from '../support/scripted-server.ts'
 import { drain, hold, maxMessage, patience } from '../support/settings.ts'
-import { TcpProxy } from '../support/tcp-proxy.ts'
 
 const stateful = { args: ['--stateful'] }
 const SSE = { 'content-type': 'text/event-stream' }
@@ -236,23 +235,5 @@ describe('connections', () => {
     const bridge = await BridgeProcess.connected(server.url)
     for (let i = 0; i < 100; i++) await bridge.call('tools/call')
     expect(ports.size).toBe(1)
-  })
-
-  test('of calls that were given up are not opened again for nobody', async () => {
-    const server = await ScriptedServer.start()
-    const proxy = await TcpProxy.start(server.port)
-    const used = new Set<number | undefined>()
-    server.before((x) => {
-      used.add(x.response.socket?.remotePort)
-      return x.rpc.method === 'tools/call'
-    })
-    const bridge = await BridgeProcess.connected(`http://127.0.0.1:${proxy.port}${server.path}`, {
-      args: ['--tool-timeout', '0.2'],
-    })
-    const ids = Array.from({ length: 5 }, () => bridge.ask('tools/call'))
-    for (const id of ids) await bridge.reply(id)
-    await pause(300)
-    expect(server.posts('tools/call')).toHaveLength(5)
-    expect(proxy.accepted).toBe(used.size)
   })
 })

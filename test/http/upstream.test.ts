@@ -1,0 +1,72 @@
+/** The far side without a process around it, where a process would have to wait too long, or hides too much. */
+import { expect, onTestFinished, test } from 'vitest'
+import { DEFAULT_TIMING, type HttpConfig, SYSTEM } from '../../src/http/config.ts'
+import { Exchange } from '../../src/http/exchange.ts'
+import { Liveness } from '../../src/http/liveness.ts'
+import { openHttp } from '../../src/http/upstream.ts'
+import { compose } from '../../src/protocol.ts'
+import { Abort } from '../../src/retry.ts'
+import { eventually, pause } from '../support/eventually.ts'
+import { ScriptedServer } from '../support/scripted-server.ts'
+import { TcpProxy } from '../support/tcp-proxy.ts'
+
+function config(url: string, more: Partial<HttpConfig> = {}): HttpConfig {
+  const headers = {}
+  return {
+    ...DEFAULT_TIMING,
+    ...SYSTEM,
+    url,
+    stateful: true,
+    credentials: { source: undefined, headers: () => headers, renew: async () => false },
+    userAgent: 'test',
+    version: '0',
+    maxMessageBytes: 1 << 20,
+    redact: Object.assign((text: string) => text, { add: () => undefined }),
+    ...more,
+  }
+}
+
+test('a GET that a balancer has swallowed is made again, and one that only begins late is not cut for ever', async () => {
+  const server = await ScriptedServer.start()
+  let swallowed = 3
+  server.before((x) => x.request.method === 'GET' && swallowed-- > 0)
+  const delivered: string[] = []
+  const upstream = openHttp(config(server.url, { headersMs: 100 }))({
+    deliver: (message) => void delivered.push(message.raw.toString()),
+    report: () => undefined,
+  })
+  onTestFinished(() => upstream.close(100))
+  const params = { protocolVersion: '2025-11-25', capabilities: {}, clientInfo: { name: 't', version: '1' } }
+  await upstream.send(compose({ jsonrpc: '2.0', id: 0, method: 'initialize', params }))
+  await upstream.send(compose({ jsonrpc: '2.0', method: 'notifications/initialized' }))
+  await eventually('the push stream', () => server.listening())
+  const at = server.of('GET').map((each) => each.at)
+  const gaps = at.slice(1).map((each, i) => each - (at[i] ?? 0))
+  // 100, 200 and 400 ms, and the delays of the backoff.
+  expect(gaps).toHaveLength(3)
+  expect(gaps[2]).toBeGreaterThanOrEqual(390)
+})
+
+test('a call that was given up leaves no connection, and opens none', async () => {
+  const server = await ScriptedServer.start()
+  server.before(() => true)
+  const proxy = await TcpProxy.start(server.port)
+  const exchange = new Exchange(config(`http://127.0.0.1:${proxy.port}/mcp`))
+  onTestFinished(() => exchange.destroy())
+  const signals = Array.from({ length: 20 }, () => new Abort())
+  const calls = signals.map((signal) => exchange.call({ method: 'POST', body: Buffer.from('{}'), signal }))
+  await eventually('all of them', () => server.requests.length === 20)
+  for (const signal of signals) signal.abort('enough')
+  await Promise.all(calls)
+  await eventually('their end', () => proxy.connections === 0)
+  await pause(100)
+  expect(proxy.accepted).toBe(20)
+})
+
+test('comments that come in one go are no cadence', () => {
+  const liveness = new Liveness(5_000)
+  for (const at of [0, 1, 2, 3, 4, 15_000, 30_000]) liveness.beat(at)
+  expect(liveness.allowedSilenceMs).toBeUndefined()
+  liveness.beat(45_000)
+  expect(liveness.allowedSilenceMs).toBe(3 * 15_000)
+})
