@@ -13,6 +13,7 @@ import { Backoff, sleep } from '../retry.ts'
 import type { OpenUpstream, Outlet, Upstream } from '../sides.ts'
 import type { FeedConfig } from './config.ts'
 import { Interval } from './interval.ts'
+import { wrongWith } from './requests.ts'
 import type { Subscriptions } from './subscriptions.ts'
 import { intervalDraft } from './texts.ts'
 import { callTool, TOOLS } from './tools.ts'
@@ -53,7 +54,7 @@ class Feed implements Upstream {
   constructor(config: FeedConfig, outlet: Outlet) {
     this.#config = config
     this.#outlet = outlet
-    this.#transport = new MemoryTransport(outlet.deliver)
+    this.#transport = new MemoryTransport(outlet.deliver, wrongWith)
     this.#interval = new Interval((prompt) => {
       const agentId = this.#subscriptions?.actor?.actorId ?? config.agentId ?? 'unknown-agent'
       return this.#push(intervalDraft(prompt, agentId, config.wording))

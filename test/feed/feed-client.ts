@@ -103,7 +103,7 @@ export class FeedClient {
       .filter((status) => status.stream === stream)
   }
 
-  async request(method: string, params: object = {}): Promise<Record<string, unknown>> {
+  async request(method: string, params: unknown = {}): Promise<Record<string, unknown>> {
     const id = ++this.#lastId
     const answered = new Promise<Message>((resolve) => this.#answers.set(String(id), resolve))
     await this.upstream.send(compose({ jsonrpc: '2.0', id, method, params }))
