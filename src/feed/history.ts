@@ -4,8 +4,10 @@
  * No delivery, no filter. The one rule: an event the backend still has is given exactly once, in the backend's
  * order, whatever breaks in between.
  *
- * `GET …/events?since=ID` is documented as "events after this", with at most 200 a page. Whether a full page is
- * the oldest or the newest of them is not, so both are coped with: `before=` fetches what may lie in the middle.
+ * `GET …/events?since=ID` is documented as "events after this", with at most 200 a page. Whether a page is the
+ * oldest or the newest of them, whether it holds ID itself, and how many a server really gives at once is not.
+ * So no length of a page says that it was the last: `before=` fetches what may lie in the middle, and pages are
+ * asked for until one brings nothing new.
  */
 import type { EventQuery } from './backend.ts'
 import { isRecord, text } from './filter.ts'
@@ -23,6 +25,8 @@ const BEGINNING = ''
 const REMEMBERED = 10_000
 /** Pages of a middle that are held at once; beyond, what is missing is given up. */
 const MAX_MIDDLE = 50
+/** Pages one after the other; a server that has still more by then may be making them up. */
+const MAX_PAGES = 1_000
 
 export class History {
   /** Ids in the order seen; the oldest is forgotten first. */
@@ -62,32 +66,45 @@ export class History {
   }
 
   /**
-   * Pages of what came since, oldest first, until there is no more. A refusal ends it; see `placeIsLost`.
+   * Pages of what came since, oldest first, until there is no more; at least one. A refusal ends it; see
+   * `placeIsLost`.
    */
   async *since(fetch: FetchPage): AsyncGenerator<Reply<Missed>> {
-    const place = this.#recent.slice(-OVERLAP)[0]
+    const [place, next] = this.#recent.slice(-OVERLAP)
+    const given = new Set<string>()
     let since = place === BEGINNING ? undefined : place
-    for (;;) {
+    const placed = since !== undefined
+    for (let pages = 0; pages < MAX_PAGES; pages++) {
       const page = await fetch({ since, limit: PAGE })
       if (!page.ok) {
-        yield page
+        const lost = pages > 0 && placeIsLost(page.no.status)
+        yield lost ? yes({ events: [], complete: false }) : page
         return
       }
-      // A server that knows no `since` gives the newest: all behind it is what we want.
+      // Of a server that knows no `since`, or counts it in, all behind it is what we want.
       const at = since === undefined ? -1 : page.value.findIndex((event) => idOf(event) === since)
-      if (page.value.length < PAGE || at !== -1) {
-        const events = page.value.slice(at + 1)
-        yield yes({ events, complete: since !== undefined || this.#holdsOurs(events) })
+      const fresh = page.value.slice(at + 1).filter((event) => !given.has(idOf(event)))
+      const first = idOf(fresh[0])
+      const joined = at !== -1 || fresh.length === 0 || (pages === 0 && first !== '' && first === next)
+      const middle = joined ? NOTHING : await before(fresh, since, fetch)
+      if (!middle.ok) {
+        yield middle
         return
       }
-      const middle = await before(page.value, since, fetch)
-      const events = middle.ok ? [...middle.value.events, ...page.value] : []
-      const whole = since !== undefined || this.#holdsOurs(events)
-      yield middle.ok ? yes({ events, complete: middle.value.complete && whole }) : middle
-      const last = idOf(page.value.at(-1))
-      if (!middle.ok || last === '' || last === since) return
-      since = last
+      const events = [...middle.value.events, ...fresh]
+      const ids = events.map(idOf).filter((id) => id !== '')
+      if (pages > 0 && ids.length === 0) return
+      yield yes({
+        events,
+        complete: middle.value.complete && (placed || pages > 0 || this.#holdsOurs(events)),
+      })
+      since = ids.at(-1)
+      // Without an id there is no asking for more.
+      if (since === undefined && events.length < PAGE) return
+      if (since === undefined) break
+      for (const id of ids) given.add(id)
     }
+    yield yes({ events: [], complete: false })
   }
 
   /** A space told from its beginning must hold what we know of it; or it was wiped, and who knows what else. */
@@ -111,6 +128,8 @@ export interface Missed {
   readonly complete: boolean
 }
 
+const NOTHING: Reply<Missed> = yes({ events: [], complete: true })
+
 /** True for a status that says: the place to continue from is unknown, or history is not given out. */
 export function placeIsLost(status: number | undefined): boolean {
   return status === 400 || status === 404 || status === 410 || status === 422
@@ -120,7 +139,7 @@ export function idOf(event: unknown): string {
   return isRecord(event) ? (text(event.event_id) ?? '') : ''
 }
 
-/** What lies between `since` and the first event of a full page: nothing, if pages begin with the oldest. */
+/** What lies between `since` and the first event of a page: nothing, if pages begin with the oldest. */
 async function before(
   page: readonly unknown[],
   since: string | undefined,
@@ -128,17 +147,22 @@ async function before(
 ): Promise<Reply<Missed>> {
   const known = new Set(page.map(idOf))
   let events: readonly unknown[] = []
-  let first = idOf(page[0])
-  for (let pages = 0; pages < MAX_MIDDLE && first !== ''; pages++) {
+  let first = page.map(idOf).find((id) => id !== '')
+  if (first === undefined) return yes({ events, complete: page.length < PAGE })
+  for (let pages = 0; pages < MAX_MIDDLE; pages++) {
     const older = await fetch({ since, before: first, limit: PAGE })
     if (!older.ok) return placeIsLost(older.no.status) ? yes({ events, complete: false }) : no(older.no)
-    const at = since === undefined ? -1 : older.value.findIndex((event) => idOf(event) === since)
+    const ids = older.value.map(idOf)
+    const at = since === undefined ? -1 : ids.indexOf(since)
     const fresh = older.value.slice(at + 1).filter((event) => !known.has(idOf(event)))
-    if (fresh.length === 0) return yes({ events, complete: true })
+    const heeded = !ids.some((id) => id !== '' && id !== first && known.has(id))
+    const next = fresh.map(idOf).find((id) => id !== '')
+    // A server that knows no `before` gives what is known already, and tells nothing of the middle.
+    if (next === undefined) return yes({ events, complete: heeded || at !== -1 })
     for (const event of fresh) known.add(idOf(event))
     events = [...fresh, ...events]
-    if (at !== -1 || older.value.length < PAGE) return yes({ events, complete: true })
-    first = idOf(fresh[0])
+    if (at !== -1) return yes({ events, complete: true })
+    first = next
   }
   return yes({ events, complete: false })
 }
