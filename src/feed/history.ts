@@ -78,7 +78,7 @@ export class History {
       const page = await fetch({ since, limit: PAGE })
       if (!page.ok) {
         const lost = pages > 0 && placeIsLost(page.no.status)
-        yield lost ? yes({ events: [], complete: false }) : page
+        yield lost ? yes({ events: [], missing: FORGOTTEN }) : page
         return
       }
       // Of a server that knows no `since`, or counts it in, all behind it is what we want.
@@ -94,17 +94,15 @@ export class History {
       const events = [...middle.value.events, ...fresh]
       const ids = events.map(idOf).filter((id) => id !== '')
       if (pages > 0 && ids.length === 0) return
-      yield yes({
-        events,
-        complete: middle.value.complete && (placed || pages > 0 || this.#holdsOurs(events)),
-      })
+      const ours = placed || pages > 0 || this.#holdsOurs(events)
+      yield yes({ events, missing: ours ? middle.value.missing : FORGOTTEN })
       since = ids.at(-1)
       // Without an id there is no asking for more.
       if (since === undefined && events.length < PAGE) return
       if (since === undefined) break
       for (const id of ids) given.add(id)
     }
-    yield yes({ events: [], complete: false })
+    yield yes({ events: [], missing: TOO_MUCH })
   }
 
   /** A space told from its beginning must hold what we know of it; or it was wiped, and who knows what else. */
@@ -124,11 +122,14 @@ export class History {
 /** A piece of what was missed. */
 export interface Missed {
   readonly events: readonly unknown[]
-  /** False when something before it had to be given up. */
-  readonly complete: boolean
+  /** Why something before it had to be given up, one clause; undefined when nothing had. */
+  readonly missing: string | undefined
 }
 
-const NOTHING: Reply<Missed> = yes({ events: [], complete: true })
+const NOTHING: Reply<Missed> = yes({ events: [], missing: undefined })
+
+const TOO_MUCH = 'more was missed than can be fetched'
+export const FORGOTTEN = 'moot does not know the last event we had any more'
 
 /** True for a status that says: the place to continue from is unknown, or history is not given out. */
 export function placeIsLost(status: number | undefined): boolean {
@@ -148,21 +149,21 @@ async function before(
   const known = new Set(page.map(idOf))
   let events: readonly unknown[] = []
   let first = page.map(idOf).find((id) => id !== '')
-  if (first === undefined) return yes({ events, complete: page.length < PAGE })
+  if (first === undefined) return yes({ events, missing: page.length < PAGE ? undefined : TOO_MUCH })
   for (let pages = 0; pages < MAX_MIDDLE; pages++) {
     const older = await fetch({ since, before: first, limit: PAGE })
-    if (!older.ok) return placeIsLost(older.no.status) ? yes({ events, complete: false }) : no(older.no)
+    if (!older.ok) return placeIsLost(older.no.status) ? yes({ events, missing: TOO_MUCH }) : no(older.no)
     const ids = older.value.map(idOf)
     const at = since === undefined ? -1 : ids.indexOf(since)
     const fresh = older.value.slice(at + 1).filter((event) => !known.has(idOf(event)))
     const heeded = !ids.some((id) => id !== '' && id !== first && known.has(id))
     const next = fresh.map(idOf).find((id) => id !== '')
     // A server that knows no `before` gives what is known already, and tells nothing of the middle.
-    if (next === undefined) return yes({ events, complete: heeded || at !== -1 })
+    if (next === undefined) return yes({ events, missing: heeded || at !== -1 ? undefined : TOO_MUCH })
     for (const event of fresh) known.add(idOf(event))
     events = [...fresh, ...events]
-    if (at !== -1) return yes({ events, complete: true })
+    if (at !== -1) return yes({ events, missing: undefined })
     first = next
   }
-  return yes({ events, complete: false })
+  return yes({ events, missing: TOO_MUCH })
 }

@@ -10,7 +10,7 @@ import { limit } from '../retry.ts'
 import type { Status } from '../status.ts'
 import { type Actor, type Backend, timeOf } from './backend.ts'
 import { isRecord, readEvent, relevance, text } from './filter.ts'
-import { History, placeIsLost } from './history.ts'
+import { FORGOTTEN, History, placeIsLost } from './history.ts'
 import { type Refusal, type Reply, yes } from './refusal.ts'
 import { eventDraft, statusDraft, type Voice } from './texts.ts'
 
@@ -92,8 +92,8 @@ export class Space {
         if (!placeIsLost(page.no.status) || isUp) return page
         return this.#startOver((why) => up(false, why), page.no, signal)
       }
-      const { complete, events } = page.value
-      if (!isUp || !complete) up(complete, complete ? undefined : 'more was missed than can be fetched')
+      const { missing, events } = page.value
+      if (!isUp || missing !== undefined) up(missing === undefined, missing)
       isUp = true
       for (const event of events) {
         await this.#event(event)
@@ -144,7 +144,8 @@ export class Space {
   ): Promise<Reply<unknown>> {
     const now = await this.#options.backend.events(this.spaceId, { limit: 200 }, signal)
     if (!now.ok && !placeIsLost(now.no.status)) return now
-    up(because.error.message)
+    const { message } = because.error
+    up(now.ok ? `${FORGOTTEN}: ${message}` : message)
     const events = now.ok ? now.value : []
     for (const event of events) {
       if (signal.aborted) return yes(undefined)

@@ -5,6 +5,7 @@
  * the words of the documentation where it has them.
  */
 import type { CallToolResult, Tool } from '@modelcontextprotocol/sdk/types.js'
+import { CATCH_UP_ELSEWHERE } from '../channel/tools.ts'
 import { isRecord, text } from './filter.ts'
 import { type Interval, MAX_PROMPT, MIN_INTERVAL_S } from './interval.ts'
 import { sentence } from './refusal.ts'
@@ -51,6 +52,10 @@ export const TOOLS: readonly Tool[] = [
     description: "List the spaces you're currently subscribed to.",
     inputSchema: { type: 'object', properties: {}, additionalProperties: false },
     annotations: { readOnlyHint: true, openWorldHint: false },
+    // None of these tools shows an event: after a break an agent is sent to those of moot's own server.
+    _meta: {
+      [CATCH_UP_ELSEWHERE]: 'get_mentions or get_recent_context of the moot MCP server',
+    },
   },
   {
     name: 'set_interval',
