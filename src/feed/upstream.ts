@@ -123,9 +123,10 @@ class Feed implements Upstream {
       },
     )
     server.setRequestHandler(ListToolsRequestSchema, () => ({ tools: [...TOOLS] }))
-    server.setRequestHandler(CallToolRequestSchema, async ({ params }) => {
+    server.setRequestHandler(CallToolRequestSchema, async ({ params }, { signal }) => {
       const subscriptions = await this.#connect()
-      return callTool({ subscriptions, interval: this.#interval }, params.name, params.arguments)
+      const box = { subscriptions, interval: this.#interval }
+      return callTool(box, params.name, params.arguments, signal)
     })
     server.onerror = (error) => {
       this.#outlet.report({ kind: 'note', level: 'debug', text: `the local server: ${reasonOf(error)}` })
