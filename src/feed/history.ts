@@ -11,7 +11,7 @@
  */
 import type { EventQuery } from './backend.ts'
 import { isRecord, text } from './filter.ts'
-import { no, type Reply, yes } from './refusal.ts'
+import { isDeclined, no, type Reply, yes } from './refusal.ts'
 
 /** Fetches one page, oldest first. */
 export type FetchPage = (query: EventQuery) => Promise<Reply<readonly unknown[]>>
@@ -66,8 +66,8 @@ export class History {
   }
 
   /**
-   * Pages of what came since, oldest first, until there is no more; at least one. A refusal ends it; see
-   * `placeIsLost`.
+   * Pages of what came since, oldest first, until there is no more; at least one. A refusal ends it; one
+   * that `isDeclined` says that the place is unknown, or that no history is given out.
    */
   async *since(fetch: FetchPage): AsyncGenerator<Reply<Missed>> {
     const [place, next] = this.#recent.slice(-OVERLAP)
@@ -77,7 +77,7 @@ export class History {
     for (let pages = 0; pages < MAX_PAGES; pages++) {
       const page = await fetch({ since, limit: PAGE })
       if (!page.ok) {
-        const lost = pages > 0 && placeIsLost(page.no.status)
+        const lost = pages > 0 && isDeclined(page.no.status)
         yield lost ? yes({ events: [], missing: FORGOTTEN }) : page
         return
       }
@@ -131,11 +131,6 @@ const NOTHING: Reply<Missed> = yes({ events: [], missing: undefined })
 const TOO_MUCH = 'more was missed than can be fetched'
 export const FORGOTTEN = 'moot does not know the last event we had any more'
 
-/** True for a status that says: the place to continue from is unknown, or history is not given out. */
-export function placeIsLost(status: number | undefined): boolean {
-  return status === 400 || status === 404 || status === 410 || status === 422
-}
-
 export function idOf(event: unknown): string {
   return isRecord(event) ? (text(event.event_id) ?? '') : ''
 }
@@ -152,7 +147,7 @@ async function before(
   if (first === undefined) return yes({ events, missing: page.length < PAGE ? undefined : TOO_MUCH })
   for (let pages = 0; pages < MAX_MIDDLE; pages++) {
     const older = await fetch({ since, before: first, limit: PAGE })
-    if (!older.ok) return placeIsLost(older.no.status) ? yes({ events, missing: TOO_MUCH }) : no(older.no)
+    if (!older.ok) return isDeclined(older.no.status) ? yes({ events, missing: TOO_MUCH }) : no(older.no)
     const ids = older.value.map(idOf)
     const at = since === undefined ? -1 : ids.indexOf(since)
     const fresh = older.value.slice(at + 1).filter((event) => !known.has(idOf(event)))
