@@ -93,7 +93,7 @@ export function resolveFeed(input: FeedInput): { readonly config: FeedConfig; re
     const value = input.values[flag]
     if (value === true) return true
     const word = typeof value === 'string' ? value : variable === undefined ? undefined : input.env[variable]
-    return /^(true|1|yes)$/i.test(word?.trim() ?? '')
+    return switchOf(word?.trim() ?? '', variable ?? `--${kebab(flag)}`)
   }
   const allowHttp = on('allowHttp', 'CONVO_ALLOW_HTTP')
   const apiUrl = baseUrl(given('apiUrl', 'CONVO_API_URL') ?? DEFAULT_API_URL, allowHttp)
@@ -108,7 +108,7 @@ export function resolveFeed(input: FeedInput): { readonly config: FeedConfig; re
       apiUrl,
       apiKey,
       channelUrl: channelUrl === undefined ? undefined : socketUrl(channelUrl, allowHttp),
-      spaceId: given('space', 'CONVO_SPACE_ID'),
+      spaceId: spaceIdOf(given('space', 'CONVO_SPACE_ID')),
       autoSubscribe: on('autoSubscribe', 'CONVO_AUTO_SUBSCRIBE'),
       firehose: on('firehose', 'CONVO_CHANNEL_FIREHOSE'),
       agentId: given('agentId', 'CONVO_AGENT_ID'),
@@ -181,6 +181,28 @@ function guardPlain(url: URL, name: string, allowHttp: boolean): void {
   throw invalid(
     `${name} would send the API key without encryption to ${url.host}`,
     'use https:// or wss://, or add --allow-http if that network is yours',
+  )
+}
+
+/** An id goes into a path: what could lead elsewhere is none. */
+export function isSpaceId(value: string): boolean {
+  return /^[^\s/\\?#\p{C}]{1,200}$/u.test(value) && value !== '.' && value !== '..'
+}
+
+function spaceIdOf(value: string | undefined): string | undefined {
+  if (value === undefined || isSpaceId(value)) return value
+  throw invalid(
+    `CONVO_SPACE_ID is no id of a space: ${JSON.stringify(value.slice(0, 60))}`,
+    'give up to 200 characters without white space or slashes, or leave it out and call subscribe',
+  )
+}
+
+function switchOf(word: string, name: string): boolean {
+  if (/^(1|true|yes|on)$/i.test(word)) return true
+  if (word === '' || /^(0|false|no|off)$/i.test(word)) return false
+  throw invalid(
+    `${name} is a switch, and "${word.slice(0, 40)}" is neither on nor off`,
+    'write true or false',
   )
 }
 

@@ -6,6 +6,7 @@
  */
 import type { CallToolResult, Tool } from '@modelcontextprotocol/sdk/types.js'
 import { CATCH_UP_ELSEWHERE } from '../channel/tools.ts'
+import { isSpaceId } from './config.ts'
 import { isRecord, text } from './filter.ts'
 import { type Interval, MAX_PROMPT, MIN_INTERVAL_S } from './interval.ts'
 import { sentence } from './refusal.ts'
@@ -196,7 +197,6 @@ function setInterval(box: Toolbox, given: Readonly<Record<string, unknown>>): Ca
   return said(`Agent interval set for every ${Number(seconds.toPrecision(6))} seconds.`)
 }
 
-/** An id goes into a path: what could lead elsewhere is none. */
 async function withSpace(
   given: Readonly<Record<string, unknown>>,
   act: (spaceId: string | undefined) => CallToolResult | Promise<CallToolResult>,
@@ -210,10 +210,6 @@ async function withSpace(
     )
   }
   return act(spaceId)
-}
-
-export function isSpaceId(value: string): boolean {
-  return /^[^\s/\\?#\p{C}]{1,200}$/u.test(value) && value !== '.' && value !== '..'
 }
 
 function said(text: string): CallToolResult {

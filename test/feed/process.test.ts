@@ -115,6 +115,19 @@ test('without a key it says so, and exits with 2', async () => {
   expect(bridge.stderr).toMatch(/^error: no API key.*\ntry: set CONVO_API_KEY/)
 })
 
+test.each([
+  ['CONVO_SPACE_ID', '../me'],
+  ['CONVO_CHANNEL_FIREHOSE', 'banana'],
+])('%s=%s is said before the first byte, and exits with 2', async (name, value) => {
+  const moot = await simulator()
+  const bridge = start(moot, [], { [name]: value })
+  bridge.send({ jsonrpc: '2.0', id: 1, method: 'ping' })
+  expect((await bridge.exited).code).toBe(2)
+  await bridge.waitFor('the text', () => bridge.stderr.includes('try: '))
+  expect(bridge.stderr).toContain(`error: ${name} is`)
+  expect(bridge.lines).toEqual([])
+})
+
 test('a wrong key leaves it running, with the reason in the log and in the tool', async () => {
   const moot = await simulator()
   const bridge = start(moot, [], { CONVO_API_KEY: 'convo_wrong_key' })
