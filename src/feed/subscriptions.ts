@@ -82,7 +82,10 @@ export class Subscriptions {
   async subscribe(spaceId: string, cancelled: AbortSignal): Promise<Subscribed> {
     const hadLeft = this.#left.delete(spaceId)
     const known = this.#followed.get(spaceId)
-    if (known !== undefined && known.problem === undefined) return { state: 'already' }
+    if (known !== undefined && known.problem === undefined) {
+      this.#tentative.delete(known)
+      return { state: 'already' }
+    }
     const subscription = known ?? this.#follow(spaceId, true)
     this.#want([subscription], known === undefined)
     const soon = limit(this.#config.limits.toolMs, cancelled, this.#over.signal)
@@ -279,6 +282,7 @@ export class Subscriptions {
       told = undefined
       backoff.reset()
       waitMs = limits.discoverMs
+      // What a waiting call follows is wanted by discovery too.
       for (const { spaceId } of found.value.spaces) {
         const subscription = this.#followed.get(spaceId)
         if (subscription !== undefined) this.#tentative.delete(subscription)

@@ -174,3 +174,15 @@ test('SIGTERM says goodbye to the sockets', async () => {
   await eventually('the goodbye', () => moot.sockets.closedWith.length === 1)
   expect(moot.sockets.closedWith).toEqual([1000])
 })
+
+test('SIGTERM answers a subscribe that waits with what is true', async () => {
+  const moot = await simulator()
+  moot.weather.hangPath = '/events'
+  const bridge = start(moot)
+  await bridge.handshake()
+  const waiting = tool(bridge, 'subscribe', { space_id: SPACE })
+  await eventually('it is underway', () => moot.calls.some(({ path }) => path.includes('/events')))
+  process.kill(bridge.pid, 'SIGTERM')
+  expect(await waiting).toBe(`Not subscribed to ${SPACE}: the bridge is shutting down.`)
+  expect((await bridge.exited).code).toBe(143)
+})

@@ -244,6 +244,19 @@ describe('a subscribe that is cancelled', () => {
     await eventually('it is undone', async () => (await listed(client)) === 'No active subscriptions')
   })
 
+  test('stays when another call found it live meanwhile', async () => {
+    const moot = await simulator()
+    moot.space('slow')
+    moot.weather.hangPath = '/slow/events'
+    const client = await connected(moot)
+    const sent = call(client, 77, {})
+    await eventually('one is live', async () => (await listed(client)).startsWith(`- ${SPACE}\n- slow (`))
+    expect((await client.tool('subscribe', { space_id: SPACE })).text).toBe(`Already subscribed to ${SPACE}`)
+    await cancel(client, 77)
+    await sent
+    await eventually('the other is undone', async () => (await listed(client)) === `- ${SPACE}`)
+  })
+
   test('stays when it was asked for before, by a call or at the start', async () => {
     const moot = await simulator()
     moot.space('other')
