@@ -5,6 +5,7 @@
  * The one rule: an option stands here once, and every command that has it takes it from here.
  */
 import type { OptionSpec, OptionValues } from './commands/command.ts'
+import { BridgeError } from './errors.ts'
 
 /** Where the values keep which of them came from a variable: names of variables by camel-cased long flag. */
 export const TWINS = Symbol('twins')
@@ -23,6 +24,15 @@ function flagOf(name: string): string {
 export function switchOf(word: string): boolean | undefined {
   if (/^(1|true|yes|on)$/i.test(word)) return true
   return /^(0|false|no|off)$/i.test(word) ? false : undefined
+}
+
+/** The same, of a variable that must be either. Throws CONFIG_INVALID. */
+export function switchSet(variable: string, word: string): boolean {
+  const on = switchOf(word)
+  if (on !== undefined) return on
+  throw new BridgeError('CONFIG_INVALID', `${variable}=${word.slice(0, 40)} is neither yes nor no`, {
+    hint: `set ${variable} to 1 or to 0`,
+  })
 }
 
 export const DEFAULT_URL = 'https://mcp.chamade.io/mcp/'

@@ -5,7 +5,7 @@
  * told exactly once, the first at once, those within `gapIntervalMs` of a notice together at its end.
  *
  * Each stream is told of by itself. A break the client heard of as `down` ends its deafness with a notice at
- * once, whatever the interval: it would go on polling.
+ * once, whatever the interval and though nothing was missed: it would go on polling.
  */
 import { type Clock, sleep } from '../retry.ts'
 import type { PushStatus, SessionStatus, Status } from '../status.ts'
@@ -31,10 +31,16 @@ export interface Outage {
   readonly reason: string
 }
 
-/** Told as it happens, synchronously from within `observe` for a gap announced at once. */
+/** The end of an outage in which nothing was missed. */
+export interface Recovery extends Outage {
+  readonly to: number
+}
+
+/** Told as it happens, synchronously from within `observe` for a gap or a recovery announced at once. */
 export interface BreakListener {
   gap(gap: Gap): void
   down(outage: Outage): void
+  up(recovery: Recovery): void
 }
 
 /** All in milliseconds. */
@@ -202,10 +208,16 @@ export class Breaks {
     this.#ended(stream)
     stream.state = { kind: 'up' }
     const gap = this.#gapBefore(stream.name, before, status)
+    const loss = this.#loss
     this.#loss = undefined
     if (gap !== undefined) stream.pending = merge(stream.pending, gap)
     const told = before.kind === 'down' && before.told
-    if (told || this.#options.clock.uptime() >= stream.quietUntil) this.#announce(stream)
+    if (told && stream.pending === undefined) {
+      const { since, reason, latest } = before
+      const downMs = Math.max(0, status.at - since)
+      const why = loss ?? latest ?? reason ?? 'the connection broke'
+      this.#listener.up({ stream: stream.name, since, to: since + downMs, downMs, reason: why })
+    } else if (told || this.#options.clock.uptime() >= stream.quietUntil) this.#announce(stream)
   }
 
   /** The break that ends with `up`, unless nothing can have been missed. */
@@ -221,8 +233,10 @@ export class Breaks {
     }
     if (up.continuous === true) return undefined
     const since = before.kind === 'down' ? before.since : up.at - (up.downMs ?? 0)
-    const why = before.kind === 'down' ? before.reason : up.reason
-    return this.#gap(name, Math.min(since, up.at), up.at, why ?? 'the connection broke')
+    // Why it broke, and why that can't be made good.
+    const causes = [before.kind === 'down' ? before.reason : undefined, up.reason]
+    const why = causes.filter((cause) => cause !== undefined).join(', and ') || 'the connection broke'
+    return this.#gap(name, Math.min(since, up.at), up.at, why)
   }
 
   #gap(stream: string | undefined, from: number, to: number, why: string): Gap {

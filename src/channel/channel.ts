@@ -21,13 +21,13 @@ import {
 import { type Clock, sleep, systemClock } from '../retry.ts'
 import type { Lane as LaneName, OpenUpstream, Outlet, Room, Upstream } from '../sides.ts'
 import type { Level, Status } from '../status.ts'
-import { Breaks, type Gap, type Outage } from './breaks.ts'
+import { Breaks, type Gap, type Outage, type Recovery } from './breaks.ts'
 import { type FilterRule, passes } from './filter.ts'
 import { Hold, Lane } from './lane.ts'
 import { repaired, verdict } from './meta.ts'
-import { downNotice, gapNotice } from './notice.ts'
+import { downNotice, gapNotice, upNotice } from './notice.ts'
 import { type ChannelDraft, channelNotification } from './notification.ts'
-import { catchUpTools, Tools } from './tools.ts'
+import { type CatchUp, Tools } from './tools.ts'
 
 /** All times in milliseconds. */
 export interface ChannelOptions {
@@ -116,6 +116,7 @@ class Channel implements Upstream {
     this.#breaks = new Breaks(options, {
       gap: (gap) => this.#tellGap(gap),
       down: (outage) => this.#tellDown(outage),
+      up: (recovery) => this.#tellUp(recovery),
     })
     this.#upstream = open({
       deliver: (message, lane) => this.#deliver(message, lane),
@@ -227,17 +228,25 @@ class Channel implements Upstream {
   /** Asks for no tool names: the server is away. */
   #tellDown(outage: Outage): void {
     const reason = this.#options.redact(outage.reason)
-    const draft = async (): Promise<ChannelDraft> =>
-      downNotice({ ...outage, reason }, catchUpTools(this.#tools.names))
+    const draft = async (): Promise<ChannelDraft> => downNotice({ ...outage, reason }, this.#tools.catchUp)
     this.#tell(draft, () => {
       const text = `told the client that nothing is heard since ${new Date(outage.since).toISOString()}`
       this.#outlet.report({ kind: 'note', level: 'info', text })
     })
   }
 
-  async #catchUp(): Promise<readonly string[]> {
-    if (!this.#hasTools) return []
-    return catchUpTools(await this.#tools.find(this.#options.toolsPatienceMs, this.#closing.signal))
+  #tellUp(recovery: Recovery): void {
+    const reason = this.#options.redact(recovery.reason)
+    const draft = async (): Promise<ChannelDraft> => upNotice({ ...recovery, reason })
+    this.#tell(draft, () => {
+      const text = 'told the client that it is up again and nothing was missed'
+      this.#outlet.report({ kind: 'note', level: 'info', text })
+    })
+  }
+
+  async #catchUp(): Promise<CatchUp> {
+    if (!this.#hasTools) return this.#tools.catchUp
+    return await this.#tools.find(this.#options.toolsPatienceMs, this.#closing.signal)
   }
 
   #tell(draft: () => Promise<ChannelDraft>, told: () => void): void {

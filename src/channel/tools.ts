@@ -8,9 +8,24 @@
 import { compose, METHOD, member, type Request, type Response, valueAt } from '../protocol.ts'
 import { sleep } from '../retry.ts'
 
-/** One entry in the list: what we know of it. */
+/** Where an agent can look for what it was not told. */
+export interface CatchUp {
+  /** The server's tools for it, best first. */
+  readonly tools: readonly string[]
+  /** What the server names for it that is not its own. */
+  readonly elsewhere: string | undefined
+}
+
+/**
+ * Stands in `_meta` of a tool of a server whose own tools show no events: what does, as the object of "call":
+ * `get_mentions of the other server`.
+ */
+export const CATCH_UP_ELSEWHERE = 'io.chamade/catch-up'
+
+/** A page of the list: what we know of it. */
 interface Listed {
   readonly names: readonly string[]
+  readonly elsewhere: string | undefined
   readonly nextCursor: string | undefined
 }
 
@@ -26,6 +41,7 @@ export class Tools {
   /** Our own open ones, by raw id, and what they were answered. */
   readonly #own = new Map<string, Listed | undefined>()
   #names: readonly string[] | undefined
+  #elsewhere: string | undefined
   #asking: Promise<void> | undefined
   #count = 0
 
@@ -33,14 +49,15 @@ export class Tools {
     this.#send = send
   }
 
-  /** Names seen so far; empty when there was no list. */
-  get names(): readonly string[] {
-    return this.#names ?? []
+  /** By the lists seen so far. */
+  get catchUp(): CatchUp {
+    return { tools: catchUpTools(this.#names ?? []), elsewhere: this.#elsewhere }
   }
 
   /** Another server may answer from now on. */
   forget(): void {
     this.#names = undefined
+    this.#elsewhere = undefined
     this.#open.clear()
   }
 
@@ -64,35 +81,41 @@ export class Tools {
     const first = this.#open.get(id)
     if (first === undefined) return false
     const page = listed(response)
-    if (page !== undefined) this.#names = first ? page.names : [...this.names, ...page.names]
+    if (page === undefined) return false
+    this.#names = first ? page.names : [...(this.#names ?? []), ...page.names]
+    this.#elsewhere = page.elsewhere ?? (first ? undefined : this.#elsewhere)
     return false
   }
 
-  /** The names, asked for when they are not known; after `patienceMs` (or when `signal` ends it) what there is. */
-  async find(patienceMs: number, signal: AbortSignal): Promise<readonly string[]> {
-    if (this.#names !== undefined || signal.aborted) return this.names
+  /** Asks for a list when none was seen; after `patienceMs` (or when `signal` ends it) what there is. */
+  async find(patienceMs: number, signal: AbortSignal): Promise<CatchUp> {
+    if (this.#names !== undefined || signal.aborted) return this.catchUp
     this.#asking ??= this.#ask().finally(() => {
       this.#asking = undefined
     })
     const enough = new AbortController()
     await Promise.race([this.#asking, sleep(patienceMs, signal, enough.signal)])
     enough.abort()
-    return this.names
+    return this.catchUp
   }
 
   /** Never rejects: a notice without tool names is better than none. */
   async #ask(): Promise<void> {
     const names: string[] = []
+    let elsewhere: string | undefined
     let cursor: string | undefined
     for (let page = 0; page < MAX_PAGES; page++) {
       const answer = await this.#request(cursor)
       if (answer === undefined) break
       names.push(...answer.names)
+      elsewhere ??= answer.elsewhere
       cursor = answer.nextCursor
       if (cursor === undefined) break
     }
     // What the client was told in the meantime is newer.
-    if (names.length > 0) this.#names ??= names
+    if (names.length === 0 || this.#names !== undefined) return
+    this.#names = names
+    this.#elsewhere = elsewhere
   }
 
   async #request(cursor: string | undefined): Promise<Listed | undefined> {
@@ -114,13 +137,14 @@ export class Tools {
 
 /** Words of a tool's name that tell of reading what came in, the most telling first. */
 const READS = ['inbox', 'unread', 'missed', 'mentions', 'recent', 'activity', 'history', 'events', 'messages']
-const STATES = ['status', 'transcript', 'list', 'calls']
+const STATES = ['status', 'transcript', 'calls']
 const CHANGES =
   /^(send|set|update|delete|remove|create|add|clear|post|write|mark|cancel|subscribe|unsubscribe|reply|link)$/
 
 /**
  * Of a server's tools the few that look like catching up, best first, by the words of their names:
- * `chamade_inbox`, `chamade_call_status`, `get_recent_context`. Names that change something are none.
+ * `chamade_inbox`, `chamade_call_status`, `get_recent_context`. Names that change something are none, and a list
+ * is one only of calls: of what came in, not of what was set (`list_subscriptions`).
  */
 export function catchUpTools(names: readonly string[]): readonly string[] {
   const scored = names
@@ -139,6 +163,7 @@ function rankOf(name: string): number {
     .toLowerCase()
     .split(/[^a-z0-9]+/)
   if (words.some((word) => CHANGES.test(word))) return Number.POSITIVE_INFINITY
+  if (words.includes('list') && words.includes('call')) words.push('calls')
   const ranks = words.map((word) => [...READS, ...STATES].indexOf(word)).filter((rank) => rank >= 0)
   return Math.min(...ranks)
 }
@@ -148,9 +173,11 @@ function listed(response: Response): Listed | undefined {
   if (response.result === undefined) return undefined
   const result = valueAt(response.raw, response.result)
   if (!isRecord(result) || !Array.isArray(result.tools)) return undefined
-  const names = result.tools.map((tool: unknown) => (isRecord(tool) ? tool.name : undefined))
+  const tools = result.tools.filter(isRecord)
+  const hints = tools.map(({ _meta }) => (isRecord(_meta) ? _meta[CATCH_UP_ELSEWHERE] : undefined))
   return {
-    names: names.filter((name) => typeof name === 'string'),
+    names: tools.map(({ name }) => name).filter((name) => typeof name === 'string'),
+    elsewhere: hints.find((hint) => typeof hint === 'string'),
     nextCursor: typeof result.nextCursor === 'string' ? result.nextCursor : undefined,
   }
 }

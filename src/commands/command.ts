@@ -3,8 +3,7 @@
  * twins and help; a command reads neither `process` nor `argv`.
  */
 
-import { BridgeError } from '../errors.ts'
-import { switchOf, TWINS } from '../options.ts'
+import { switchSet, TWINS } from '../options.ts'
 
 /** One option. `flags` in commander's notation: `--port <n>`, `--stateful`, `--header <line...>` for repeatable. */
 export interface OptionSpec {
@@ -75,14 +74,6 @@ export function withEnvironment(
     twins[name] = String(option.env)
   }
   return { ...merged, [TWINS]: twins }
-}
-
-function switchSet(variable: string, word: string): boolean {
-  const on = switchOf(word)
-  if (on !== undefined) return on
-  throw new BridgeError('CONFIG_INVALID', `${variable}=${word.slice(0, 40)} is neither yes nor no`, {
-    hint: `set ${variable} to 1 or to 0`,
-  })
 }
 
 /** `--api-key-file <path>` -> `api-key-file`. */

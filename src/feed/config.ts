@@ -7,6 +7,7 @@
 import { readFileSync } from 'node:fs'
 import { rootCertificates } from 'node:tls'
 import { BridgeError, reasonOf } from '../errors.ts'
+import { switchSet } from '../options.ts'
 import { type BackoffOptions, type Clock, DEFAULT_BACKOFF, systemClock } from '../retry.ts'
 import { DOCS_MAX_TEXT, SOURCE_MAX_TEXT, type Wording } from './texts.ts'
 
@@ -89,11 +90,9 @@ export function resolveFeed(input: FeedInput): { readonly config: FeedConfig; re
     const fromEnv = variable === undefined ? undefined : input.env[variable]?.trim()
     return fromEnv === undefined || fromEnv === '' ? undefined : expanded(fromEnv, variable ?? flag)
   }
-  const on = (flag: string, variable?: string): boolean => {
-    const value = input.values[flag]
-    if (value === true) return true
-    const word = typeof value === 'string' ? value : variable === undefined ? undefined : input.env[variable]
-    return /^(true|1|yes)$/i.test(word?.trim() ?? '')
+  const on = (flag: string, variable: string): boolean => {
+    const value = input.values[flag] ?? input.env[variable]?.trim() ?? ''
+    return typeof value === 'string' && value !== '' ? switchSet(variable, value) : value === true
   }
   const allowHttp = on('allowHttp', 'CONVO_ALLOW_HTTP')
   const apiUrl = baseUrl(given('apiUrl', 'CONVO_API_URL') ?? DEFAULT_API_URL, allowHttp)
@@ -108,7 +107,7 @@ export function resolveFeed(input: FeedInput): { readonly config: FeedConfig; re
       apiUrl,
       apiKey,
       channelUrl: channelUrl === undefined ? undefined : socketUrl(channelUrl, allowHttp),
-      spaceId: given('space', 'CONVO_SPACE_ID'),
+      spaceId: spaceIdOf(given('space', 'CONVO_SPACE_ID')),
       autoSubscribe: on('autoSubscribe', 'CONVO_AUTO_SUBSCRIBE'),
       firehose: on('firehose', 'CONVO_CHANNEL_FIREHOSE'),
       agentId: given('agentId', 'CONVO_AGENT_ID'),
@@ -181,6 +180,19 @@ function guardPlain(url: URL, name: string, allowHttp: boolean): void {
   throw invalid(
     `${name} would send the API key without encryption to ${url.host}`,
     'use https:// or wss://, or add --allow-http if that network is yours',
+  )
+}
+
+/** An id goes into a path: what could lead elsewhere is none. */
+export function isSpaceId(value: string): boolean {
+  return /^[^\s/\\?#\p{C}]{1,200}$/u.test(value) && value !== '.' && value !== '..'
+}
+
+function spaceIdOf(value: string | undefined): string | undefined {
+  if (value === undefined || isSpaceId(value)) return value
+  throw invalid(
+    `CONVO_SPACE_ID is no id of a space: ${JSON.stringify(value.slice(0, 60))}`,
+    'give up to 200 characters without white space or slashes, or leave it out and call subscribe',
   )
 }
 

@@ -4,17 +4,21 @@
  * No delivery, no filter. The one rule: an event the backend still has is given exactly once, in the backend's
  * order, whatever breaks in between.
  *
- * `GET …/events?since=ID` is documented as "events after this", with at most 200 a page. Whether a full page is
- * the oldest or the newest of them is not, so both are coped with: `before=` fetches what may lie in the middle.
+ * `GET …/events?since=ID` is documented as "events after this", with at most 200 a page. Whether a page is the
+ * oldest or the newest of them, whether it holds ID itself, and how many a server really gives at once is not.
+ * So no length of a page says that it was the last: `before=` fetches what may lie in the middle, and pages are
+ * asked for until one brings nothing new.
  */
 import type { EventQuery } from './backend.ts'
 import { isRecord, text } from './filter.ts'
-import { no, type Reply, yes } from './refusal.ts'
+import { isDeclined, no, type Reply, yes } from './refusal.ts'
 
 /** Fetches one page, oldest first. */
 export type FetchPage = (query: EventQuery) => Promise<Reply<readonly unknown[]>>
 
 const PAGE = 200
+/** What a page holds when nothing is asked for: one that is shorter was not cut short. */
+const LEAST_PAGE = 50
 /** Ask from this many events before the last one: several writers may not have been stored in the order sent. */
 const OVERLAP = 20
 /** Stands in the list of ids for the beginning of the space. */
@@ -23,6 +27,8 @@ const BEGINNING = ''
 const REMEMBERED = 10_000
 /** Pages of a middle that are held at once; beyond, what is missing is given up. */
 const MAX_MIDDLE = 50
+/** Pages one after the other; a server that has still more by then may be making them up. */
+const MAX_PAGES = 1_000
 
 export class History {
   /** Ids in the order seen; the oldest is forgotten first. */
@@ -62,32 +68,43 @@ export class History {
   }
 
   /**
-   * Pages of what came since, oldest first, until there is no more. A refusal ends it; see `placeIsLost`.
+   * Pages of what came since, oldest first, until there is no more; at least one. A refusal ends it; one
+   * that `isDeclined` says that the place is unknown, or that no history is given out.
    */
   async *since(fetch: FetchPage): AsyncGenerator<Reply<Missed>> {
-    const place = this.#recent.slice(-OVERLAP)[0]
+    const [place, next] = this.#recent.slice(-OVERLAP)
+    const given = new Set<string>()
     let since = place === BEGINNING ? undefined : place
-    for (;;) {
+    const placed = since !== undefined
+    for (let pages = 0; pages < MAX_PAGES; pages++) {
       const page = await fetch({ since, limit: PAGE })
       if (!page.ok) {
-        yield page
+        const lost = pages > 0 && isDeclined(page.no.status)
+        yield lost ? yes({ events: [], missing: FORGOTTEN }) : page
         return
       }
-      // A server that knows no `since` gives the newest: all behind it is what we want.
+      // Of a server that knows no `since`, or counts it in, all behind it is what we want.
       const at = since === undefined ? -1 : page.value.findIndex((event) => idOf(event) === since)
-      if (page.value.length < PAGE || at !== -1) {
-        const events = page.value.slice(at + 1)
-        yield yes({ events, complete: since !== undefined || this.#holdsOurs(events) })
+      const fresh = page.value.slice(at + 1).filter((event) => !given.has(idOf(event)))
+      const first = idOf(fresh[0])
+      const joined = at !== -1 || fresh.length === 0 || (pages === 0 && first !== '' && first === next)
+      const middle = joined ? NOTHING : await before(fresh, since, fetch)
+      if (!middle.ok) {
+        yield middle
         return
       }
-      const middle = await before(page.value, since, fetch)
-      const events = middle.ok ? [...middle.value.events, ...page.value] : []
-      const whole = since !== undefined || this.#holdsOurs(events)
-      yield middle.ok ? yes({ events, complete: middle.value.complete && whole }) : middle
-      const last = idOf(page.value.at(-1))
-      if (!middle.ok || last === '' || last === since) return
-      since = last
+      const events = [...middle.value.events, ...fresh]
+      const ids = events.map(idOf).filter((id) => id !== '')
+      if (pages > 0 && ids.length === 0) return
+      const ours = placed || pages > 0 || this.#holdsOurs(events)
+      yield yes({ events, missing: ours ? middle.value.missing : FORGOTTEN })
+      since = ids.at(-1)
+      // Without an id there is no asking for more.
+      if (since === undefined && events.length < PAGE) return
+      if (since === undefined) break
+      for (const id of ids) given.add(id)
     }
+    yield yes({ events: [], missing: TOO_MUCH })
   }
 
   /** A space told from its beginning must hold what we know of it; or it was wiped, and who knows what else. */
@@ -107,20 +124,20 @@ export class History {
 /** A piece of what was missed. */
 export interface Missed {
   readonly events: readonly unknown[]
-  /** False when something before it had to be given up. */
-  readonly complete: boolean
+  /** Why something before it had to be given up, one clause; undefined when nothing had. */
+  readonly missing: string | undefined
 }
 
-/** True for a status that says: the place to continue from is unknown, or history is not given out. */
-export function placeIsLost(status: number | undefined): boolean {
-  return status === 400 || status === 404 || status === 410 || status === 422
-}
+const NOTHING: Reply<Missed> = yes({ events: [], missing: undefined })
+
+const TOO_MUCH = 'more was missed than can be fetched'
+export const FORGOTTEN = 'moot does not know the last event we had any more'
 
 export function idOf(event: unknown): string {
   return isRecord(event) ? (text(event.event_id) ?? '') : ''
 }
 
-/** What lies between `since` and the first event of a full page: nothing, if pages begin with the oldest. */
+/** What lies between `since` and the first event of a page: nothing, if pages begin with the oldest. */
 async function before(
   page: readonly unknown[],
   since: string | undefined,
@@ -128,17 +145,23 @@ async function before(
 ): Promise<Reply<Missed>> {
   const known = new Set(page.map(idOf))
   let events: readonly unknown[] = []
-  let first = idOf(page[0])
-  for (let pages = 0; pages < MAX_MIDDLE && first !== ''; pages++) {
+  let first = page.map(idOf).find((id) => id !== '')
+  if (first === undefined) return yes({ events, missing: page.length < PAGE ? undefined : TOO_MUCH })
+  for (let pages = 0; pages < MAX_MIDDLE; pages++) {
     const older = await fetch({ since, before: first, limit: PAGE })
-    if (!older.ok) return placeIsLost(older.no.status) ? yes({ events, complete: false }) : no(older.no)
-    const at = since === undefined ? -1 : older.value.findIndex((event) => idOf(event) === since)
+    if (!older.ok) return isDeclined(older.no.status) ? yes({ events, missing: TOO_MUCH }) : no(older.no)
+    const ids = older.value.map(idOf)
+    const at = since === undefined ? -1 : ids.indexOf(since)
     const fresh = older.value.slice(at + 1).filter((event) => !known.has(idOf(event)))
-    if (fresh.length === 0) return yes({ events, complete: true })
+    const heeded = !ids.some((id) => id !== '' && id !== first && known.has(id))
+    const next = fresh.map(idOf).find((id) => id !== '')
+    // A server that knows no `before` gives what is known already, and tells nothing of the middle.
+    const whole = heeded || at !== -1 || page.length < LEAST_PAGE
+    if (next === undefined) return yes({ events, missing: whole ? undefined : TOO_MUCH })
     for (const event of fresh) known.add(idOf(event))
     events = [...fresh, ...events]
-    if (at !== -1 || older.value.length < PAGE) return yes({ events, complete: true })
-    first = idOf(fresh[0])
+    if (at !== -1) return yes({ events, missing: undefined })
+    first = next
   }
-  return yes({ events, complete: false })
+  return yes({ events, missing: TOO_MUCH })
 }

@@ -96,6 +96,19 @@ export function refusedBy(
   return lasting(status, new BridgeError('FEED_REFUSED', text))
 }
 
+/**
+ * True for a status that is about the call alone (400, 404, 405, 409, 422 …): the backend is there and the key is
+ * good, but this it does not do. Not those about the key (401, 403), or about the moment (408, 425, 429).
+ */
+export function isDeclined(status: number | undefined): boolean {
+  return status !== undefined && status >= 400 && status < 500 && ![401, 403, 408, 425, 429].includes(status)
+}
+
+/** True for a status that says: there is no such thing. */
+export function isAbsent(status: number | undefined): boolean {
+  return status === 404 || status === 410
+}
+
 /** No reply at all. `where` is the host. */
 export function failedBy(cause: unknown, what: string, where: string): Refusal {
   const code = codeOf(cause)

@@ -19,6 +19,7 @@ import { type Frame, readFrame, type Space } from './space.ts'
 import { StreamStatus } from './stream-status.ts'
 import {
   Attempts,
+  closing,
   dialing,
   malformedFrame,
   type Subscription,
@@ -165,7 +166,7 @@ class Member implements Subscription {
   async end(why?: string): Promise<void> {
     this.#over.abort()
     if (why !== undefined) this.status.ended(why)
-    this.#attempts.tell(no(unsubscribed(this.spaceId)))
+    this.#attempts.tell(no(why === undefined ? closing() : unsubscribed(this.spaceId)))
     this.#owner.left()
     await this.#admitting
   }

@@ -10,8 +10,8 @@ import { limit } from '../retry.ts'
 import type { Status } from '../status.ts'
 import { type Actor, type Backend, timeOf } from './backend.ts'
 import { isRecord, readEvent, relevance, text } from './filter.ts'
-import { History, placeIsLost } from './history.ts'
-import { type Refusal, type Reply, yes } from './refusal.ts'
+import { FORGOTTEN, History } from './history.ts'
+import { isAbsent, isDeclined, type Refusal, type Reply, yes } from './refusal.ts'
 import { eventDraft, statusDraft, type Voice } from './texts.ts'
 
 export interface SpaceOptions {
@@ -48,6 +48,7 @@ export class Space {
   readonly #threads = new Set<string>()
   #actor: Actor | undefined
   #joined = false
+  #joinNoted = false
   #status: string | undefined
   /** Counts what was heard of the status: an answer older than that is no news. */
   #statusHeard = 0
@@ -65,8 +66,9 @@ export class Space {
     this.#actor = actor.value
     if (join && !this.#joined) {
       const joined = await backend.join(this.spaceId, actor.value, signal)
-      if (!joined.ok) return joined
-      this.#joined = true
+      if (!joined.ok && (isAbsent(joined.no.status) || !isDeclined(joined.no.status))) return joined
+      this.#joined = joined.ok
+      if (!joined.ok) this.#noteJoin(joined.no)
     }
     if (this.#history.seeded) return yes(undefined)
     const seeded = await this.#seed(signal)
@@ -89,11 +91,11 @@ export class Space {
     for await (const page of this.#history.since(fetch)) {
       if (signal.aborted) return yes(undefined)
       if (!page.ok) {
-        if (!placeIsLost(page.no.status) || isUp) return page
+        if (!isDeclined(page.no.status) || isUp) return page
         return this.#startOver((why) => up(false, why), page.no, signal)
       }
-      const { complete, events } = page.value
-      if (!isUp || !complete) up(complete, complete ? undefined : 'more was missed than can be fetched')
+      const { missing, events } = page.value
+      if (!isUp || missing !== undefined) up(missing === undefined, missing)
       isUp = true
       for (const event of events) {
         await this.#event(event)
@@ -143,8 +145,9 @@ export class Space {
     signal: AbortSignal,
   ): Promise<Reply<unknown>> {
     const now = await this.#options.backend.events(this.spaceId, { limit: 200 }, signal)
-    if (!now.ok && !placeIsLost(now.no.status)) return now
-    up(because.error.message)
+    if (!now.ok && !isDeclined(now.no.status)) return now
+    const { message } = because.error
+    up(now.ok ? `${FORGOTTEN}: ${message}` : message)
     const events = now.ok ? now.value : []
     for (const event of events) {
       if (signal.aborted) return yes(undefined)
@@ -159,8 +162,8 @@ export class Space {
     if (!past.ok) {
       // Without its past a space can still be followed; a backend that is away is tried again.
       const { status } = past.no
-      const noSpace = !this.#joined && (status === 404 || status === 410)
-      if (!placeIsLost(status) || noSpace) return past
+      const noSpace = !this.#joined && isAbsent(status)
+      if (!isDeclined(status) || noSpace) return past
       this.#note(past.no)
       this.#history.seed([])
       return yes(undefined)
@@ -206,12 +209,26 @@ export class Space {
   async #statusFrame(data: unknown): Promise<void> {
     const status = isRecord(data) ? text(data.status) : undefined
     if (!isRecord(data) || status === undefined) return
+    const named = text(data.space_id)
+    if (named !== undefined && named !== this.spaceId) {
+      const what = `a status of space ${JSON.stringify(named.slice(0, 200))}`
+      this.#options.report({ kind: 'dropped', what, why: `it came on the stream of space ${this.spaceId}` })
+      return
+    }
     const eventId = text(data.event_id)
     const speaker = text(data.speaker_id)
     await this.noticeStatus(status, {
       ...(eventId === undefined ? {} : { eventId }),
       ...(speaker === undefined ? {} : { speaker }),
     })
+  }
+
+  /** The shipped adapter does not look at the answer to its join: who may not listen is told by the socket. */
+  #noteJoin(refusal: Refusal): void {
+    if (this.#joinNoted) return
+    this.#joinNoted = true
+    const text = `space ${this.spaceId} is followed all the same: ${refusal.error.message}`
+    this.#options.report({ kind: 'note', level: 'warn', text })
   }
 
   #note(refusal: Refusal): void {

@@ -12,7 +12,8 @@ export class StreamStatus {
   readonly #report: (status: Status) => void
   readonly #clock: Clock
   #state: 'new' | 'up' | 'down' = 'new'
-  #downAt = 0
+  /** Of the last break. */
+  #downAt: number | undefined
   #attempts = 0
   #told: string | undefined
   /** Why it is not up, one clause; undefined while it is. */
@@ -29,10 +30,10 @@ export class StreamStatus {
   }
 
   up(continuous: boolean, reason?: string): void {
-    const after =
-      this.#state === 'down'
-        ? { downMs: this.#clock.uptime() - this.#downAt, attempts: this.#attempts + 1 }
-        : {}
+    // Said of a stream that is up: only now it turned out that its last break can't be filled.
+    const late = this.#state === 'up' && !continuous && this.#downAt !== undefined
+    const downMs = this.#clock.uptime() - (this.#downAt ?? 0)
+    const after = this.#state === 'down' || late ? { downMs, attempts: this.#attempts + 1 } : {}
     this.#say({ state: 'up', continuous, ...after, ...(reason === undefined ? {} : { reason }) })
     this.#state = 'up'
     this.#attempts = 0

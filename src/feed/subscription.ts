@@ -4,7 +4,7 @@
  * Not the list of them (subscriptions.ts). The one rule: it heals until it is ended; `first` tells how the first
  * attempt went, for whoever asked for it.
  */
-import { BridgeError } from '../errors.ts'
+import { BridgeError, errors } from '../errors.ts'
 import { Backoff } from '../retry.ts'
 import type { Status } from '../status.ts'
 import type { FeedConfig } from './config.ts'
@@ -102,7 +102,7 @@ export class OwnSocket implements Subscription {
   async end(why?: string): Promise<void> {
     this.#over.abort()
     if (why !== undefined) this.#status.ended(why)
-    this.#attempts.tell(no(unsubscribed(this.spaceId)))
+    this.#attempts.tell(no(why === undefined ? closing() : unsubscribed(this.spaceId)))
     await Promise.all([this.#run, this.#checking])
   }
 
@@ -143,6 +143,11 @@ export function malformedFrame(text: string, where: string): Status {
 /** For whoever waits for the first attempt of a subscription that was ended meanwhile. */
 export function unsubscribed(spaceId: string): Refusal {
   return { error: new BridgeError('CLOSING', `space ${spaceId} was unsubscribed meanwhile`), lasting: false }
+}
+
+/** For whoever waits for anything when all ends. */
+export function closing(): Refusal {
+  return { error: errors.closing(), lasting: false }
 }
 
 /** The client is gone, or we have a bug: the stream can't go on. */

@@ -6,14 +6,14 @@
  */
 import type { ChannelDraft } from '../channel/notification.ts'
 import { BridgeError, seconds } from '../errors.ts'
-import { Backoff, sleep } from '../retry.ts'
+import { Backoff, limit, sleep } from '../retry.ts'
 import type { Status } from '../status.ts'
 import { type Actor, Backend, type SpaceSummary } from './backend.ts'
 import type { FeedConfig } from './config.ts'
 import { no, type Refusal, type Reply, yes } from './refusal.ts'
 import { SharedSocket } from './shared-socket.ts'
 import { Space } from './space.ts'
-import { OwnSocket, type Subscription, stopped } from './subscription.ts'
+import { closing, OwnSocket, type Subscription, stopped } from './subscription.ts'
 
 /** How a subscribe went. `kept` is a refusal that time may mend: the subscription stays. */
 export type Subscribed =
@@ -37,10 +37,14 @@ export class Subscriptions {
   readonly #backend: Backend
   readonly #over = new AbortController()
   readonly #followed = new Map<string, Subscription>()
+  /** Wanted only by calls that still wait, so many: such a one ends with the last of them that is cancelled. */
+  readonly #tentative = new Map<Subscription, number>()
   /** Left by the agent's own word: discovery passes them by. */
   readonly #left = new Set<string>()
   readonly #shared: SharedSocket | undefined
   #discovery: AbortController | undefined
+  /** How often all was left: whoever asked for all before that has nothing to ask for any more. */
+  #departures = 0
   /** When the spaces were last looked at, by the server's clock: what is new since appeared after that. */
   #lookedAt: number | undefined
   #actor: Actor | undefined
@@ -71,36 +75,66 @@ export class Subscriptions {
     return this.#asking
   }
 
-  /** Joins and follows one space; waits for its first attempt, `toolMs` at most. */
-  async subscribe(spaceId: string): Promise<Subscribed> {
-    this.#left.delete(spaceId)
+  /**
+   * Joins and follows one space; waits for its first attempt, `toolMs` at most. When it is `cancelled` meanwhile,
+   * it is undone, unless somebody else asked for it too.
+   */
+  async subscribe(spaceId: string, cancelled: AbortSignal): Promise<Subscribed> {
+    const hadLeft = this.#left.delete(spaceId)
     const known = this.#followed.get(spaceId)
+    if (known !== undefined && known.problem === undefined) {
+      this.#tentative.delete(known)
+      return { state: 'already' }
+    }
     const subscription = known ?? this.#follow(spaceId, true)
-    if (known !== undefined && known.problem === undefined) return { state: 'already' }
-    const reply = await this.#firstAttempt(subscription)
-    if (reply.ok) return { state: known === undefined ? 'new' : 'already' }
+    this.#want([subscription], known === undefined)
+    const soon = limit(this.#config.limits.toolMs, cancelled, this.#over.signal)
+    const reply = await this.#firstAttempt(subscription, soon.signal).finally(soon.clear)
+    if (cancelled.aborted) {
+      this.#withdraw([subscription])
+      if (hadLeft && !this.#followed.has(spaceId)) this.#left.add(spaceId)
+    }
     // Another call may have ended it meanwhile.
     const kept = this.#followed.get(spaceId) === subscription
-    if (kept && (!reply.no.lasting || known !== undefined)) return { state: 'kept', refusal: reply.no }
+    const tentative = !cancelled.aborted && this.#tentative.delete(subscription)
+    if (reply.ok) return { state: known === undefined ? 'new' : 'already' }
+    if (kept && (!reply.no.lasting || !tentative)) return { state: 'kept', refusal: reply.no }
     if (kept) this.#drop(subscription, UNSUBSCRIBED)
     return { state: 'refused', refusal: reply.no }
   }
 
   /** Follows `spaceId` from now on, whatever the first attempts say. */
   keep(spaceId: string): void {
-    if (!this.#followed.has(spaceId)) this.#follow(spaceId, true)
+    this.#tentative.delete(this.#followed.get(spaceId) ?? this.#follow(spaceId, true))
   }
 
-  /** Follows all active spaces, and from now on looks for new ones. */
-  async subscribeAll(): Promise<Reply<SubscribedAll>> {
+  /** Follows all active spaces, and from now on looks for new ones. Waits, and is undone, as `subscribe`. */
+  async subscribeAll(cancelled: AbortSignal): Promise<Reply<SubscribedAll>> {
+    const { toolMs } = this.#config.limits
+    const departures = this.#departures
+    const left = [...this.#left]
     this.#left.clear()
-    const found = await this.#backend.activeSpaces(this.#over.signal)
-    this.discover(!found.ok)
-    if (!found.ok) return found
-    this.#lookedAt = found.value.at
-    const added = this.#add(found.value.spaces)
-    await Promise.all(added.map((subscription) => this.#firstAttempt(subscription)))
-    const waiting = added.flatMap(({ spaceId, problem }) =>
+    const soon = limit(toolMs, cancelled, this.#over.signal)
+    const found = await this.#backend.activeSpaces(soon.signal)
+    const stands = (): boolean => departures === this.#departures && !soon.signal.aborted
+    if (found.ok && stands()) this.#lookedAt = found.value.at
+    const added = found.ok && stands() ? this.#add(found.value.spaces) : []
+    this.#want(added, true)
+    const others = [...this.#followed.values()].filter((subscription) => !added.includes(subscription))
+    this.#want(others, false)
+    if (found.ok) await this.#connected(soon.signal)
+    const late = soon.signal.aborted
+    soon.clear()
+    if (this.#over.signal.aborted) return no(closing())
+    if (cancelled.aborted) {
+      this.#withdraw([...added, ...others])
+      for (const spaceId of left) if (!this.#followed.has(spaceId)) this.#left.add(spaceId)
+      return no(closing())
+    }
+    for (const subscription of [...added, ...others]) this.#tentative.delete(subscription)
+    if (departures === this.#departures) this.discover(!found.ok)
+    if (!found.ok) return late ? no(unlisted(toolMs)) : found
+    const waiting = this.list().flatMap(({ spaceId, problem }) =>
       problem === undefined ? [] : [{ spaceId, problem }],
     )
     return yes({ added: added.length, total: this.#followed.size, waiting })
@@ -128,6 +162,7 @@ export class Subscriptions {
 
   /** Leaves all and looks for no new ones; how many they were. */
   unsubscribeAll(): number {
+    this.#departures++
     this.#discovery?.abort()
     this.#discovery = undefined
     this.#lookedAt = undefined
@@ -183,18 +218,43 @@ export class Subscriptions {
 
   #drop(subscription: Subscription, why?: string): void {
     this.#followed.delete(subscription.spaceId)
+    this.#tentative.delete(subscription)
     const ending = subscription.end(why).finally(() => this.#ending.delete(ending))
     this.#ending.add(ending)
   }
 
-  async #firstAttempt(subscription: Subscription): Promise<Reply<unknown>> {
-    const done = new AbortController()
-    const given = AbortSignal.any([done.signal, this.#over.signal])
+  /** A call wants these; those it just made are wanted by nobody else yet. */
+  #want(subscriptions: readonly Subscription[], made: boolean): void {
+    for (const subscription of subscriptions) {
+      const calls = made ? 0 : this.#tentative.get(subscription)
+      if (calls !== undefined) this.#tentative.set(subscription, calls + 1)
+    }
+  }
+
+  /** A call wants these no more. */
+  #withdraw(subscriptions: readonly Subscription[]): void {
+    for (const subscription of subscriptions) {
+      const calls = this.#tentative.get(subscription)
+      if (calls === undefined) continue
+      this.#tentative.set(subscription, calls - 1)
+      if (calls === 1) this.#drop(subscription, UNSUBSCRIBED)
+    }
+  }
+
+  /** How the next attempt of it went; by the end of `soon` that there was none. */
+  async #firstAttempt(subscription: Subscription, soon: AbortSignal): Promise<Reply<unknown>> {
     const { toolMs } = this.#config.limits
-    const late = sleep(toolMs, given).then((): Reply<unknown> => no(slow(subscription, toolMs)))
+    const done = new AbortController()
+    const late = sleep(toolMs, soon, done.signal).then((): Reply<unknown> => no(slow(subscription, toolMs)))
     const reply = await Promise.race([subscription.attempt(), late])
     done.abort()
-    return reply
+    return this.#over.signal.aborted ? no(closing()) : reply
+  }
+
+  /** Resolves once each that is not live has had an attempt, at the end of `soon` at the latest. */
+  async #connected(soon: AbortSignal): Promise<void> {
+    const down = [...this.#followed.values()].filter(({ problem }) => problem !== undefined)
+    await Promise.all(down.map((subscription) => this.#firstAttempt(subscription, soon)))
   }
 
   #add(found: readonly SpaceSummary[], newsSince?: number): Subscription[] {
@@ -222,6 +282,11 @@ export class Subscriptions {
       told = undefined
       backoff.reset()
       waitMs = limits.discoverMs
+      // What a waiting call follows is wanted by discovery too.
+      for (const { spaceId } of found.value.spaces) {
+        const subscription = this.#followed.get(spaceId)
+        if (subscription !== undefined) this.#tentative.delete(subscription)
+      }
       for (const { spaceId } of this.#add(found.value.spaces, this.#lookedAt)) {
         this.#report({ kind: 'note', level: 'info', text: `subscribed to space ${spaceId}, found by itself` })
       }
@@ -239,6 +304,12 @@ export class Subscriptions {
       else if (problem === undefined) await space.checkStatus(signal)
     }
   }
+}
+
+/** For whoever waits for a list of spaces that does not come. */
+function unlisted(waitedMs: number): Refusal {
+  const text = `moot did not list the spaces of this agent within ${seconds(waitedMs)}`
+  return { error: new BridgeError('SERVER_UNREACHABLE', text), lasting: false }
 }
 
 function slow(subscription: Subscription, waitedMs: number): Refusal {

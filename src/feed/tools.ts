@@ -5,6 +5,8 @@
  * the words of the documentation where it has them.
  */
 import type { CallToolResult, Tool } from '@modelcontextprotocol/sdk/types.js'
+import { CATCH_UP_ELSEWHERE } from '../channel/tools.ts'
+import { isSpaceId } from './config.ts'
 import { isRecord, text } from './filter.ts'
 import { type Interval, MAX_PROMPT, MIN_INTERVAL_S } from './interval.ts'
 import { sentence } from './refusal.ts'
@@ -51,6 +53,10 @@ export const TOOLS: readonly Tool[] = [
     description: "List the spaces you're currently subscribed to.",
     inputSchema: { type: 'object', properties: {}, additionalProperties: false },
     annotations: { readOnlyHint: true, openWorldHint: false },
+    // None of these tools shows an event: after a break an agent is sent to those of moot's own server.
+    _meta: {
+      [CATCH_UP_ELSEWHERE]: 'get_mentions or get_recent_context of the moot MCP server',
+    },
   },
   {
     name: 'set_interval',
@@ -86,13 +92,20 @@ export const TOOLS: readonly Tool[] = [
   },
 ]
 
-/** Runs a tool. Never rejects. */
-export async function callTool(box: Toolbox, name: string, input: unknown): Promise<CallToolResult> {
+/** Runs a tool. Never rejects. `cancelled`: aborted when nobody waits for the answer any more. */
+export async function callTool(
+  box: Toolbox,
+  name: string,
+  input: unknown,
+  cancelled: AbortSignal,
+): Promise<CallToolResult> {
   const given = isRecord(input) ? input : {}
+  const unknown = unknownArgument(name, given)
+  if (unknown !== undefined) return wrong(unknown)
   switch (name) {
     case 'subscribe':
       return withSpace(given, (spaceId) =>
-        spaceId === undefined ? subscribeAll(box) : subscribe(box, spaceId),
+        spaceId === undefined ? subscribeAll(box, cancelled) : subscribe(box, spaceId, cancelled),
       )
     case 'unsubscribe':
       return withSpace(given, (spaceId) => unsubscribe(box, spaceId))
@@ -107,8 +120,18 @@ export async function callTool(box: Toolbox, name: string, input: unknown): Prom
   }
 }
 
-async function subscribe(box: Toolbox, spaceId: string): Promise<CallToolResult> {
-  const done = await box.subscriptions.subscribe(spaceId)
+/** A misspelt `space_id` must not come to mean all spaces. */
+function unknownArgument(name: string, given: Readonly<Record<string, unknown>>): string | undefined {
+  const tool = TOOLS.find((each) => each.name === name)
+  const known = Object.keys(tool?.inputSchema.properties ?? {})
+  const unknown = Object.keys(given).find((key) => !known.includes(key))
+  if (tool === undefined || unknown === undefined) return undefined
+  const takes = known.length === 0 ? 'it takes none' : `it takes ${known.join(' and ')}`
+  return `Nothing was done: ${name} has no argument ${JSON.stringify(unknown.slice(0, 40))}; ${takes}.`
+}
+
+async function subscribe(box: Toolbox, spaceId: string, cancelled: AbortSignal): Promise<CallToolResult> {
+  const done = await box.subscriptions.subscribe(spaceId, cancelled)
   switch (done.state) {
     case 'new':
       return said(
@@ -127,17 +150,24 @@ async function subscribe(box: Toolbox, spaceId: string): Promise<CallToolResult>
   }
 }
 
-async function subscribeAll(box: Toolbox): Promise<CallToolResult> {
-  const done = await box.subscriptions.subscribeAll()
+async function subscribeAll(box: Toolbox, cancelled: AbortSignal): Promise<CallToolResult> {
+  const done = await box.subscriptions.subscribeAll(cancelled)
   if (!done.ok) {
+    if (done.no.error.code === 'CLOSING') return wrong(`Not subscribed: ${sentence(done.no)}`)
     return wrong(
       `Your spaces are not known yet: ${sentence(done.no)} They keep being looked for, and are subscribed as soon as they are found.`,
     )
   }
   const { added, total, waiting } = done.value
   const lines = waiting.map(({ spaceId, problem }) => `\n- ${spaceId} is not connected yet: ${problem}`)
-  if (added === 0 && total > 0) return said(`Already subscribed to all ${total} spaces.`)
-  return said(`Subscribed to ${added} new space(s). Total: ${total} active subscriptions.${lines.join('')}`)
+  const words =
+    added > 0 || total === 0
+      ? `Subscribed to ${added} new space(s). Total: ${total} active subscriptions.`
+      : waiting.length === 0
+        ? `Already subscribed to all ${total} spaces.`
+        : `No new spaces. Of your ${total} subscriptions ${waiting.length} ${waiting.length === 1 ? 'gets' : 'get'} nothing at the moment:`
+  const answer = `${words}${lines.join('')}`
+  return total > 0 && waiting.length === total ? wrong(answer) : said(answer)
 }
 
 function unsubscribe(box: Toolbox, spaceId: string | undefined): CallToolResult {
@@ -167,22 +197,20 @@ function setInterval(box: Toolbox, given: Readonly<Record<string, unknown>>): Ca
   return said(`Agent interval set for every ${Number(seconds.toPrecision(6))} seconds.`)
 }
 
-/** An id goes into a path: what could lead elsewhere is none. */
 async function withSpace(
   given: Readonly<Record<string, unknown>>,
   act: (spaceId: string | undefined) => CallToolResult | Promise<CallToolResult>,
 ): Promise<CallToolResult> {
   const value = given.space_id
-  if (value === undefined || value === null || value === '') return act(undefined)
+  // Some clients write an argument that is left out as `null`.
+  if (value === undefined || value === null) return act(undefined)
   const spaceId = text(value)
   if (spaceId === undefined || !isSpaceId(spaceId)) {
-    return wrong('space_id must be the id of a space: up to 200 characters, without white space or slashes.')
+    return wrong(
+      'space_id must be the id of a space: up to 200 characters, without white space or slashes. Leave it out for all spaces.',
+    )
   }
   return act(spaceId)
-}
-
-export function isSpaceId(value: string): boolean {
-  return /^[^\s/\\?#\p{C}]{1,200}$/u.test(value) && value !== '.' && value !== '..'
 }
 
 function said(text: string): CallToolResult {

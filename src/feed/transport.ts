@@ -1,8 +1,8 @@
 /**
  * The SDK's Server on one side, Messages on the other, nothing in between but memory.
  *
- * No MCP method is known here. The one rule: the client's id comes back byte for byte; the SDK, which parses
- * ids, only ever sees numbers of ours.
+ * No MCP method is known here. The one rule: the client's id comes back byte for byte, with exactly one answer;
+ * the SDK, which parses ids, only ever sees numbers of ours, and only requests that it answers.
  */
 import type { Transport } from '@modelcontextprotocol/sdk/shared/transport.js'
 import type { JSONRPCMessage } from '@modelcontextprotocol/sdk/types.js'
@@ -10,6 +10,7 @@ import { errors } from '../errors.ts'
 import {
   cancelledId,
   compose,
+  failure,
   METHOD,
   type Message,
   type Notification,
@@ -18,6 +19,10 @@ import {
   withId,
 } from '../protocol.ts'
 import type { Deliver } from '../sides.ts'
+import { isRecord } from './filter.ts'
+
+/** What is wrong with a request that must not reach the SDK; its error is the answer. */
+export type Check = (method: string, params: unknown) => { code: number; message: string } | undefined
 
 interface Open {
   /** The client's id, raw. */
@@ -27,13 +32,15 @@ interface Open {
 
 export class MemoryTransport implements Transport {
   readonly #deliver: Deliver
+  readonly #check: Check
   readonly #open = new Map<number, Open>()
   #lastId = 0
   onmessage: NonNullable<Transport['onmessage']> = () => undefined
   onclose: NonNullable<Transport['onclose']> = () => undefined
 
-  constructor(deliver: Deliver) {
+  constructor(deliver: Deliver, check: Check) {
     this.#deliver = deliver
+    this.#check = check
   }
 
   start(): Promise<void> {
@@ -47,7 +54,7 @@ export class MemoryTransport implements Transport {
         return this.#request(message)
       case 'notification':
         if (message.method === METHOD.cancelled) this.#cancelled(message)
-        else this.onmessage({ jsonrpc: '2.0', method: message.method, ...paramsOf(message) })
+        else this.onmessage({ jsonrpc: '2.0', method: message.method, ...given(paramsOf(message)) })
         return Promise.resolve()
       case 'response':
         return Promise.resolve()
@@ -80,14 +87,19 @@ export class MemoryTransport implements Transport {
     return Promise.resolve()
   }
 
-  #request(message: Request): Promise<void> {
+  async #request(message: Request): Promise<void> {
+    const params = paramsOf(message)
+    const wrong = this.#check(message.method, params)
+    if (wrong !== undefined) {
+      return this.#deliver(failure(message.id, wrong.code, wrong.message), 'answer')
+    }
     const id = ++this.#lastId
     return new Promise((resolve, reject) => {
       this.#open.set(id, {
         id: message.id,
         settle: (error) => (error === undefined ? resolve() : reject(error)),
       })
-      this.onmessage({ jsonrpc: '2.0', id, method: message.method, ...paramsOf(message) })
+      this.onmessage({ jsonrpc: '2.0', id, method: message.method, ...given(params) })
     })
   }
 
@@ -103,9 +115,12 @@ export class MemoryTransport implements Transport {
   }
 }
 
-function paramsOf(message: Request | Notification): { params?: Record<string, unknown> } {
-  if (message.params === undefined) return {}
-  const params = valueAt(message.raw, message.params)
-  // What is no object is no params of MCP; the SDK says so to the client.
-  return typeof params === 'object' && params !== null ? { params: params as Record<string, unknown> } : {}
+/** As they were sent; `null` is how some clients write that there are none. */
+function paramsOf(message: Request | Notification): unknown {
+  return message.params === undefined ? undefined : (valueAt(message.raw, message.params) ?? undefined)
+}
+
+/** What is no object is no params of MCP; of a request the check has said so. */
+function given(params: unknown): { params?: Record<string, unknown> } {
+  return isRecord(params) ? { params: { ...params } } : {}
 }

@@ -13,6 +13,7 @@ import { Backoff, sleep } from '../retry.ts'
 import type { OpenUpstream, Outlet, Upstream } from '../sides.ts'
 import type { FeedConfig } from './config.ts'
 import { Interval } from './interval.ts'
+import { wrongWith } from './requests.ts'
 import type { Subscriptions } from './subscriptions.ts'
 import { intervalDraft } from './texts.ts'
 import { callTool, TOOLS } from './tools.ts'
@@ -53,7 +54,7 @@ class Feed implements Upstream {
   constructor(config: FeedConfig, outlet: Outlet) {
     this.#config = config
     this.#outlet = outlet
-    this.#transport = new MemoryTransport(outlet.deliver)
+    this.#transport = new MemoryTransport(outlet.deliver, wrongWith)
     this.#interval = new Interval((prompt) => {
       const agentId = this.#subscriptions?.actor?.actorId ?? config.agentId ?? 'unknown-agent'
       return this.#push(intervalDraft(prompt, agentId, config.wording))
@@ -122,9 +123,10 @@ class Feed implements Upstream {
       },
     )
     server.setRequestHandler(ListToolsRequestSchema, () => ({ tools: [...TOOLS] }))
-    server.setRequestHandler(CallToolRequestSchema, async ({ params }) => {
+    server.setRequestHandler(CallToolRequestSchema, async ({ params }, { signal }) => {
       const subscriptions = await this.#connect()
-      return callTool({ subscriptions, interval: this.#interval }, params.name, params.arguments)
+      const box = { subscriptions, interval: this.#interval }
+      return callTool(box, params.name, params.arguments, signal)
     })
     server.onerror = (error) => {
       this.#outlet.report({ kind: 'note', level: 'debug', text: `the local server: ${reasonOf(error)}` })

@@ -20,7 +20,7 @@ describe('whatever the order of facts', () => {
         const told: Gap[] = []
         const breaks = new Breaks(
           { gapIntervalMs: 3, downAfterMs: 60_000, lateFirstMs: 60_000, clock: systemClock },
-          { gap: (gap) => told.push(gap), down: () => undefined },
+          { gap: (gap) => told.push(gap), down: () => undefined, up: () => undefined },
         )
         breaks.initialized()
         const seen = new Set<string>()

@@ -187,6 +187,46 @@ describe('the tools in a notice', () => {
     expect((await oneNotice(it)).content).toContain('call get_recent_context now')
   })
 
+  it('are none that list what was set: a list counts only of calls', async () => {
+    const it = open({}, DECLARED, ['list_subscriptions', 'subscribe', 'list_spaces', 'chamade_call_list'])
+    await it.connect()
+    it.server.report(push('up', { continuous: true }))
+    breakOnce(it, 1_000, 2_000)
+    expect((await oneNotice(it)).content).toContain('call chamade_call_list now')
+  })
+
+  it('may be those of another server, if this one names it and has none', async () => {
+    const hint = { 'io.chamade/catch-up': 'get_mentions of the other server' }
+    const it = open({ downAfterMs: 15 }, DECLARED, 'late')
+    await it.connect()
+    const list = async (id: number, tools: readonly object[]): Promise<void> => {
+      const asked = it.send({ id, method: METHOD.toolsList })
+      await it.server.answer(String(id), JSON.stringify({ tools }))
+      await asked
+    }
+    await list(1, [{ name: 'list_subscriptions', _meta: hint }])
+    it.server.report(push('up', { continuous: true }))
+    breakOnce(it, 1_000, 2_000)
+    expect((await oneNotice(it)).content).toMatch(
+      /The tools of this server show no events\. .*call get_mentions of the other server now\.$/,
+    )
+    await list(2, [{ name: 'inbox', _meta: hint }])
+    it.server.report(push('down'))
+    const down = await eventually('the down notice', () => it.notices()[1])
+    expect(down.content).toMatch(/call inbox from time to time\.$/)
+  })
+
+  it('are said to be none in a down notice too', async () => {
+    const it = open({ downAfterMs: 15 }, DECLARED, ['list_subscriptions'])
+    await it.connect()
+    await it.send({ id: 1, method: METHOD.toolsList })
+    it.server.report(push('up', { continuous: true }))
+    it.server.report(push('down'))
+    const { content } = await oneNotice(it)
+    expect(content).toContain('no tool of this server is known that shows new events')
+    expect(content).not.toContain('list_subscriptions')
+  })
+
   it('are not waited for longer than allowed; a late answer is still swallowed and serves the next notice', async () => {
     const it = open({ toolsPatienceMs: 15, gapIntervalMs: 0 }, DECLARED, 'late')
     await it.connect()
@@ -404,6 +444,45 @@ describe('a down notice', () => {
     await it.connect()
     it.server.report(push('retrying', { reason: 'HTTP 503' }))
     expect((await oneNotice(it)).meta).toMatchObject({ event_type: 'channel_down', reason: 'HTTP 503' })
+  })
+})
+
+describe('the end of what was told to be down', () => {
+  it('is told at once when nothing was missed, and claims no gap', async () => {
+    const it = open({ downAfterMs: 15, gapIntervalMs: 60_000 })
+    await it.connect()
+    it.server.report(push('up', { continuous: true }))
+    it.server.report(push('down', { at: 1_000, reason: 'cut' }))
+    it.server.report(push('retrying', { reason: 'connect ECONNREFUSED' }))
+    await oneNotice(it)
+    it.server.report(push('up', { at: 91_000, continuous: true }))
+    await it.server.say(channel('first of the new stream'))
+    const [, up, event] = it.events()
+    expect(up?.meta).toEqual({
+      event_type: 'channel_down',
+      from: '1970-01-01T00:00:01.000Z',
+      to: '1970-01-01T00:01:31.000Z',
+      duration_ms: '90000',
+      reason: 'connect ECONNREFUSED',
+    })
+    expect(up?.content).toMatch(/^It is up again: this channel was down .*Nothing was missed/)
+    expect(event?.content).toBe('first of the new stream')
+    expect(it.client.statuses.some(({ kind }) => kind === 'gap')).toBe(false)
+    it.server.report(push('up', { at: 92_000, continuous: true }))
+    await settled(it)
+    expect(it.notices().length).toBe(2)
+  })
+
+  it('is told by the gap notice when something was', async () => {
+    const it = open({ downAfterMs: 15 })
+    await it.connect()
+    it.server.report(push('up', { continuous: true }))
+    it.server.report(push('down', { at: 1_000, reason: 'cut' }))
+    await oneNotice(it)
+    it.server.report(push('up', { at: 2_000, continuous: false, reason: 'the place is forgotten' }))
+    await settled(it)
+    expect(it.notices().map(({ meta }) => meta.event_type)).toEqual(['channel_down', 'channel_gap'])
+    expect(it.notices()[1]?.meta.reason).toBe('cut, and the place is forgotten')
   })
 })
 

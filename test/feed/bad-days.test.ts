@@ -43,11 +43,6 @@ describe('a tool call is refused with a clear sentence when', () => {
       /refused to join space sprint-planning \(HTTP 404: Space not found\).*check the space id/,
     ],
     [
-      'the space is archived (409)',
-      (moot) => moot.store.setStatus(moot.space(SPACE), 'archived'),
-      /HTTP 409: Space not active.*archived/,
-    ],
-    [
       'the handshake is refused (403)',
       (moot) => {
         moot.weather.handshakeStatus = 403
@@ -239,6 +234,61 @@ describe('a subscription is kept, and heals by itself, when', () => {
     expect(answer.text).toContain('could not say whose key this is')
     expect((await client.tool('list_subscriptions')).isError).toBe(false)
   })
+})
+
+describe('what a backend declines costs no subscription:', () => {
+  for (const status of [400, 404, 405, 406, 409, 410, 422, 451]) {
+    test(`the history, with ${status}`, async () => {
+      const moot = await simulator()
+      moot.weather.failures.push({ path: '/events', status, times: Number.POSITIVE_INFINITY })
+      const client = await connected(moot)
+      expect((await client.tool('subscribe', { space_id: SPACE })).isError).toBe(false)
+      await isWell(moot, client)
+      expect(client.log).toContain("breaks can't be filled")
+      moot.sockets.drop('cut')
+      await eventually('it is down', () => client.pushStatuses(SPACE).some(({ state }) => state === 'down'))
+      await isWell(moot, client, 'again?')
+    })
+  }
+
+  for (const status of [400, 405, 409, 422]) {
+    test(`the join, with ${status}`, async () => {
+      const moot = await simulator()
+      moot.weather.failures.push({ path: '/join', status, times: Number.POSITIVE_INFINITY })
+      const client = await connected(moot)
+      expect((await client.tool('subscribe', { space_id: SPACE })).isError).toBe(false)
+      await isWell(moot, client)
+      moot.sockets.drop('cut')
+      await eventually('it is down', () => client.pushStatuses(SPACE).some(({ state }) => state === 'down'))
+      await isWell(moot, client, 'again?')
+      const notes = client.log.match(/followed all the same: .*/g)
+      expect(notes).toEqual([expect.stringContaining(`refused to join space ${SPACE} (HTTP ${status}`)])
+    })
+  }
+
+  test('the join of an archived space: the agent is told that it is', async () => {
+    const moot = await simulator()
+    moot.store.setStatus(moot.space(SPACE), 'archived')
+    const client = await connected(moot)
+    expect((await client.tool('subscribe', { space_id: SPACE })).isError).toBe(false)
+    const [told] = await client.hears(1)
+    expect(told?.meta).toMatchObject({ event_type: 'status_change', status: 'archived' })
+  })
+})
+
+test('the status of another space is not told as that of this one', async () => {
+  for (const env of [{}, { shared: true }]) {
+    const moot = await simulator()
+    const channel = 'shared' in env ? { CONVO_CHANNEL_URL: moot.channelUrl } : {}
+    const client = await connected(moot, { CONVO_SPACE_ID: SPACE, ...channel })
+    await isWell(moot, client)
+    const data = { space_id: 'zeta', status: 'archived' }
+    moot.sockets.raw(SPACE, JSON.stringify({ type: 'space_update', data }))
+    moot.sockets.raw(SPACE, JSON.stringify({ type: 'space_update', space_id: SPACE, data }))
+    await isWell(moot, client, 'and now?')
+    expect(client.contents.filter((content) => content.includes('archived'))).toEqual([])
+    expect(client.log).toContain(`dropped a status of space "zeta": it came on the stream of space ${SPACE}`)
+  }
 })
 
 describe('frames that are none', () => {

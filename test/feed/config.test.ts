@@ -69,8 +69,13 @@ describe('a switch from the environment', () => {
     ['true', true],
     ['TRUE', true],
     ['false', false],
+    ['on', true],
+    ['Yes', true],
+    ['1', true],
     ['', false],
     ['no', false],
+    ['0', false],
+    ['off', false],
   ] as const) {
     test(`CONVO_CHANNEL_FIREHOSE=${value} is ${on ? 'on' : 'off'}`, () =>
       expect(configOf({ ...KEY, CONVO_CHANNEL_FIREHOSE: value }).firehose).toBe(on))
@@ -98,6 +103,20 @@ describe('CONFIG_INVALID is said for', () => {
     ['a CA file that is not there', { ...KEY, SSL_CERT_FILE: '/nowhere/ca.pem' }, {}, /CA certificate/],
     ['a CA file that holds none', { ...KEY, SSL_CERT_FILE: import.meta.filename }, {}, /no certificate/],
     ['a key file that is not there', {}, { apiKeyFile: '/nowhere/key' }, /API key/],
+    ...['..', '.', 'a/b', 'a b', 'a?b', 'x'.repeat(201)].map(
+      (id) =>
+        [`the space ${id.slice(0, 9)}`, { ...KEY, CONVO_SPACE_ID: id }, {}, /CONVO_SPACE_ID is no/] as const,
+    ),
+    ['a space by its flag', KEY, { space: '../me' }, /CONVO_SPACE_ID is no/],
+    ...['CONVO_CHANNEL_FIREHOSE', 'CONVO_AUTO_SUBSCRIBE', 'CONVO_ALLOW_HTTP'].map(
+      (name) =>
+        [
+          `a switch ${name}`,
+          { ...KEY, [name]: 'banana' },
+          {},
+          new RegExp(`${name}=banana is neither yes nor no`),
+        ] as const,
+    ),
     ['an unknown wording', KEY, { texts: 'loud' }, /"docs" or "source"/],
     ['a length that is no number', KEY, { maxText: 'long' }, /--max-text/],
   ]

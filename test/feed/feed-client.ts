@@ -8,7 +8,7 @@ import { channelEvent } from '../../src/channel/notification.ts'
 import { type FeedConfig, type FeedLimits, resolveFeed } from '../../src/feed/config.ts'
 import { openFeed } from '../../src/feed/upstream.ts'
 import { compose, type Message, valueAt } from '../../src/protocol.ts'
-import type { Upstream } from '../../src/sides.ts'
+import type { OpenUpstream, Upstream } from '../../src/sides.ts'
 import { type MootSimulatorOptions, startMootSimulator } from '../../src/simulator/moot/simulator.ts'
 import { levelOf, type PushStatus, render, type Status } from '../../src/status.ts'
 import { eventually } from '../support/eventually.ts'
@@ -73,8 +73,9 @@ export class FeedClient {
   readonly #answers = new Map<string, (message: Message) => void>()
   #lastId = 0
 
-  constructor(config: FeedConfig) {
-    this.upstream = openFeed(config)({
+  /** `around`: what stands between, the channel for example. */
+  constructor(config: FeedConfig, around: (open: OpenUpstream) => OpenUpstream = (open) => open) {
+    this.upstream = around(openFeed(config))({
       deliver: async (message) => {
         if (message.kind === 'response') this.#answers.get(message.id ?? 'null')?.(message)
         if (message.kind !== 'notification') return
@@ -103,7 +104,7 @@ export class FeedClient {
       .filter((status) => status.stream === stream)
   }
 
-  async request(method: string, params: object = {}): Promise<Record<string, unknown>> {
+  async request(method: string, params: unknown = {}): Promise<Record<string, unknown>> {
     const id = ++this.#lastId
     const answered = new Promise<Message>((resolve) => this.#answers.set(String(id), resolve))
     await this.upstream.send(compose({ jsonrpc: '2.0', id, method, params }))

@@ -115,6 +115,19 @@ test('without a key it says so, and exits with 2', async () => {
   expect(bridge.stderr).toMatch(/^error: no API key.*\ntry: set CONVO_API_KEY/)
 })
 
+test.each([
+  ['CONVO_SPACE_ID', '../me', 'CONVO_SPACE_ID is no id of a space'],
+  ['CONVO_CHANNEL_FIREHOSE', 'banana', 'CONVO_CHANNEL_FIREHOSE=banana is neither yes nor no'],
+])('%s=%s is said before the first byte, and exits with 2', async (name, value, text) => {
+  const moot = await simulator()
+  const bridge = start(moot, [], { [name]: value })
+  bridge.send({ jsonrpc: '2.0', id: 1, method: 'ping' })
+  expect((await bridge.exited).code).toBe(2)
+  await bridge.waitFor('the text', () => bridge.stderr.includes('try: '))
+  expect(bridge.stderr).toContain(`error: ${text}`)
+  expect(bridge.lines).toEqual([])
+})
+
 test('a wrong key leaves it running, with the reason in the log and in the tool', async () => {
   const moot = await simulator()
   const bridge = start(moot, [], { CONVO_API_KEY: 'convo_wrong_key' })
@@ -160,4 +173,16 @@ test('SIGTERM says goodbye to the sockets', async () => {
   expect((await bridge.exited).code).toBe(143)
   await eventually('the goodbye', () => moot.sockets.closedWith.length === 1)
   expect(moot.sockets.closedWith).toEqual([1000])
+})
+
+test('SIGTERM answers a subscribe that waits with what is true', async () => {
+  const moot = await simulator()
+  moot.weather.hangPath = '/events'
+  const bridge = start(moot)
+  await bridge.handshake()
+  const waiting = tool(bridge, 'subscribe', { space_id: SPACE })
+  await eventually('it is underway', () => moot.calls.some(({ path }) => path.includes('/events')))
+  process.kill(bridge.pid, 'SIGTERM')
+  expect(await waiting).toBe(`Not subscribed to ${SPACE}: the bridge is shutting down.`)
+  expect((await bridge.exited).code).toBe(143)
 })

@@ -4,7 +4,7 @@ import { Interval } from '../../src/feed/interval.ts'
 import { openFeed } from '../../src/feed/upstream.ts'
 import { compose, parse } from '../../src/protocol.ts'
 import { eventually, pause } from '../support/eventually.ts'
-import { configFrom, connected, FeedClient, simulator } from './feed-client.ts'
+import { configFrom, connected, FeedClient, QUICK_BACKOFF, simulator } from './feed-client.ts'
 
 const SPACE = 'sprint-planning'
 
@@ -111,6 +111,185 @@ describe('subscribing', () => {
     moot.publish(odd, { text: '@MyAgent hi' })
     expect((await client.hears(1))[0]?.meta.space_id).toBe(odd)
   })
+})
+
+describe('an argument that means nothing is an error and changes nothing', () => {
+  const meaningless: readonly (readonly [string, object, RegExp])[] = [
+    ['unsubscribe', { spaceId: SPACE }, /unsubscribe has no argument "spaceId"; it takes space_id\./],
+    ['unsubscribe', { space_id: '' }, /space_id must be the id of a space/],
+    ['subscribe', { space: SPACE }, /subscribe has no argument "space"; it takes space_id\./],
+    ['subscribe', { space_id: '' }, /space_id must be the id of a space.*Leave it out for all spaces/],
+    ['list_subscriptions', { space_id: SPACE }, /has no argument "space_id"; it takes none/],
+    ['clear_interval', { all: true }, /has no argument "all"; it takes none/],
+    ['set_interval', { seconds: 60, prompt: 'x', times: 2 }, /"times"; it takes seconds and prompt/],
+  ]
+  for (const [tool, args, text] of meaningless) {
+    test(`${tool} ${JSON.stringify(args)}`, async () => {
+      const moot = await simulator()
+      moot.space('other')
+      const client = await connected(moot)
+      await client.tool('subscribe', { space_id: SPACE })
+      const answer = await client.tool(tool, args)
+      expect(answer).toEqual({ isError: true, text: expect.stringMatching(text) })
+      expect((await client.tool('list_subscriptions')).text).toBe(`- ${SPACE}`)
+      expect((await client.tool('clear_interval')).text).toBe('No agent interval was set.')
+    })
+  }
+})
+
+describe('subscribe to all', () => {
+  test('null is how some clients write that no space is named', async () => {
+    const moot = await simulator()
+    moot.space(SPACE)
+    const client = await connected(moot)
+    expect((await client.tool('subscribe', { space_id: null })).text).toMatch(/^Subscribed to 1 new space/)
+    expect((await client.tool('unsubscribe', { space_id: null })).text).toBe('Unsubscribed from 1 space(s).')
+  })
+
+  test('again says which of them get nothing, and tries them now', async () => {
+    const moot = await simulator()
+    moot.space('closed')
+    moot.weather.failures.push({ path: '/closed/events', status: 403, times: Number.POSITIVE_INFINITY })
+    const backoff = { ...QUICK_BACKOFF, slowCapMs: 3_600_000 }
+    const client = await connected(moot, {}, { backoff })
+    await client.tool('subscribe')
+    const again = await client.tool('subscribe')
+    expect(again.text).toMatch(
+      /^No new spaces\. Of your 2 subscriptions 1 gets nothing at the moment:\n- closed is not connected yet: .*HTTP 403/,
+    )
+    expect(again.isError).toBe(false)
+    moot.weather.failures = []
+    expect(await client.tool('subscribe')).toEqual({
+      text: 'Already subscribed to all 2 spaces.',
+      isError: false,
+    })
+  })
+
+  test('is a tool error when none of them gets anything', async () => {
+    const moot = await simulator()
+    moot.weather.handshakeStatus = 403
+    const client = await connected(moot)
+    for (let i = 0; i < 2; i++) expect((await client.tool('subscribe')).isError).toBe(true)
+  })
+
+  test('answers in time though the backend never does', async () => {
+    const moot = await simulator()
+    moot.weather.hangHttp = true
+    const client = await connected(moot, {}, { limits: { toolMs: 150, httpMs: 60_000 } })
+    const began = performance.now()
+    const answer = await client.tool('subscribe')
+    expect(performance.now() - began).toBeLessThan(1_500)
+    expect(answer).toEqual({
+      text: 'Your spaces are not known yet: moot did not list the spaces of this agent within 150 ms. They keep being looked for, and are subscribed as soon as they are found.',
+      isError: true,
+    })
+  })
+
+  test('and nothing again, while the list is waited for, leaves nothing', async () => {
+    const moot = await simulator()
+    moot.weather.hangPath = '/me/spaces'
+    const client = await connected(moot, {}, { limits: { toolMs: 300, discoverMs: 20 } })
+    const asked = client.tool('subscribe')
+    await eventually('it is asked', () => moot.calls.some(({ path }) => path.includes('/me/spaces')))
+    await client.tool('unsubscribe')
+    moot.weather.hangPath = undefined
+    await asked
+    await pause(60)
+    expect((await client.tool('list_subscriptions')).text).toBe('No active subscriptions')
+  })
+})
+
+describe('a subscribe that is cancelled', () => {
+  function call(client: FeedClient, id: number, args: object): Promise<void> {
+    const params = { name: 'subscribe', arguments: args }
+    return client.upstream.send(compose({ jsonrpc: '2.0', id, method: 'tools/call', params }))
+  }
+
+  function cancel(client: FeedClient, requestId: number): Promise<void> {
+    const params = { requestId }
+    return client.upstream.send(compose({ jsonrpc: '2.0', method: 'notifications/cancelled', params }))
+  }
+
+  async function listed(client: FeedClient): Promise<string> {
+    return (await client.tool('list_subscriptions')).text
+  }
+
+  for (const args of [{ space_id: SPACE }, {}]) {
+    test(`is undone: ${JSON.stringify(args)}`, async () => {
+      const moot = await simulator()
+      moot.weather.hangPath = '/events'
+      const client = await connected(moot, {}, { limits: { discoverMs: 20 } })
+      const sent = call(client, 77, args)
+      await eventually('it is underway', async () => (await listed(client)).includes(SPACE))
+      await cancel(client, 77)
+      await sent
+      await eventually('it is undone', async () => (await listed(client)) === 'No active subscriptions')
+      moot.weather.hangPath = undefined
+      await pause(60)
+      expect(moot.sockets.count()).toBe(0)
+      expect(await listed(client)).toBe('No active subscriptions')
+    })
+  }
+
+  test('stays when another call waits for it, and goes with the last', async () => {
+    const moot = await simulator()
+    moot.weather.hangPath = '/events'
+    const client = await connected(moot)
+    const sent = [
+      call(client, 77, { space_id: SPACE }),
+      call(client, 78, {}),
+      call(client, 79, { space_id: SPACE }),
+    ]
+    await eventually('the list is there', () => moot.calls.some(({ path }) => path.includes('/me/spaces')))
+    for (const id of [77, 78]) {
+      await cancel(client, id)
+      await pause(10)
+      expect(await listed(client)).toContain(SPACE)
+    }
+    await cancel(client, 79)
+    await Promise.all(sent)
+    await eventually('it is undone', async () => (await listed(client)) === 'No active subscriptions')
+  })
+
+  test('stays when another call found it live meanwhile', async () => {
+    const moot = await simulator()
+    moot.space('slow')
+    moot.weather.hangPath = '/slow/events'
+    const client = await connected(moot)
+    const sent = call(client, 77, {})
+    await eventually('one is live', async () => (await listed(client)).startsWith(`- ${SPACE}\n- slow (`))
+    expect((await client.tool('subscribe', { space_id: SPACE })).text).toBe(`Already subscribed to ${SPACE}`)
+    await cancel(client, 77)
+    await sent
+    await eventually('the other is undone', async () => (await listed(client)) === `- ${SPACE}`)
+  })
+
+  test('stays when it was asked for before, by a call or at the start', async () => {
+    const moot = await simulator()
+    moot.space('other')
+    moot.weather.hangPath = '/events'
+    const client = await connected(moot, { CONVO_SPACE_ID: SPACE }, { limits: { toolMs: 30 } })
+    expect((await client.tool('subscribe', { space_id: 'other' })).isError).toBe(true)
+    const sent = [SPACE, 'other'].map((space_id, i) => call(client, 77 + i, { space_id }))
+    for (const id of [77, 78]) await cancel(client, id)
+    await Promise.all(sent)
+    await pause(10)
+    expect(await listed(client)).toMatch(new RegExp(`^- ${SPACE} .*\\n- other `))
+  })
+})
+
+test('a subscribe that waits when all ends is told so', async () => {
+  for (const args of [{ space_id: SPACE }, {}]) {
+    const moot = await simulator()
+    moot.weather.hangPath = '/events'
+    const client = await connected(moot)
+    const waiting = client.tool('subscribe', args)
+    await eventually('it is underway', () => moot.calls.some(({ path }) => path.includes('/events')))
+    await client.upstream.close(1_000)
+    const answer = await waiting
+    expect(answer.text).toMatch(/^Not subscribed.*: the bridge is shutting down\.$/)
+    expect(answer.isError).toBe(true)
+  }
 })
 
 describe('set_interval', () => {

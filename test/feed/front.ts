@@ -1,0 +1,60 @@
+/**
+ * A moot with habits of its own: stands before a simulator, answers some calls itself, hands on all others and
+ * every socket. Not a mock: both are real servers.
+ */
+import { createServer, request } from 'node:http'
+import { type AddressInfo, connect, type Socket } from 'node:net'
+import { onTestFinished } from 'vitest'
+import type { Simulator } from './feed-client.ts'
+
+/** What it answers by itself: a body, with 200 or a status of its own; undefined leaves the call to the simulator. */
+export type Habit = (method: string, url: URL) => { status?: number; body: unknown } | undefined
+
+/** Starts it; the URL of it. */
+export async function front(moot: Simulator, habit: Habit): Promise<string> {
+  const behind = new URL(moot.url)
+  const { hostname, port } = behind
+  const server = createServer((incoming, response) => {
+    const { method = 'GET', url = '/', headers } = incoming
+    const own = habit(method, new URL(url, behind))
+    if (own !== undefined) {
+      incoming.resume()
+      response.writeHead(own.status ?? 200, { 'content-type': 'application/json' })
+      response.end(JSON.stringify(own.body))
+      return
+    }
+    const onward = request({ hostname, port, method, path: url, headers }, (reply) => {
+      response.writeHead(reply.statusCode ?? 502, reply.headers)
+      reply.pipe(response)
+    })
+    onward.on('error', () => response.destroy())
+    incoming.pipe(onward)
+  })
+  const open = new Set<Socket>()
+  server.on('connection', (socket: Socket) => {
+    open.add(socket)
+    socket.on('close', () => open.delete(socket))
+  })
+  server.on('upgrade', (incoming, near, head) => {
+    const far = connect(Number(port), hostname, () => {
+      const { rawHeaders: raw } = incoming
+      const lines = raw.flatMap((name, i) => (i % 2 === 0 ? [`${name}: ${raw[i + 1] ?? ''}`] : []))
+      far.write(`GET ${incoming.url} HTTP/1.1\r\n${lines.join('\r\n')}\r\n\r\n`)
+      far.write(head)
+      near.pipe(far).pipe(near)
+    })
+    for (const [one, other] of [
+      [near, far],
+      [far, near],
+    ] as const) {
+      one.on('error', () => other.destroy())
+      one.on('close', () => other.destroy())
+    }
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  onTestFinished(() => {
+    for (const socket of open) socket.destroy()
+    server.close()
+  })
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+}

@@ -1,0 +1,90 @@
+/** What the agent is told of the stream of a space: that something may be missing, that it is down, that it is up. */
+import { expect, test } from 'vitest'
+import { type ChannelOptions, DEFAULT_CHANNEL, withChannel } from '../../src/channel/channel.ts'
+import { eventually } from '../support/eventually.ts'
+import { configFrom, FeedClient, type Simulator, simulator, type Told } from './feed-client.ts'
+
+const SPACE = 'sprint-planning'
+const ELSEWHERE = 'The tools of this server show no events.'
+
+/** A client that follows the space and was told of one event, as `chamade-mcp moot` serves it. */
+async function following(options: Partial<ChannelOptions> = {}, past = 0): Promise<[Simulator, FeedClient]> {
+  const moot = await simulator()
+  for (let i = 0; i < past; i++) moot.publish(SPACE, { text: 'long ago' })
+  const config = configFrom({ CONVO_API_URL: moot.url, CONVO_API_KEY: moot.key, CONVO_SPACE_ID: SPACE })
+  const channel = { ...DEFAULT_CHANNEL, holdMs: 0, ...options }
+  const client = new FeedClient(config, (open) => withChannel(open, channel))
+  await client.initialize()
+  await client.request('tools/list')
+  // Asked for the second time once nothing is missing.
+  const asked = (): number => moot.calls.filter(({ path }) => path.endsWith('/status')).length
+  await eventually('it has caught up', () => asked() === 2)
+  moot.publish(SPACE, { text: '@MyAgent first' })
+  await client.hears(1)
+  return [moot, client]
+}
+
+function notices(client: FeedClient): readonly Told[] {
+  return client.told.filter(({ meta }) => meta.event_type?.startsWith('channel_'))
+}
+
+const forgotten = '^the server hung up, and moot does not know the last event we had any more'
+
+test.each([
+  ['the place is unknown to it', 30, `${forgotten}: .*HTTP 404`],
+  ['the space is told from its beginning', 0, `${forgotten}$`],
+])(
+  'a gap says that the backend forgot where we were, and which tools of moot catch up: %s',
+  async (_, past, cause) => {
+    const [moot, client] = await following({}, past)
+    await moot.stop()
+    moot.space(SPACE).events = []
+    await moot.listen()
+    const gap = await eventually('the notice', () => notices(client)[0])
+    expect(gap.meta.event_type).toBe('channel_gap')
+    expect(gap.meta.reason).toMatch(new RegExp(cause))
+    expect(gap.content).toContain(
+      `${ELSEWHERE} To catch up on what came in that time, call get_mentions or get_recent_context of the moot MCP server now.`,
+    )
+  },
+)
+
+test('once it was told that it is down, it is told that it is up: nothing missed, what came follows', async () => {
+  const [moot, client] = await following({ downAfterMs: 400 })
+  await moot.stop()
+  const down = await eventually('the down notice', () => notices(client)[0])
+  expect(down.meta).toMatchObject({ event_type: 'channel_down', stream: SPACE })
+  expect(down.content).toContain(
+    `${ELSEWHERE} Until then you are not told of anything: to look for new events yourself, call get_mentions or get_recent_context of the moot MCP server from time to time.`,
+  )
+  moot.publish(SPACE, { text: '@MyAgent meanwhile' })
+  await moot.listen()
+  await client.hears(4)
+  const [, , up, meanwhile] = client.told
+  expect(up?.meta).toMatchObject({ event_type: 'channel_down', stream: SPACE, from: down.meta.from })
+  expect(Date.parse(up?.meta.to ?? '') - Date.parse(up?.meta.from ?? '')).toBe(Number(up?.meta.duration_ms))
+  expect(up?.content).toMatch(
+    /^It is up again: this channel's stream sprint-planning was down from .*Nothing was missed/,
+  )
+  expect(meanwhile?.content).toContain('meanwhile')
+  expect(client.statuses.some(({ kind }) => kind === 'gap')).toBe(false)
+})
+
+test('the same without an event meanwhile, and not again at the next break', async () => {
+  const [moot, client] = await following({ downAfterMs: 400 })
+  await moot.stop()
+  await client.hears(2)
+  await moot.listen()
+  await client.hears(3)
+  moot.sockets.drop('cut')
+  await eventually(
+    'it is up again',
+    () => client.pushStatuses(SPACE).filter(({ state }) => state === 'up').length === 3,
+  )
+  moot.publish(SPACE, { text: '@MyAgent last' })
+  await client.hears(4)
+  expect(notices(client).map(({ meta }) => [meta.event_type, meta.to !== undefined])).toEqual([
+    ['channel_down', false],
+    ['channel_down', true],
+  ])
+})

@@ -1,0 +1,144 @@
+/**
+ * What the documentation leaves open about pages of events: how many there are in one, which, and whether
+ * `since` counts in. Whatever a backend does, what was missed is told once and in order, or a gap is.
+ */
+import { describe, expect, test } from 'vitest'
+import { eventually, pause } from '../support/eventually.ts'
+import { connected, type FeedClient, type Simulator, simulator } from './feed-client.ts'
+import { front } from './front.ts'
+
+const SPACE = 'sprint-planning'
+
+interface Paging {
+  /** Most events in a page, whatever is asked for. */
+  readonly most: number
+  /** The event of `since` is in the page. */
+  readonly inclusive?: boolean
+  /** A page behind `since` holds the newest. */
+  readonly newest?: boolean
+  /** Parameters that mean nothing to it. */
+  readonly ignores?: 'since' | 'before' | 'both'
+}
+
+/** One client of a backend that gives pages so; `known` events lie in the past, one is told. */
+async function following(paging: Paging, known: number): Promise<[Simulator, FeedClient, string[]]> {
+  const moot = await simulator()
+  const { events } = moot.space(SPACE)
+  const ignored = (name: string): boolean => paging.ignores === name || paging.ignores === 'both'
+  const calls: string[] = []
+  const url = await front(moot, (_method, { pathname, search, searchParams }) => {
+    if (!pathname.endsWith('/events')) return undefined
+    calls.push(search)
+    const since = ignored('since') ? null : searchParams.get('since')
+    const before = ignored('before') ? null : searchParams.get('before')
+    const at = (id: string): number => events.findIndex(({ event_id }) => event_id === id)
+    const start = since === null ? 0 : at(since) + (paging.inclusive === true ? 0 : 1)
+    const wanted = events.slice(start, before === null ? events.length : at(before))
+    const oldest = since !== null && before === null && paging.newest !== true
+    return { body: oldest ? wanted.slice(0, paging.most) : wanted.slice(-paging.most) }
+  })
+  say(moot, -known, known)
+  const client = await connected(moot, { CONVO_API_URL: url, CONVO_SPACE_ID: SPACE })
+  await eventually('it is up', () => client.pushStatuses(SPACE).at(-1)?.state === 'up')
+  await caughtUp(moot, 1)
+  moot.publish(SPACE, { text: '@MyAgent 0' })
+  await client.hears(1)
+  return [moot, client, calls]
+}
+
+/** The status is asked for at the start, and each time nothing is missing any more. */
+async function caughtUp(moot: Simulator, times: number): Promise<void> {
+  const asked = (): number => moot.calls.filter(({ path }) => path.endsWith('/status')).length
+  await eventually('it has caught up', () => asked() === times + 1, 10_000)
+}
+
+function say(moot: Simulator, first: number, count: number): void {
+  for (let i = first; i < first + count; i++) {
+    moot.store.say(moot.space(SPACE), { speaker: moot.alice.actor_id, text: `@MyAgent ${i}` }, true)
+  }
+}
+
+function numbers(client: FeedClient): number[] {
+  return client.contents.map((content) => Number(content.split('@MyAgent ').at(-1)))
+}
+
+/** Cut off, `count` are missed, and it comes back; those told, and what was said of continuity. */
+async function missing(moot: Simulator, client: FeedClient, count: number): Promise<(boolean | undefined)[]> {
+  say(moot, 1, count)
+  moot.sockets.drop('cut')
+  await caughtUp(moot, 2)
+  moot.publish(SPACE, { text: `@MyAgent ${count + 1}` })
+  await eventually('the live one is told', () => numbers(client).includes(count + 1), 10_000)
+  // A second copy would come now.
+  await pause(20)
+  return ups(client)
+}
+
+function ups(client: FeedClient): (boolean | undefined)[] {
+  const up = client.pushStatuses(SPACE).filter(({ state }) => state === 'up')
+  return up.map(({ continuous }) => continuous)
+}
+
+const habits: readonly (readonly [string, Paging])[] = [
+  ['no more than 100', { most: 100 }],
+  ['no more than 7', { most: 7 }],
+  ['the event of since as well', { most: 200, inclusive: true }],
+  ['the event of since as well, and no more than 100', { most: 100, inclusive: true }],
+  ['the newest, no more than 100', { most: 100, newest: true }],
+  ['the newest and the event of since, no more than 7', { most: 7, newest: true, inclusive: true }],
+  ['the newest whatever since is', { most: 50, ignores: 'since' }],
+]
+
+describe('nothing is lost or told twice by a backend whose pages hold', () => {
+  for (const [what, paging] of habits) {
+    test.each([
+      [0, 150],
+      [30, 150],
+      [30, 300],
+      [30, 5],
+      [300, 1],
+    ])(`${what}: %i in the past, %i missed`, async (known, missed) => {
+      const [moot, client] = await following(paging, known)
+      expect(await missing(moot, client, missed)).toEqual([true, true])
+      expect(numbers(client)).toEqual(Array.from({ length: missed + 2 }, (_, i) => i))
+    })
+  }
+})
+
+test('a backend that knows neither since nor before: what it gives is told, and so is the gap', async () => {
+  const [moot, client] = await following({ most: 100, ignores: 'both' }, 30)
+  expect(await missing(moot, client, 300)).toEqual([true, false])
+  expect(numbers(client)).toEqual([0, ...Array.from({ length: 101 }, (_, i) => i + 201)])
+})
+
+test('a few missed events of a backend that knows no before are all there are', async () => {
+  const [moot, client] = await following({ most: 200, ignores: 'before' }, 0)
+  expect(await missing(moot, client, 5)).toEqual([true, true])
+  expect(numbers(client)).toEqual([0, 1, 2, 3, 4, 5, 6])
+})
+
+test('a break in which nothing was said costs two calls', async () => {
+  const [moot, client, calls] = await following({ most: 200 }, 30)
+  const before = calls.length
+  expect(await missing(moot, client, 0)).toEqual([true, true])
+  expect(calls.length - before).toBe(2)
+})
+
+test('a backend that makes up ever new events is given up, and the gap is told', async () => {
+  const moot = await simulator()
+  let made = 0
+  let endless = false
+  const url = await front(moot, (_method, { pathname, searchParams }) => {
+    if (!endless || !pathname.endsWith('/events')) return undefined
+    return { body: searchParams.has('before') ? [] : [{ event_id: `made-up-${made++}`, text: 'noise' }] }
+  })
+  const client = await connected(moot, { CONVO_API_URL: url, CONVO_SPACE_ID: SPACE })
+  await eventually('it is up', () => ups(client).length === 1)
+  endless = true
+  moot.sockets.drop('cut')
+  await eventually('it is given up', () => ups(client).includes(false), 20_000)
+  expect(made).toBe(1_000)
+  const [gap] = client.pushStatuses(SPACE).filter(({ continuous }) => continuous === false)
+  expect(gap?.reason).toBe('more was missed than can be fetched')
+  expect(gap?.downMs).toBeGreaterThan(0)
+}, 30_000)
