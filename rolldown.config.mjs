@@ -6,6 +6,8 @@
  * data (we post buffers). The HTTP parser for machines without WebAssembly SIMD stays a file of its own, loaded
  * where SIMD fails.
  */
+import { createRequire } from 'node:module'
+
 const LEFT_OUT = [
   { from: /undici\/lib\/dispatcher\/client\.js$/, wants: './client-h2.js' },
   { from: /undici\/lib\/dispatcher\/client-h1\.js$/, wants: '../web/fetch/body.js' },
@@ -21,6 +23,9 @@ const names = ['beforeConnect', 'connected', 'connectError', 'sendHeaders', 'cre
   'bodyChunkReceived', 'headers', 'trailers', 'error', 'proxyConnected']
 module.exports = { channels: Object.fromEntries(names.map((name) => [name, { hasSubscribers: false }])) }`
 
+/** Of 15 kB of tables of the parser the two that are asked. */
+const { ERROR, TYPE } = createRequire(import.meta.url)('undici/lib/llhttp/constants.js')
+
 /** What undici loads at start for one small thing each, and that thing (together 3.3 ms of a start of 50, Node 20). */
 const LIGHT = {
   // The default of --max-http-header-size; and a class that none of our bodies is of.
@@ -29,6 +34,7 @@ const LIGHT = {
   'node:assert': "module.exports = (fact) => { if (!fact) throw new Error('undici: an assertion failed') }",
   // A search tree of well-known header names; without a hit undici lower-cases the name itself.
   './tree': 'module.exports = { tree: { lookup: () => null } }',
+  '../llhttp/constants.js': `module.exports = ${JSON.stringify({ ERROR, TYPE })}`,
   './diagnostics.js': NO_CHANNELS,
   '../core/diagnostics.js': NO_CHANNELS,
   '../core/diagnostics': NO_CHANNELS,
