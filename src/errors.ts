@@ -18,6 +18,7 @@ export type BridgeErrorCode =
   | 'KEY_REFUSED'
   | 'OAUTH_UNSUPPORTED'
   | 'REDIRECT_REFUSED'
+  | 'CERTIFICATE_REFUSED'
   | 'RESPONSE_LOST'
   | 'SESSION_LOST'
   | 'SUPERSEDED'
@@ -111,6 +112,13 @@ export const errors = {
       `${where} redirects (HTTP ${status}) to ${location}, which is not followed`,
       { hint: 'if you trust that address, use it as --url' },
     ),
+  certificate: (where: string, cause: Error): BridgeError =>
+    new BridgeError('CERTIFICATE_REFUSED', `the certificate of ${where} is refused: ${reasonOf(cause)}`, {
+      hint: /SIGNED|ISSUER|SIGNATURE/.test(codeOf(cause))
+        ? 'if an authority of your own signs it, name its file with --ca (or NODE_EXTRA_CA_CERTS)'
+        : 'check the address, the clock of this machine, and the certificate of the server',
+      cause,
+    }),
   sessionLost: (method: string, where: string): BridgeError =>
     new BridgeError('SESSION_LOST', `${where} keeps forgetting the session; ${method} was not run`, {
       hint: 'try again in a moment; if it stays so, several server processes may not share their sessions',
@@ -128,6 +136,15 @@ export const errors = {
 export function seconds(ms: number): string {
   if (ms < 1_000) return `${Math.round(ms)} ms`
   return ms < 120_000 ? `${Math.round(ms / 100) / 10} s` : `${Math.round(ms / 60_000)} min`
+}
+
+/** True when it was the server's certificate that a connection failed for (ERR_SSL: what the server thinks of us). */
+export function isCertificateFailure(cause: unknown): cause is Error {
+  return cause instanceof Error && /^(?!ERR_SSL).*(CERT|SELF_SIGNED|LEAF_SIGNATURE)/.test(codeOf(cause))
+}
+
+function codeOf(error: Error): string {
+  return String((error as NodeJS.ErrnoException).code)
 }
 
 /** The innermost reason of a failed connection, short: "ECONNREFUSED", "certificate has expired". */

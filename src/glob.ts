@@ -1,7 +1,8 @@
 /**
  * Globs: `*` for any characters, `?` for one. Case counts.
  *
- * Not a regular expression: what a server sends is matched in linear time, whatever the pattern.
+ * Not a regular expression: whatever the pattern, a text takes at most its length times the pattern's; a regular
+ * expression of several stars can take for ever.
  */
 
 /** Does the whole of a text match `pattern`? */

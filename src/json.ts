@@ -387,3 +387,8 @@ function isEscape(c: number): boolean {
     c === 0x74
   )
 }
+
+/** [RFC 8259 §8.1] a parser may ignore a byte order mark; .NET programs write one. */
+export function withoutByteOrderMark(text: Buffer): Buffer {
+  return text[0] === 0xef && text[1] === 0xbb && text[2] === 0xbf ? text.subarray(3) : text
+}

@@ -8,6 +8,7 @@
  */
 import type { Readable, Writable } from 'node:stream'
 import { Gathered } from './gathered.ts'
+import { withoutByteOrderMark } from './json.ts'
 import { idInHead, idInTail, type Malformed, type Message, parse } from './protocol.ts'
 import type { Port, Room } from './sides.ts'
 
@@ -280,8 +281,4 @@ function onOneLine(raw: Buffer): Buffer {
 function isBlank(line: Buffer): boolean {
   for (const c of line) if (c !== 0x20 && c !== CR && c !== 0x09) return false
   return true
-}
-
-function withoutByteOrderMark(line: Buffer): Buffer {
-  return line[0] === 0xef && line[1] === 0xbb && line[2] === 0xbf ? line.subarray(3) : line
 }

@@ -7,7 +7,7 @@
  *
  * [MCP 2025-11-25 transports, Streamable HTTP]
  */
-import { reasonOf } from '../errors.ts'
+import { isCertificateFailure, reasonOf } from '../errors.ts'
 import { textAt } from '../json.ts'
 import { HEADER, member, parse } from '../protocol.ts'
 import type { Signal } from '../retry.ts'
@@ -123,7 +123,7 @@ export class Exchange {
       if (heard.kind === 'failure') {
         const { sent, status, cause } = heard
         if (status !== undefined && cause instanceof RangeError) return refusal(status, tooLong(cause))
-        if (sent || !isTlsFailure(cause) || !(await this.#trustMore(cause))) {
+        if (sent || !isCertificateFailure(cause) || !(await this.#trustMore(cause))) {
           const why = isTimeout(call.signal) ? 'no answer' : reasonOf(cause)
           const { proxy } = this.#config
           const through = proxy === undefined ? '' : ` (through the proxy ${proxy.host})`
@@ -317,10 +317,6 @@ function withoutSecrets(json: string, redact: (text: string) => string): string 
 
 function isTimeout(signal: Signal): boolean {
   return signal.aborted && signal.reason instanceof DOMException && signal.reason.name === 'TimeoutError'
-}
-
-function isTlsFailure(cause: unknown): boolean {
-  return /CERT|SELF_SIGNED|LEAF_SIGNATURE/.test(String((cause as NodeJS.ErrnoException).code))
 }
 
 /** 429, and the 5xx that say "not now": gateways' among them (520 to 524 are a CDN's). */

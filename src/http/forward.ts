@@ -25,7 +25,7 @@ import type { AskedByServer } from './asked.ts'
 import type { HttpConfig } from './config.ts'
 import type { EventReader } from './events.ts'
 import type { Exchange, Outcome, Refused, Unavailable } from './exchange.ts'
-import { refusalSignature, responseSignature } from './own-calls.ts'
+import { LINGER_MS, POLL_FLOOR_MS, refusalSignature, responseSignature } from './own-calls.ts'
 import type { Live, SessionLife } from './session.ts'
 
 /** A message that is under way. Aborting ends it; the reason is what `send` rejects with, or WITHDRAWN. */
@@ -39,15 +39,11 @@ export const WITHDRAWN = 'withdrawn'
 
 /** A session forgotten under a message is made anew for it this often. */
 const MAX_RENEWALS = 2
-/** How long a server may take to end a stream whose answer has been read. */
-const LINGER_MS = 250
 /**
  * An answer on the heels of a progress notification waits this long. Clients of the TypeScript SDK handle
  * notifications a moment later than responses: read together, the last progress would find its request answered.
  */
 const AFTER_PROGRESS_MS = 2
-/** Polling for an answer is not done more often than this once it came back empty. */
-const POLL_FLOOR_MS = 100
 
 const STATE_METHODS: ReadonlySet<string> = new Set([METHOD.setLevel, METHOD.subscribe, METHOD.unsubscribe])
 

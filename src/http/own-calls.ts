@@ -4,7 +4,7 @@
  * Not a state: what an answer means for the session is decided in session.ts.
  * The one rule: our ids never leave this room. Answers to them end here; what else comes with them goes on.
  */
-import { BridgeError, errors } from '../errors.ts'
+import { BridgeError, type BridgeErrorCode, errors, isCertificateFailure } from '../errors.ts'
 import { textAt } from '../json.ts'
 import {
   compose,
@@ -39,9 +39,9 @@ export interface Opened {
 export type Signature = string
 
 /** How long a server may take to end a stream whose answer has been read. */
-const LINGER_MS = 250
-/** A stream of ours that ended before its answer is not asked for more often. */
-const POLL_FLOOR_MS = 100
+export const LINGER_MS = 250
+/** A stream that ended before its answer, and again brought nothing, is not asked for more often. */
+export const POLL_FLOOR_MS = 100
 
 /** The `initialized` of a client that never wrote one. */
 export const INITIALIZED = compose({ jsonrpc: '2.0', method: METHOD.initialized }) as Notification
@@ -255,6 +255,7 @@ export class OwnCalls {
         }
         return errors.refused(where, outcome.status, outcome.text, outcome.rpcError)
       case 'unavailable':
+        if (isCertificateFailure(outcome.cause)) return errors.certificate(where, outcome.cause)
         return errors.unreachable(where, outcome.why, waitedMs, outcome.cause)
       case 'accepted':
       case 'answer':
@@ -354,11 +355,18 @@ function unlessAborted<T>(call: Promise<T>, signal: Signal): Promise<T | undefin
   })
 }
 
+const FINAL: ReadonlySet<BridgeErrorCode> = new Set([
+  'KEY_MISSING',
+  'KEY_REFUSED',
+  'OAUTH_UNSUPPORTED',
+  'REDIRECT_REFUSED',
+  'CERTIFICATE_REFUSED',
+  'CLOSING',
+])
+
 /** Waiting does not mend these. */
 export function isFinal(error: BridgeError): boolean {
-  return ['KEY_MISSING', 'KEY_REFUSED', 'OAUTH_UNSUPPORTED', 'REDIRECT_REFUSED', 'CLOSING'].includes(
-    error.code,
-  )
+  return FINAL.has(error.code)
 }
 
 /** What a reply to a message says, short: `ok`, `no-such-session`, `unavailable`, or the refusal itself. */

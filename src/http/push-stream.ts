@@ -29,7 +29,6 @@ export interface StreamEnd {
   readonly poisoned: boolean
 }
 
-const PING_LIMIT_MS = 10_000
 /** How long what arrived during a sleep may take to be read. */
 const AFTER_SLEEP_MS = 250
 /** A delivery that took longer than this was held up by the client. */
@@ -147,7 +146,7 @@ export class PushStream {
       if (allowedMs !== undefined) {
         return this.end(`nothing was heard for ${seconds(limitMs)}, far beyond its usual pace`, silentSince)
       }
-      const verdict = await this.#life.ping(this.#live, PING_LIMIT_MS)
+      const verdict = await this.#life.ping(this.#live)
       if (signal.aborted) return
       if (verdict === 'lost') return this.#life.lose(this.#live, '404 to a ping')
       if (verdict === 'failed') return this.end('it is silent, and a ping got no answer', silentSince)

@@ -21,7 +21,6 @@ import type { Live, SessionLife } from './session.ts'
 
 /** What is said so often in a row is not taken for a moment of a redeploy. */
 const SUSPICIOUS_REFUSALS = 4
-const PING_LIMIT_MS = 10_000
 /** A server that refuses for longer than this is asked seldom. */
 const SLOW_AFTER_MS = 60_000
 /** Up to here the last event is kept, to know it again. */
@@ -194,7 +193,7 @@ export class Push {
         return await this.#retryRefused('HTTP 405', signal)
       case 'no-such-session':
         // A session that GET never knew but ping does: renewing it would not help.
-        if (!this.#upInSession && (await this.#life.ping(live, PING_LIMIT_MS)) === 'alive') {
+        if (!this.#upInSession && (await this.#life.ping(live)) === 'alive') {
           return await this.#retryRefused('HTTP 404', signal)
         }
         return this.#life.lose(live, '404 to the push stream')

@@ -8,6 +8,7 @@
  * [MCP 2025-11-25 transports, Streamable HTTP]
  */
 import type { Dispatcher } from 'undici'
+import { withoutByteOrderMark } from '../json.ts'
 import { HEADER } from '../protocol.ts'
 import type { Signal } from '../retry.ts'
 import { Body } from './body.ts'
@@ -210,9 +211,4 @@ export function holdsAnswer(status: number): boolean {
 export function header(headers: ReplyHeaders, name: string): string | undefined {
   const value = headers[name]
   return Array.isArray(value) ? value[0] : value
-}
-
-/** [RFC 8259 §8.1] a parser may ignore one; .NET servers write it. */
-function withoutByteOrderMark(text: Buffer): Buffer {
-  return text[0] === 0xef && text[1] === 0xbb && text[2] === 0xbf ? text.subarray(3) : text
 }

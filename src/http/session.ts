@@ -67,8 +67,8 @@ interface Handshake {
   seen?: Seen
 }
 
-/** A ping that decides whether the session lives. */
-const VERDICT_LIMIT_MS = 10_000
+/** Of a private ping; the deciding one is one. */
+const PING_LIMIT_MS = 10_000
 const RESTORE_LIMIT_MS = 10_000
 /** A client that initializes again does not wait longer for the old session's end. */
 const LEAVE_LIMIT_MS = 1_000
@@ -232,7 +232,7 @@ export class SessionLife {
     if (this.#session !== live) return true
     if (live.id === undefined) return false
     if (this.#verdict?.generation !== live.generation) {
-      const said = this.#calls.ask(live, METHOD.ping, undefined, VERDICT_LIMIT_MS)
+      const said = this.#calls.ask(live, METHOD.ping, undefined, PING_LIMIT_MS)
       this.#verdict = { generation: live.generation, said }
       void said.finally(() => {
         this.#verdict = undefined
@@ -248,8 +248,8 @@ export class SessionLife {
   }
 
   /** A private `ping` in the session. `lost`: 404. `failed`: no answer within the limit, or none that counts. */
-  async ping(live: Live, limitMs: number): Promise<'alive' | 'lost' | 'failed'> {
-    const signature = await this.#calls.ask(live, METHOD.ping, undefined, limitMs)
+  async ping(live: Live): Promise<'alive' | 'lost' | 'failed'> {
+    const signature = await this.#calls.ask(live, METHOD.ping, undefined, PING_LIMIT_MS)
     return signature === 'no-such-session' ? 'lost' : signature === 'unavailable' ? 'failed' : 'alive'
   }
 

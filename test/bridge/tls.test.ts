@@ -14,10 +14,17 @@ const [ca, key, cert] = ['ca.pem', 'server.key', 'server.pem'].map((name) => joi
   string,
 ]
 
+const INITIALIZE = {
+  protocolVersion: '2025-11-25',
+  capabilities: {},
+  clientInfo: { name: 'test', version: '1' },
+}
+
 /** https in front of a server; `peers` are the names that clients showed a certificate for. */
 async function withTls(
   server: ScriptedServer,
   wantsCertificate: boolean,
+  host = 'localhost',
 ): Promise<{ url: string; peers: string[] }> {
   const peers: string[] = []
   const sockets = new Set<Socket>()
@@ -39,12 +46,12 @@ async function withTls(
     },
   )
   tls.on('tlsClientError', () => undefined)
-  await new Promise<void>((resolve) => tls.listen(0, '127.0.0.1', resolve))
+  await new Promise<void>((resolve) => tls.listen(0, host.replace('localhost', '127.0.0.1'), resolve))
   onTestFinished(() => {
     tls.close()
     for (const socket of sockets) socket.destroy()
   })
-  return { url: `https://localhost:${(tls.address() as AddressInfo).port}${server.path}`, peers }
+  return { url: `https://${host}:${(tls.address() as AddressInfo).port}${server.path}`, peers }
 }
 
 test('a server that wants a client certificate gets the one of --cert and --key', async () => {
@@ -60,14 +67,28 @@ test('without one the error names the host, and the process lives on', async () 
   const server = await ScriptedServer.start()
   const { url } = await withTls(server, true)
   const bridge = BridgeProcess.start(url, { args: ['--ca', ca, '--patience', '500ms'] })
-  const reply = await bridge.call('initialize', {
-    protocolVersion: '2025-11-25',
-    capabilities: {},
-    clientInfo: { name: 'test', version: '1' },
-  })
+  const reply = await bridge.call('initialize', INITIALIZE)
   expect(reply.error?.message).toContain('https://localhost:')
   expect(reply.error?.data?.code).toBe('SERVER_UNREACHABLE')
   expect(bridge.exit).toBeUndefined()
+})
+
+test('a certificate that nobody vouches for is named at once, with what makes it trusted', async () => {
+  const server = await ScriptedServer.start()
+  const { url } = await withTls(server, false)
+  const bridge = BridgeProcess.start(url, { env: { SSL_CERT_FILE: '', NODE_EXTRA_CA_CERTS: '' } })
+  const { error } = await bridge.call('initialize', INITIALIZE)
+  expect(error?.data?.code).toBe('CERTIFICATE_REFUSED')
+  expect(error?.message).toMatch(/^the certificate of https:.* is refused: .*SELF_SIGNED_CERT_IN_CHAIN.*Try: .*--ca/)
+})
+
+test('so is one of another host', async () => {
+  const server = await ScriptedServer.start()
+  const { url } = await withTls(server, false, '127.0.0.2')
+  const bridge = BridgeProcess.start(url, { args: ['--ca', ca] })
+  const { error } = await bridge.call('initialize', INITIALIZE)
+  expect(error?.data?.code).toBe('CERTIFICATE_REFUSED')
+  expect(error?.message).toMatch(/ERR_TLS_CERT_ALTNAME_INVALID.*Try: check the address/)
 })
 
 test.each([
