@@ -272,7 +272,10 @@ function credentialsFor(
   const file = text(values.apiKeyFile)
   if (file !== undefined) return new KeyFile(file, headers, redact)
   const key = normalKey(env.CHAMADE_API_KEY)
-  if (key === undefined) return constant(headers, undefined)
+  if (key === undefined) {
+    const name = Object.keys(headers).find((each) => /key|token|secret/.test(each))
+    return constant(headers, name === undefined ? undefined : `--header ${name}`)
+  }
   if (/^\$\{[^}]*\}$/.test(key)) {
     const problem = `CHAMADE_API_KEY is the literal text ${key}: the variable is not set where your client expands it`
     notes.push({ level: 'warn', text: problem, hint: 'set the variable before you start the client' })

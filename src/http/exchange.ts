@@ -217,7 +217,10 @@ export class Exchange {
     if (location === '') return { ...refused(''), location: undefined }
     if (target === undefined || !keepsMethod) return refused('a redirect that cannot be followed')
     if (target.origin !== url.origin) return refused('a redirect to another origin')
-    if (redirects >= MAX_REDIRECTS) return refused('too many redirects')
+    if (redirects >= MAX_REDIRECTS) {
+      const text = `more than ${MAX_REDIRECTS} redirects, the last to ${shown(location)}`
+      return { ...refused(text), location: undefined }
+    }
     await drained(reply.body)
     return target
   }

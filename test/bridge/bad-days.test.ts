@@ -78,6 +78,14 @@ describe('the key', () => {
     },
   )
 
+  test('refused, and it was a header of another name: the error says which', async () => {
+    const { server } = await guarded()
+    const bridge = BridgeProcess.start(server.url, { args: ['--header', 'X-API-Key: wrong_0123456789'] })
+    const { error } = await tryInitialize(bridge)
+    expect(error?.data?.code).toBe('KEY_REFUSED')
+    expect(error?.message).toMatch(/the API key from --header x-api-key \(HTTP 401\)/)
+  })
+
   test('the literal ${CHAMADE_API_KEY}: said to be an unset variable, and not sent', async () => {
     const { server } = await guarded()
     const bridge = BridgeProcess.start(server.url, { env: { CHAMADE_API_KEY: '${CHAMADE_API_KEY}' } })
@@ -357,7 +365,7 @@ describe('redirects', () => {
     const server = await ScriptedServer.start()
     server.before((x) => x.reply(308, '', { location: '/mcp' }))
     const reply = await tryInitialize(BridgeProcess.start(server.url))
-    expect(reply.error).toBeDefined()
+    expect(reply.error?.message).toMatch(/HTTP 308: more than 5 redirects, the last to \/mcp/)
     expect(server.requests.length).toBeLessThan(20)
   })
 })

@@ -79,7 +79,9 @@ test('a certificate that nobody vouches for is named at once, with what makes it
   const bridge = BridgeProcess.start(url, { env: { SSL_CERT_FILE: '', NODE_EXTRA_CA_CERTS: '' } })
   const { error } = await bridge.call('initialize', INITIALIZE)
   expect(error?.data?.code).toBe('CERTIFICATE_REFUSED')
-  expect(error?.message).toMatch(/^the certificate of https:.* is refused: .*SELF_SIGNED_CERT_IN_CHAIN.*Try: .*--ca/)
+  expect(error?.message).toMatch(
+    /^the certificate of https:.* is refused: .*SELF_SIGNED_CERT_IN_CHAIN.*Try: .*--ca/,
+  )
 })
 
 test('so is one of another host', async () => {
