@@ -53,7 +53,7 @@ export interface HttpTiming {
   readonly headersMs: number
   /** How long a broken answer is sought again. */
   readonly resumeMs: number
-  /** A push stream without a cadence of its own is checked by a ping after so much silence. */
+  /** A push stream without a known cadence is checked by a ping after so much silence. */
   readonly idlePingMs: number
   /** An attempt to make a new session that fails is not repeated sooner for a client's request. */
   readonly reopenSpacingMs: number

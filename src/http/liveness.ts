@@ -1,5 +1,5 @@
 /**
- * Is a quiet stream still alive? Learned from its own cadence of comments and pings.
+ * Is a quiet stream still alive? Learned from the server's cadence of comments and pings, stream after stream.
  *
  * Not a timer: it is told what happened and says how long silence may last from now on.
  * The one rule: events say nothing about a cadence (an agent's day is irregular), keep-alives do.
@@ -9,14 +9,28 @@
 const SHORTEST_MS = 20
 const INTERVALS_KEPT = 5
 const INTERVALS_NEEDED = 3
+/** Streams without the pace, one after the other, until the server is taken for one that has given it up. */
+const MOST_DOUBTS = 3
 
 export class Liveness {
   readonly #minSilenceMs: number
+  readonly #unsureSilenceMs: number
   readonly #intervals: number[] = []
+  /** Of those, how many were heard on the stream of now. */
+  #heard = 0
   #lastBeat: number | undefined
+  #doubts = 0
 
-  constructor(minSilenceMs: number) {
+  /** `unsureSilenceMs`: the least that is allowed while fewer than three intervals are known. */
+  constructor(minSilenceMs: number, unsureSilenceMs: number) {
     this.#minSilenceMs = minSilenceMs
+    this.#unsureSilenceMs = unsureSilenceMs
+  }
+
+  /** A new stream of the same server: its pace is likely to be that of the one before. */
+  begin(): void {
+    this.#heard = 0
+    this.#lastBeat = undefined
   }
 
   /** A comment or a ping of the server arrived (uptime, ms). */
@@ -26,6 +40,7 @@ export class Liveness {
     if (interval === undefined || interval < SHORTEST_MS) return
     this.#intervals.push(interval)
     if (this.#intervals.length > INTERVALS_KEPT) this.#intervals.shift()
+    if (++this.#heard === INTERVALS_NEEDED) this.#doubts = 0
   }
 
   /** We did not read for a while: the interval that this falls into says nothing. */
@@ -33,9 +48,19 @@ export class Liveness {
     this.#lastBeat = undefined
   }
 
+  /** The stream is given up for its silence. If it never had the pace, the next one is given more time. */
+  suspect(): void {
+    if (this.#heard < INTERVALS_NEEDED) this.#doubts++
+  }
+
   /** Milliseconds of silence after which the stream is suspect; undefined while no cadence is known. */
   get allowedSilenceMs(): number | undefined {
-    if (this.#intervals.length < INTERVALS_NEEDED) return undefined
-    return Math.max(3 * Math.max(...this.#intervals), this.#minSilenceMs)
+    if (this.#intervals.length === 0 || this.#doubts === MOST_DOUBTS) return undefined
+    const longest = Math.max(...this.#intervals)
+    const ms =
+      this.#intervals.length < INTERVALS_NEEDED
+        ? Math.max(6 * longest, this.#unsureSilenceMs)
+        : Math.max(3 * longest, this.#minSilenceMs)
+    return ms * 2 ** this.#doubts
   }
 }

@@ -390,6 +390,33 @@ export function refusalSignature({ status, code, message }: Refused): Signature 
   return status === 200 ? `HTTP 200, ${code}, ${message ?? 'no message'}` : `HTTP ${status}, ${code}`
 }
 
+/** A method or params that the server does not like: of the session that says nothing. */
+export function isAboutTheMessage(refusal: Signature): boolean {
+  return /^-3260[123]$/.test(codeOf(refusal) ?? '')
+}
+
+/** The JSON-RPC error code in it, if any. */
+function codeOf(said: Signature): string | undefined {
+  return /^HTTP \d+, (-?\d+)/.exec(said)?.[1]
+}
+
+/** A gateway says that there is nobody behind it just now. */
+export function isGatewayFailure(said: Signature): boolean {
+  return /^HTTP 5(0[234]|2[0-4])/.test(said)
+}
+
+/**
+ * May what was said to a ping be meant for its session? A 4xx (but for those about the key or the moment), an error
+ * of -32000 to -32099, or the very status that `refusal` had. Not: that the method is unknown.
+ */
+export function isSessionRefusal(said: Signature, refusal = ''): boolean {
+  const status = /^HTTP (\d+)/.exec(said)?.[1]
+  const code = codeOf(said)
+  if (status === undefined || code === '-32601') return false
+  if (status === '200') return /^-320\d\d$/.test(code ?? '')
+  return /^4(?!0[138]|2[59])/.test(status) || refusal.startsWith(`HTTP ${status}`)
+}
+
 /**
  * The same for a JSON-RPC response that came with 200. There the message counts too: a tool has codes of its own,
  * and what it said must not be taken for the transport's refusal.

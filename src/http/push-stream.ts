@@ -11,7 +11,7 @@ import type { Room } from '../sides.ts'
 import type { HttpConfig } from './config.ts'
 import type { EventReader } from './events.ts'
 import type { Forwarder } from './forward.ts'
-import { Liveness } from './liveness.ts'
+import type { Liveness } from './liveness.ts'
 import type { Live, SessionLife } from './session.ts'
 
 /** An event that went to the client. */
@@ -45,13 +45,21 @@ export class PushStream {
   /** Why we ended it ourselves. */
   #ours: { readonly reason: string; readonly silentSince: number | undefined } | undefined
 
-  constructor(config: HttpConfig, life: SessionLife, forwarder: Forwarder, events: EventReader, live: Live) {
+  constructor(
+    config: HttpConfig,
+    life: SessionLife,
+    forwarder: Forwarder,
+    events: EventReader,
+    live: Live,
+    liveness: Liveness,
+  ) {
     this.#config = config
     this.#life = life
     this.#forwarder = forwarder
     this.#events = events
     this.#live = live
-    this.#liveness = new Liveness(config.minSilenceMs)
+    this.#liveness = liveness
+    liveness.begin()
   }
 
   /**
@@ -144,11 +152,12 @@ export class PushStream {
       }
       const silentSince = clock.now() - (clock.uptime() - quietSince)
       if (allowedMs !== undefined) {
+        this.#liveness.suspect()
         return this.end(`nothing was heard for ${seconds(limitMs)}, far beyond its usual pace`, silentSince)
       }
       const verdict = await this.#life.ping(this.#live)
       if (signal.aborted) return
-      if (verdict === 'lost') return this.#life.lose(this.#live, '404 to a ping')
+      if (verdict === 'lost') return this.#life.lose(this.#live, 'a ping was refused')
       if (verdict === 'failed') return this.end('it is silent, and a ping got no answer', silentSince)
       pingedAt = clock.uptime()
     }

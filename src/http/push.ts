@@ -15,6 +15,7 @@ import type { HttpConfig } from './config.ts'
 import type { EventReader } from './events.ts'
 import type { Exchange, Outcome } from './exchange.ts'
 import type { Forwarder } from './forward.ts'
+import { Liveness } from './liveness.ts'
 import { signatureOf } from './own-calls.ts'
 import { type Delivered, PushStream } from './push-stream.ts'
 import type { Live, SessionLife } from './session.ts'
@@ -52,6 +53,7 @@ export class Push {
   #asking: AbortController | undefined
   /** How long the next one may have none. */
   #headersMs: number
+  readonly #liveness: Liveness
   /** The stream being read. */
   #stream: PushStream | undefined
   /** The last event that was delivered: a server may replay it though we named it. */
@@ -73,6 +75,7 @@ export class Push {
     this.#outlet = outlet
     this.#backoff = new Backoff(config.backoff, config.random)
     this.#headersMs = config.headersMs
+    this.#liveness = new Liveness(config.minSilenceMs, 3 * config.idlePingMs)
   }
 
   /** Runs until `signal` is aborted. Never rejects: a mistake of our own must not make the client deaf either. */
@@ -164,7 +167,7 @@ export class Push {
   ): Promise<void> {
     const { clock } = this.#config
     const upAt = clock.uptime()
-    const stream = new PushStream(this.#config, this.#life, this.#forwarder, events, live)
+    const stream = new PushStream(this.#config, this.#life, this.#forwarder, events, live, this.#liveness)
     this.#stream = stream
     this.#noteUp(live, cursor !== undefined)
     const end = await stream.read(cursor === undefined ? undefined : this.#lastEvent, (event) => {
@@ -190,6 +193,7 @@ export class Push {
     switch (outcome.kind) {
       case 'not-offered':
         if (!this.#everUp) return await this.#notOffered(live, 'HTTP 405', signal)
+        if (await this.#life.gone(live, 'HTTP 405')) return
         return await this.#retryRefused('HTTP 405', signal)
       case 'no-such-session':
         // A session that GET never knew but ping does: renewing it would not help.
@@ -208,8 +212,9 @@ export class Push {
         return await this.#retry(outcome.why, signal, outcome.retryAfterMs)
       case 'accepted':
       case 'answer':
-        if (this.#everUp) return await this.#retryRefused('it answered without a stream', signal)
-        return await this.#notOffered(live, 'it answered without a stream', signal)
+        if (!this.#everUp) return await this.#notOffered(live, 'it answered without a stream', signal)
+        if (await this.#life.gone(live, outcome.kind)) return
+        return await this.#retryRefused('it answered without a stream', signal)
       default:
         return impossible(outcome)
     }
@@ -231,7 +236,8 @@ export class Push {
       this.#cursor = undefined
       return
     }
-    const mayMeanSession = (outcome.status >= 400 && outcome.status <= 500) || outcome.rpcError !== undefined
+    const mayMeanSession =
+      this.#everUp || (outcome.status >= 400 && outcome.status <= 500) || outcome.rpcError !== undefined
     if (mayMeanSession && (await this.#life.gone(live, signatureOf(outcome)))) return
     if (!this.#everUp && live.id === undefined) return await this.#notOffered(live, why, signal)
     if (this.#everUp || outcome.status >= 500 || outcome.status === 400) return await this.#retry(why, signal)

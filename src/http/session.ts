@@ -16,7 +16,15 @@ import type { Outlet } from '../sides.ts'
 import type { HttpConfig } from './config.ts'
 import type { Exchange } from './exchange.ts'
 import { difference, Memory, type Seen, seenIn } from './memory.ts'
-import { INITIALIZED, isFinal, OwnCalls, type Signature } from './own-calls.ts'
+import {
+  INITIALIZED,
+  isAboutTheMessage,
+  isFinal,
+  isGatewayFailure,
+  isSessionRefusal,
+  OwnCalls,
+  type Signature,
+} from './own-calls.ts'
 import type { SessionHeaders } from './round-trip.ts'
 
 export interface Live extends SessionHeaders {
@@ -67,6 +75,11 @@ interface Handshake {
   seen?: Seen
 }
 
+/** What a private ping says of its session. */
+type PingMeaning = 'alive' | 'lost' | 'failed'
+
+/** So many sessions are given up for refused pings; then pings are what this server refuses. */
+const MAX_VAIN_PINGS = 2
 /** Of a private ping; the deciding one is one. */
 const PING_LIMIT_MS = 10_000
 const RESTORE_LIMIT_MS = 10_000
@@ -88,6 +101,8 @@ export class SessionLife {
   /** Generations since the last that served anything. */
   readonly #renewals: Backoff
   #proven = false
+  /** Sessions given up for a refused ping, with none answered since. */
+  #vainPings = 0
   /** The deciding ping under way: all who were refused meanwhile wait for the same one. */
   #verdict: { readonly generation: number; readonly said: Promise<Signature> } | undefined
   /** A session that the server has opened and that is not live yet. */
@@ -226,7 +241,8 @@ export class SessionLife {
 
   /**
    * Is the session gone, though the server said something other than 404? One private `ping` in it decides:
-   * any 2xx and it lives, the same refusal and it is lost, anything else and nothing is known.
+   * any 2xx and it lives, refused as well and it is lost, anything else and nothing is known. Resolves with whether
+   * that is what the refusal was about.
    */
   async gone(live: Live, refusal: Signature): Promise<boolean> {
     if (this.#session !== live) return true
@@ -239,18 +255,31 @@ export class SessionLife {
       })
     }
     const said = await this.#verdict.said
-    if (said !== refusal && said !== 'no-such-session') return false
+    if (this.#meaningOf(said, refusal) !== 'lost') return false
     if (this.#session === live) {
       void this.#calls.delete(live, this.#config.privateLimitMs)
-      this.lose(live, `the server refuses it (${refusal})`)
+      this.lose(live, `the server refuses it (${said})`)
     }
-    return true
+    return said === refusal || !isAboutTheMessage(refusal)
   }
 
-  /** A private `ping` in the session. `lost`: 404. `failed`: no answer within the limit, or none that counts. */
-  async ping(live: Live): Promise<'alive' | 'lost' | 'failed'> {
-    const signature = await this.#calls.ask(live, METHOD.ping, undefined, PING_LIMIT_MS)
-    return signature === 'no-such-session' ? 'lost' : signature === 'unavailable' ? 'failed' : 'alive'
+  /** A private `ping` in the session. `lost`: refused. `failed`: no answer within the limit, or none that counts. */
+  async ping(live: Live): Promise<PingMeaning> {
+    return this.#meaningOf(await this.#calls.ask(live, METHOD.ping, undefined, PING_LIMIT_MS))
+  }
+
+  #heardPing(said: Signature): void {
+    if (said === 'ok') this.#vainPings = 0
+  }
+
+  /** `refusal`: of the message that made us ask. GET and POST may refuse the same session in different words. */
+  #meaningOf(said: Signature, refusal?: Signature): PingMeaning {
+    this.#heardPing(said)
+    if (said === 'no-such-session' || said === refusal) return 'lost'
+    if (said === 'unavailable' || isGatewayFailure(said)) return 'failed'
+    if (!isSessionRefusal(said, refusal) || this.#vainPings === MAX_VAIN_PINGS) return 'alive'
+    this.#vainPings++
+    return 'lost'
   }
 
   /** Ends waits, takes leave of the server within `deadlineMs`, and closes. */
@@ -382,6 +411,11 @@ export class SessionLife {
         afterMs: Math.round(clock.uptime() - since),
         ...(changed === undefined ? {} : { changed }),
       })
+      // The last one was given up for its refused ping: does this server answer pings at all?
+      if (this.#vainPings > 0)
+        void this.#calls
+          .ask(live, METHOD.ping, undefined, PING_LIMIT_MS)
+          .then((said) => this.#heardPing(said))
       if (!handshake.own && handshake.initialized !== undefined) {
         for (const message of this.#memory.toTell(handshake.seen))
           void this.#outlet.deliver(message, 'answer')

@@ -5,7 +5,7 @@
 import { describe, expect, test } from 'vitest'
 import { BridgeProcess } from '../support/bridge-process.ts'
 import { eventually, pause } from '../support/eventually.ts'
-import { ScriptedServer } from '../support/scripted-server.ts'
+import { type Handler, ScriptedServer } from '../support/scripted-server.ts'
 import { drain, hold, maxMessage, patience } from '../support/settings.ts'
 
 const stateful = { args: ['--stateful'] }
@@ -17,6 +17,10 @@ function line(n: number, text = ''): string {
 
 function numbers(bridge: BridgeProcess): unknown[] {
   return bridge.received('notifications/n').map((each) => each.params?.n)
+}
+
+function inJson(status: number): Handler {
+  return (x) => x.error(-32000, 'no valid session', status)
 }
 
 describe('a push stream', () => {
@@ -105,6 +109,44 @@ describe('a push stream', () => {
     await bridge.waitFor('both', () => numbers(bridge).length === 2)
     await pause(100)
     expect(numbers(bridge)).toEqual([7, 7])
+  })
+
+  const words: readonly (readonly [string, Handler, Handler])[] = [
+    ['400 in plain text, and a POST by 400 in JSON', (x) => x.reply(400, 'no such session'), inJson(400)],
+    ['410, and a POST by 400', (x) => x.reply(410), inJson(400)],
+    ['405, and a POST by 400', (x) => x.reply(405), inJson(400)],
+    ['502, and a POST by 400', (x) => x.reply(502), inJson(400)],
+    ['500, and a POST by 500 in JSON', (x) => x.reply(500), inJson(500)],
+    [
+      'a page, and a POST by -32000 in 200',
+      (x) => x.reply(200, '<p>', { 'content-type': 'text/html' }),
+      inJson(200),
+    ],
+  ]
+  test.each(words)(
+    'whose lost session is refused by %s: it is renewed',
+    { timeout: 20_000 },
+    async (_, get, post) => {
+      const server = await ScriptedServer.start()
+      server.refuseLost = (x) => (x.request.method === 'GET' ? get(x) : post(x))
+      const bridge = await BridgeProcess.connected(server.url, stateful)
+      await eventually('the push stream', () => server.listening())
+      await server.restart()
+      await eventually('the next push stream', () => server.listening(), 15_000)
+      server.push(line(1))
+      await bridge.waitFor('an event', () => numbers(bridge).length === 1)
+    },
+  )
+
+  test('of a server that refuses all pings is not renewed for ever', { timeout: 20_000 }, async () => {
+    const server = await ScriptedServer.start()
+    server.on('ping', (x) => x.reply(400, 'what?'))
+    server.on('tools/call', (x) => x.error(-32602, 'no', 422))
+    const bridge = await BridgeProcess.connected(server.url, stateful)
+    await eventually('the push stream', () => server.listening())
+    for (let i = 0; i < 5; i++) expect((await bridge.call('tools/call')).error?.code).toBe(-32602)
+    expect(server.posts('initialize')).toHaveLength(3)
+    await eventually('the push stream', () => server.listening())
   })
 
   test('whose 401 is said to the session alone: the session is renewed', async () => {

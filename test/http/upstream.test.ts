@@ -1,5 +1,5 @@
 /** The far side without a process around it, where a process would have to wait too long, or hides too much. */
-import { expect, onTestFinished, test } from 'vitest'
+import { describe, expect, onTestFinished, test } from 'vitest'
 import { DEFAULT_TIMING, type HttpConfig, SYSTEM } from '../../src/http/config.ts'
 import { Exchange } from '../../src/http/exchange.ts'
 import { Liveness } from '../../src/http/liveness.ts'
@@ -63,10 +63,52 @@ test('a call that was given up leaves no connection, and opens none', async () =
   expect(proxy.accepted).toBe(20)
 })
 
-test('comments that come in one go are no cadence', () => {
-  const liveness = new Liveness(5_000)
-  for (const at of [0, 1, 2, 3, 4, 15_000, 30_000]) liveness.beat(at)
-  expect(liveness.allowedSilenceMs).toBeUndefined()
-  liveness.beat(45_000)
-  expect(liveness.allowedSilenceMs).toBe(3 * 15_000)
+describe('how long a stream may be silent', () => {
+  function heard(...beats: number[]): Liveness {
+    const liveness = new Liveness(5_000, 90_000)
+    for (const at of beats) liveness.beat(at)
+    return liveness
+  }
+
+  test('comments that come in one go are no cadence', () => {
+    const liveness = heard(0, 1, 2, 3, 4)
+    expect(liveness.allowedSilenceMs).toBeUndefined()
+    liveness.beat(15_000)
+    liveness.beat(30_000)
+    expect(liveness.allowedSilenceMs).toBe(90_000)
+    liveness.beat(45_000)
+    expect(liveness.allowedSilenceMs).toBe(3 * 15_000)
+  })
+
+  test('of one or two intervals it is not sure: six of them, and no less than it was told', () => {
+    expect(heard(0, 15_000).allowedSilenceMs).toBe(90_000)
+    expect(heard(0, 15_000, 35_000).allowedSilenceMs).toBe(120_000)
+  })
+
+  test('a stream after it is expected to have the pace; one that has it takes back all doubts', () => {
+    const liveness = heard(0, 15_000, 30_000, 45_000)
+    liveness.begin()
+    expect(liveness.allowedSilenceMs).toBe(45_000)
+    liveness.suspect()
+    liveness.begin()
+    expect(liveness.allowedSilenceMs).toBe(90_000)
+    for (const at of [500_000, 515_000, 530_000, 545_000]) liveness.beat(at)
+    expect(liveness.allowedSilenceMs).toBe(45_000)
+    // It had the pace: its end is no reason to give the next one more time.
+    liveness.suspect()
+    liveness.begin()
+    expect(liveness.allowedSilenceMs).toBe(45_000)
+  })
+
+  test('a server that gave its pace up is not given up for it again and again', () => {
+    const liveness = heard(0, 15_000, 30_000, 45_000)
+    const allowed = [1, 2, 3].map(() => {
+      liveness.begin()
+      const ms = liveness.allowedSilenceMs
+      liveness.suspect()
+      return ms
+    })
+    expect(allowed).toEqual([45_000, 90_000, 180_000])
+    expect(liveness.allowedSilenceMs).toBeUndefined()
+  })
 })

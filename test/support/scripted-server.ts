@@ -38,7 +38,7 @@ export interface ServerOptions {
   readonly path?: string
 }
 
-type Handler = (exchange: Exchange) => unknown
+export type Handler = (exchange: Exchange) => unknown
 /** Returns false to let the request go on to the next. */
 type Before = (exchange: Exchange) => unknown
 
