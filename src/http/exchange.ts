@@ -260,7 +260,7 @@ export class Exchange {
     if (call.method === 'POST' && holdsAnswer(reply.status)) {
       const body = await drained(reply.body)
       if (body?.length === 0) return { kind: 'accepted' }
-      const excerpt = body === undefined ? '' : `: ${this.#config.redact(plainText(body.toString('utf8')))}`
+      const excerpt = body === undefined ? '' : `: ${plainText(this.#config.redact(body.toString('utf8')))}`
       return refusal(reply.status, `${type.split(';')[0]}, not JSON${excerpt}`)
     }
     if (call.method === 'GET') {
@@ -282,7 +282,7 @@ export class Exchange {
     const body = (await drained(reply.body)) ?? NOTHING
     const [message] = body.length === 0 ? [] : parse(body)
     if (message?.kind !== 'response' || message.error === undefined) {
-      return { text: redact(plainText(body.toString('utf8'))), rpcError: undefined }
+      return { text: plainText(redact(body.toString('utf8'))), rpcError: undefined }
     }
     const original = textAt(message.raw, message.error)
     const token = (name: string): string | undefined => {
@@ -351,7 +351,7 @@ async function drained(body: Body): Promise<Buffer | undefined> {
   }
 }
 
-/** A page or a JSON error as one short line. */
+/** A page or a JSON error as one short line. Call it with what is redacted: half a key is not known for one. */
 function plainText(text: string): string {
   // (Only the start is shown, and the expressions take their time over long texts without a ">".)
   const plain = text

@@ -22,7 +22,7 @@ import {
   success,
   withId,
 } from '../protocol.ts'
-import { Backoff, limit, type Signal, sleep } from '../retry.ts'
+import { Abort, Backoff, limit, type Signal, sleep } from '../retry.ts'
 import type { Outlet } from '../sides.ts'
 import type { HttpConfig } from './config.ts'
 import type { EventReader } from './events.ts'
@@ -38,6 +38,7 @@ export interface Opened {
 /** What a reply says, short: `ok`, `no-such-session`, `unavailable`, or the refusal itself. Equal ones say the same. */
 export type Signature = string
 
+const LAST_ATTEMPT_MS = 1_000
 /** How long a server may take to end a stream whose answer has been read. */
 export const LINGER_MS = 250
 /** A stream that ended before its answer, and again brought nothing, is not asked for more often. */
@@ -51,13 +52,13 @@ export class OwnCalls {
   readonly #exchange: Exchange
   readonly #outlet: Outlet
   /** Ends waits, not calls: a goodbye may still need the answer of an `initialize` that is under way. */
-  readonly #closing: AbortSignal
-  readonly #ended = new AbortController()
+  readonly #closing: Signal
+  readonly #ended = new Abort()
   /** Every `initialize` whose session id may still come. */
   readonly #underway = new Set<Promise<unknown>>()
   #ids = 0
 
-  constructor(config: HttpConfig, exchange: Exchange, outlet: Outlet, closing: AbortSignal) {
+  constructor(config: HttpConfig, exchange: Exchange, outlet: Outlet, closing: Signal) {
     this.#config = config
     this.#exchange = exchange
     this.#outlet = outlet
@@ -65,8 +66,8 @@ export class OwnCalls {
   }
 
   /** Aborted when every call ends. */
-  get ended(): AbortSignal {
-    return this.#ended.signal
+  get ended(): Signal {
+    return this.#ended
   }
 
   /** An `initialize` for a client that never wrote one: no capabilities. */
@@ -96,13 +97,17 @@ export class OwnCalls {
   ): Promise<Opened> {
     const { clock, random, backoff } = this.#config
     const began = clock.uptime()
-    const deadline = began + ('patienceMs' in time ? time.patienceMs : 0)
+    const patienceMs = 'patienceMs' in time ? time.patienceMs : 0
+    const deadline = began + patienceMs
     const tries = new Backoff(backoff, random)
-    let failure: BridgeError | undefined
+    let told: Outcome | undefined
     for (;;) {
+      // (The last one, at the deadline, is given a moment too: the server may be up just now.)
       const over = limit(
-        'onceMs' in time ? time.onceMs : Math.max(1, deadline - clock.uptime()),
-        this.#ended.signal,
+        'onceMs' in time
+          ? time.onceMs
+          : Math.max(Math.min(LAST_ATTEMPT_MS, patienceMs), deadline - clock.uptime()),
+        this.#ended,
       )
       const call = this.#exchange.call({ method: 'POST', body: request.raw, signal: over.signal })
       const outcome = await unlessAborted(this.#track(call), signal)
@@ -114,9 +119,8 @@ export class OwnCalls {
       const opened = await this.#track(reading.finally(over.clear))
       if (opened !== undefined) return opened
       // An attempt that our own deadline cut short says less than the one before it.
-      if (!over.signal.aborted || failure === undefined) {
-        failure = this.#whyNot(outcome, clock.uptime() - began)
-      }
+      if (!over.signal.aborted || told === undefined) told = outcome
+      const failure = this.#whyNot(told, clock.uptime() - began)
       const busyMs = outcome.kind === 'unavailable' ? outcome.retryAfterMs : undefined
       const wait = tries.next(0, busyMs)
       const left = deadline - clock.uptime()
@@ -327,7 +331,7 @@ export class OwnCalls {
 
   /** `task` until `ms` are over, or every call ends. */
   async #within<T>(ms: number, task: (signal: Signal) => Promise<T>): Promise<T> {
-    const over = limit(ms, this.#ended.signal)
+    const over = limit(ms, this.#ended)
     try {
       return await task(over.signal)
     } finally {

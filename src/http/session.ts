@@ -11,7 +11,7 @@
 import { BridgeError, errors, reasonOf } from '../errors.ts'
 import { textAt } from '../json.ts'
 import { METHOD, type Request, type Response } from '../protocol.ts'
-import { Backoff, limit, type Signal, sleep } from '../retry.ts'
+import { Abort, Backoff, limit, type Signal, sleep } from '../retry.ts'
 import type { Outlet } from '../sides.ts'
 import type { HttpConfig } from './config.ts'
 import type { Exchange } from './exchange.ts'
@@ -95,7 +95,7 @@ export class SessionLife {
   #handshake: Handshake | undefined
   /** Waiters for the next change. */
   #waiters = new Set<() => void>()
-  readonly #closing = new AbortController()
+  readonly #closing = new Abort()
   readonly #calls: OwnCalls
   readonly #memory = new Memory()
   /** Generations since the last that served anything. */
@@ -118,7 +118,7 @@ export class SessionLife {
     this.#config = config
     this.#exchange = exchange
     this.#outlet = outlet
-    this.#calls = new OwnCalls(config, exchange, outlet, this.#closing.signal)
+    this.#calls = new OwnCalls(config, exchange, outlet, this.#closing)
     this.#renewals = new Backoff(config.backoff, config.random)
   }
 
@@ -187,7 +187,7 @@ export class SessionLife {
       if (signal.aborted) throw signal.reason
       const session = this.#session
       if (session.state === 'live') return session
-      if (this.#closing.signal.aborted) throw errors.closing()
+      if (this.#closing.aborted) throw errors.closing()
       const left = deadline - clock.uptime()
       switch (session.state) {
         case 'closed':
@@ -317,7 +317,7 @@ export class SessionLife {
   async #leave(): Promise<void> {
     const session = this.#session
     if (session.state === 'opening' || session.state === 'reopening') {
-      await this.#changedWithin(this.#config.privateLimitMs, this.#closing.signal)
+      await this.#changedWithin(this.#config.privateLimitMs, this.#closing)
     }
     const live = this.live
     this.#memory.forget()
@@ -370,7 +370,7 @@ export class SessionLife {
   /** Starts one attempt at a new session. Never two: only a session that is live or lost can begin one. */
   #renew(generation: number, since: number, waitMs: number, cause?: BridgeError): void {
     const handshake = this.#handshake
-    if (handshake === undefined || this.#closing.signal.aborted) return
+    if (handshake === undefined || this.#closing.aborted) return
     if (!this.#become({ state: 'reopening', generation, since, cause })) return
     if (cause === undefined) this.#failedInRow = 0
     void this.#attemptRenewal(handshake, generation, since, waitMs)
@@ -384,7 +384,7 @@ export class SessionLife {
   ): Promise<void> {
     const { clock } = this.#config
     try {
-      if (waitMs > 0) await sleep(waitMs, this.#closing.signal)
+      if (waitMs > 0) await sleep(waitMs, this.#closing)
       const opened = await this.#calls.initialize(
         this.#calls.underOwnId(handshake.initialize),
         { onceMs: this.#attemptLimitMs },
@@ -397,7 +397,7 @@ export class SessionLife {
         )
       }
       const next: Live = { state: 'live', generation: generation + 1, ...opened.headers }
-      if (this.#closing.signal.aborted) return this.#comeLate(next)
+      if (this.#closing.aborted) return this.#comeLate(next)
       this.#candidate = next
       if (handshake.initialized !== undefined) await this.#resume(next, handshake.initialized)
       this.#candidate = undefined
@@ -466,7 +466,7 @@ export class SessionLife {
   }
 
   async #changedWithin(ms: number, signal: Signal): Promise<void> {
-    const over = limit(ms, signal, this.#closing.signal)
+    const over = limit(ms, signal, this.#closing)
     await this.changed(over.signal)
     over.clear()
   }

@@ -294,6 +294,16 @@ describe('the address', () => {
     expect(reply.error?.data?.code).toBe('SERVER_UNREACHABLE')
   })
 
+  test('a server that comes up just before the patience ends is in time', async () => {
+    const server = await ScriptedServer.start()
+    await server.down()
+    const bridges = [...Array(8)].map(() => BridgeProcess.start(server.url, { args: patience(1_500) }))
+    const replies = Promise.all(bridges.map((bridge) => tryInitialize(bridge)))
+    await pause(1_100)
+    await server.up()
+    for (const reply of await replies) expect(reply.error).toBeUndefined()
+  })
+
   test('404 without a session: no MCP endpoint at URL, no loop', async () => {
     const server = await ScriptedServer.start()
     const bridge = BridgeProcess.start(`${server.origin}/wrong`)

@@ -138,6 +138,19 @@ describe('a push stream', () => {
     },
   )
 
+  test('and its session, away, are waited for by many requests without a warning', async () => {
+    const server = await ScriptedServer.start()
+    const bridge = await BridgeProcess.connected(server.url, { args: ['--stateful', '--silent'] })
+    await eventually('the push stream', () => server.listening())
+    await server.down()
+    const ids = [...Array(30)].map(() => bridge.ask('tools/list'))
+    await pause(200)
+    server.wipe()
+    await server.up()
+    for (const id of ids) expect((await bridge.reply(id)).error).toBeUndefined()
+    expect(bridge.stderr).toBe('')
+  })
+
   test('of a server that refuses all pings is not renewed for ever', { timeout: 20_000 }, async () => {
     const server = await ScriptedServer.start()
     server.on('ping', (x) => x.reply(400, 'what?'))

@@ -14,6 +14,18 @@ const levels = ['error', 'warn', 'info', 'debug'].flatMap((level) =>
   ['text', 'json'].map((format) => [level, format] as const),
 )
 
+test('half a key is none that an error page shows, wherever it is cut', async () => {
+  const server = await ScriptedServer.start()
+  let pad = 0
+  server.on('a/page', (x) =>
+    x.reply(500, `<p>${'y'.repeat(pad)} ${KEY}</p>`, { 'content-type': 'text/html' }),
+  )
+  const bridge = await BridgeProcess.connected(server.url, { env: { CHAMADE_API_KEY: KEY } })
+  for (pad = 270; pad < 300; pad++) {
+    expect((await bridge.call('a/page')).error?.message).not.toContain(KEY.slice(0, 5))
+  }
+})
+
 test.each(levels)('--log-level %s --log-format %s', async (level, format) => {
   const folder = mkdtempSync(join(tmpdir(), 'secrets-'))
   onTestFinished(() => rmSync(folder, { recursive: true }))

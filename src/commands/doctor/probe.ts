@@ -86,7 +86,7 @@ export class Probe {
     const text = JSON.stringify({ jsonrpc: '2.0', ...(id === undefined ? {} : { id }), method, params })
     const { signal, clear } = limit(limitMs, this.#signal)
     const reply = await this.open('POST', url, session, text, signal)
-    const { message, excerpt } = await read(reply, id).finally(clear)
+    const { message, excerpt } = await read(reply, id, this.#config.redact).finally(clear)
     return { status: reply.status, headers: reply.headers, message, excerpt, ms: performance.now() - start }
   }
 
@@ -140,6 +140,7 @@ export class Probe {
 async function read(
   { headers, body }: RawReply,
   id: number | undefined,
+  redact: (text: string) => string,
 ): Promise<{ message: Exchanged['message']; excerpt: string }> {
   const stream = String(headers['content-type'] ?? '').includes('text/event-stream')
   let found: Exchanged['message']
@@ -162,7 +163,8 @@ async function read(
   }
   body.destroy()
   found ??= stream ? undefined : parsed(text)
-  const plain = text
+  // (What is cut afterwards could be half a key.)
+  const plain = redact(text)
     .replaceAll(/<(script|style)\b[\s\S]*?<\/\1>/gi, ' ')
     .replaceAll(/<[^>]*>/g, ' ')
     .replaceAll(/[\s\p{Cc}]+/gu, ' ')
