@@ -47,10 +47,12 @@ const LIGHT = {
  * follows says so.
  */
 const PAUSED = {
-  in: /undici\/lib\/dispatcher\/client-h1\.js$/,
   from: /(finish \(\) \{\s+assert\(currentParser === null\)\s+assert\(this\.ptr != null\)\s+)assert\(!this\.paused\)/,
   to: '$1if (this.paused) return null',
 }
+
+/** A `100 Continue` that nobody asked for is passed over as 102 and 103 are [RFC 9110 §15.2]; undici breaks it off. */
+const CONTINUE = { from: /if \(statusCode === 100\) \{[^}]+\}/, to: '' }
 
 const leaveOut = {
   name: 'leave-out',
@@ -64,9 +66,11 @@ const leaveOut = {
     return LEFT_OUT.some(matches) ? `\0left-out:${source}` : null
   },
   transform(code, id) {
-    if (!PAUSED.in.test(id.replaceAll('\\', '/'))) return null
-    if (!PAUSED.from.test(code)) this.error('undici has changed: is its paused parser mended?')
-    return code.replace(PAUSED.from, PAUSED.to)
+    if (!/undici\/lib\/dispatcher\/client-h1\.js$/.test(id.replaceAll('\\', '/'))) return null
+    return [PAUSED, CONTINUE].reduce((text, { from, to }) => {
+      if (!from.test(text)) this.error(`undici has changed: is this mended? ${from}`)
+      return text.replace(from, to)
+    }, code)
   },
   load(id) {
     if (id.startsWith('\0light:')) return LIGHT[id.slice(7)]

@@ -279,6 +279,10 @@ function understand(raw: Buffer, envelope: Envelope): Message | Malformed {
     if (isNull(error)) return classify(responseText(textAt(raw, id), 'result', textAt(raw, result)))
     if (isNull(result)) return classify(responseText(textAt(raw, id), 'error', textAt(raw, error)))
   }
+  if (id === undefined && result === undefined && error !== undefined && isObject(raw, error)) {
+    // An error that names no request may have no id at all [2025-11-25, JSONRPCErrorResponse].
+    return classify(responseText('null', 'error', textAt(raw, error)))
+  }
   if (id === undefined || (result === undefined) === (error === undefined)) {
     return notRpc('it has no "method", and is no response')
   }

@@ -335,6 +335,8 @@ function unavailable(sent: boolean, why: string, cause: unknown): Unavailable {
 function retryAfter(value: string | undefined): number | undefined {
   if (value === undefined) return undefined
   if (/^\d+$/.test(value.trim())) return Number(value) * 1_000
+  // (`Date.parse` takes "1.5" and "5, 10" for days in the year 2001.)
+  if (!/^\s*(mon|tue|wed|thu|fri|sat|sun)/i.test(value)) return undefined
   const at = Date.parse(value)
   return Number.isNaN(at) ? undefined : Math.max(0, at - Date.now())
 }

@@ -86,9 +86,9 @@ export class Forwarder {
 
   /** Resolves when the server has it, `onHeaders` having been called; rejects with why it has not. */
   notification(notification: Notification, flight: Flight, onHeaders: () => void): Promise<void> {
-    return this.#send(notification, flight, (outcome) => {
+    return this.#send(notification, flight, (outcome, live) => {
       onHeaders()
-      if (outcome.kind === 'stream') outcome.events.destroy()
+      if (outcome.kind === 'stream') void this.#readOn(outcome.events, live, this.#config.privateLimitMs)
       return true
     })
   }
@@ -200,7 +200,8 @@ export class Forwarder {
     const { where } = this.#exchange
     const { clock, patienceMs } = this.#config
     const toldToWait = isToldToWait(outcome)
-    if (outcome.sent && !toldToWait && !isRepeatable(method)) throw this.#final(outcome, method)
+    const isLater = outcome.status !== 429 && isRepeatable(method)
+    if (outcome.sent && !toldToWait && !isLater) throw this.#final(outcome, method)
     const wait = tries.next(0, outcome.retryAfterMs)
     const left = deadline - clock.uptime()
     if (toldToWait && wait > left) throw errors.busy(where, outcome.status ?? 503, outcome.retryAfterMs ?? 0)
@@ -328,7 +329,7 @@ export class Forwarder {
           answered = true
         }
         if (answered) {
-          events.linger(LINGER_MS)
+          void this.#readOn(events, live, LINGER_MS)
           return { kind: 'answered' }
         }
       }
@@ -337,6 +338,20 @@ export class Forwarder {
       if (cause instanceof RangeError) throw this.#confused(request, cause.message)
       return { kind: 'broken', why: reasonOf(cause), messages }
     }
+  }
+
+  /** What else comes on a stream whose answer has been read, or that was to have none. Ended after `ms`. */
+  async #readOn(events: EventReader, live: Live, ms: number): Promise<void> {
+    const late = setTimeout(() => events.destroy(), ms)
+    try {
+      for (let event = await events.next(); event !== undefined; event = await events.next()) {
+        if (event.kind === 'comment' || event.data.length === 0) continue
+        for (const message of parse(event.data)) await this.receive(message, live, 'answer')
+      }
+    } catch {
+      // It broke: nobody waits for it.
+    }
+    clearTimeout(late)
   }
 
   /** Some servers report a dead session as a JSON-RPC error with 200. True when the request is to be sent again. */
@@ -373,7 +388,6 @@ export class Forwarder {
         return this.#life.calls.unauthorized(outcome)
       case 'refused':
         if (outcome.location !== undefined) return errors.redirect(where, outcome.status, outcome.location)
-        if (outcome.status === 404 && outcome.rpcError === undefined) return errors.noEndpoint(where, 404)
         return errors.refused(
           where,
           outcome.status,

@@ -120,7 +120,7 @@ export class OwnCalls {
       if (opened !== undefined) return opened
       // An attempt that our own deadline cut short says less than the one before it.
       if (!over.signal.aborted || told === undefined) told = outcome
-      const failure = this.#whyNot(told, clock.uptime() - began)
+      const failure = this.#whyNot(told, clock.uptime() - began, 'onceMs' in time)
       const busyMs = outcome.kind === 'unavailable' ? outcome.retryAfterMs : undefined
       const wait = tries.next(0, busyMs)
       const left = deadline - clock.uptime()
@@ -244,17 +244,20 @@ export class OwnCalls {
     this.#outlet.report({ kind: 'dropped', what, why: 'it came with the answer to a message of our own' })
   }
 
-  #whyNot(outcome: Outcome, waitedMs: number): BridgeError {
+  /** `again`: it has been an MCP endpoint before, so the address is right. */
+  #whyNot(outcome: Outcome, waitedMs: number, again: boolean): BridgeError {
     const { where } = this.#exchange
+    const notHere = (status: number): BridgeError =>
+      again ? errors.refused(where, status, '') : errors.noEndpoint(where, status)
     switch (outcome.kind) {
       case 'unauthorized':
         return this.unauthorized(outcome)
       case 'no-such-session':
       case 'not-offered':
-        return errors.noEndpoint(where, outcome.kind === 'not-offered' ? 405 : 404)
+        return notHere(outcome.kind === 'not-offered' ? 405 : 404)
       case 'refused':
         if (outcome.location !== undefined) return errors.redirect(where, outcome.status, outcome.location)
-        if (outcome.rpcError === undefined && [400, 404, 405].includes(outcome.status)) {
+        if (!again && outcome.rpcError === undefined && [400, 404, 405].includes(outcome.status)) {
           return errors.noEndpoint(where, outcome.status)
         }
         return errors.refused(where, outcome.status, outcome.text, outcome.rpcError)

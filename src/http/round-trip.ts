@@ -119,7 +119,7 @@ export class RoundTrip implements Dispatcher.DispatchHandler {
     const { redact, maxMessageBytes } = this.#config
     const type = contentType(headers)
     const success = status < 300
-    const sessionId = success ? header(headers, HEADER.session) : undefined
+    const sessionId = success ? header(headers, HEADER.session) || undefined : undefined
     if (sessionId !== undefined) redact.add(sessionId)
     const isStream = type.includes('text/event-stream')
     const isJson = !isStream && (type === '' || type.includes('json'))

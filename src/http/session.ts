@@ -206,8 +206,9 @@ export class SessionLife {
           break
         case 'lost': {
           const rested = clock.uptime() - session.attemptEndedAt
-          if (left <= 0 || (isFinal(session.cause) && rested < reopenSpacingMs)) throw session.cause
           const spacing = Math.max(reopenSpacingMs, session.cause.retryAfterMs ?? 0)
+          if (left <= 0 || (isFinal(session.cause) && rested < reopenSpacingMs)) throw session.cause
+          if (spacing > reopenSpacingMs && spacing - rested > left) throw session.cause
           const wait = rested >= spacing ? tries.next() : spacing - rested + tries.next()
           if (wait > 0) await this.#changedWithin(Math.min(wait, left), signal)
           if (this.#session === session) this.attempt()

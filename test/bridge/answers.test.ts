@@ -108,6 +108,61 @@ describe('answers', () => {
     expect((await bridge.call('tools/call')).result).toEqual({ open: true })
   })
 
+  test('what the server says behind an answer, or to a notification, reaches the client', async () => {
+    const server = await ScriptedServer.start()
+    const note = (n: number) => ({ jsonrpc: '2.0', method: 'notifications/n', params: { n } })
+    server.on('tools/call', async (x) => {
+      const stream = x.stream()
+      stream.send(x.answer())
+      stream.send(note(1))
+      await pause(50)
+      stream.send(note(2))
+      stream.finish()
+    })
+    server.on('notifications/told', (x) => {
+      const stream = x.stream()
+      stream.send({ jsonrpc: '2.0', id: 'r', method: 'roots/list' })
+      stream.finish()
+    })
+    const bridge = await BridgeProcess.connected(server.url)
+    await bridge.call('tools/call')
+    await bridge.waitFor('both', () => bridge.received('notifications/n').length === 2)
+    bridge.send({ jsonrpc: '2.0', method: 'notifications/told' })
+    await bridge.waitFor('the request', () => bridge.received('roots/list').length === 1)
+  })
+
+  test('a 100 Continue that nobody asked for is passed over', async () => {
+    const server = await ScriptedServer.start()
+    server.on('tools/call', (x) => {
+      x.response.writeContinue()
+      x.result('{"n":1}')
+    })
+    const bridge = await BridgeProcess.connected(server.url)
+    expect((await bridge.call('tools/call')).result).toEqual({ n: 1 })
+  })
+
+  test.each([200, 400, 403, 422, 500])(
+    '%d with an error that has no id is the error of the request',
+    async (status) => {
+      const server = await ScriptedServer.start()
+      const error = { code: -32602, message: 'no', data: { why: 1 } }
+      server.on('tools/call', (x) =>
+        x.reply(status, JSON.stringify({ jsonrpc: '2.0', error }), { 'content-type': 'application/json' }),
+      )
+      const bridge = await BridgeProcess.connected(server.url)
+      expect((await bridge.call('tools/call')).error).toEqual(error)
+    },
+  )
+
+  test('404 by a page, after a success, does not blame the address', async () => {
+    const server = await ScriptedServer.start({ sessions: false })
+    const bridge = await BridgeProcess.connected(server.url)
+    server.on('tools/call', (x) => x.reply(404, '404 page not found'))
+    const { error } = await bridge.call('tools/call')
+    expect(error?.data?.code).toBe('SERVER_REFUSED')
+    expect(error?.message).toMatch(/answered HTTP 404: 404 page not found$/)
+  })
+
   test('202 to a request is no answer: an error, no hang', async () => {
     const server = await ScriptedServer.start()
     server.on('tools/call', (x) => x.reply(202))

@@ -197,6 +197,37 @@ describe('never sent again', () => {
     expect(server.posts('tools/call')).toHaveLength(1)
   })
 
+  test.each(['-1', '1.5', '5, 10', '10s', 'soon', ''])(
+    'a Retry-After of "%s" says nothing',
+    async (value) => {
+      const server = await ScriptedServer.start()
+      server.on('tools/call', (x) => x.reply(503, '', { 'retry-after': value }))
+      const bridge = await BridgeProcess.connected(server.url)
+      expect((await bridge.call('tools/call')).error?.data?.code).toBe('RESPONSE_LOST')
+      expect(server.posts('tools/call')).toHaveLength(1)
+    },
+  )
+
+  test('429 without one is said at once, whatever the method', async () => {
+    const server = await ScriptedServer.start()
+    server.on('tools/list', (x) => x.reply(429))
+    const bridge = await BridgeProcess.connected(server.url)
+    expect((await bridge.call('tools/list')).error?.message).toMatch(/HTTP 429: too many requests/)
+    expect(server.posts('tools/list')).toHaveLength(1)
+  })
+
+  test('a new session that is to be waited for longer than the patience fails a request at once', async () => {
+    const server = await ScriptedServer.start()
+    const bridge = await BridgeProcess.connected(server.url)
+    server.wipe()
+    server.on('initialize', (x) => x.reply(503, '', { 'retry-after': '60' }))
+    const asked = performance.now()
+    expect((await bridge.call('tools/call')).error?.data?.code).toBe('SERVER_BUSY')
+    expect((await bridge.call('tools/call')).error?.message).toMatch(/asks to wait (60|59)/)
+    expect(performance.now() - asked).toBeLessThan(5_000)
+    expect(server.posts('initialize')).toHaveLength(2)
+  })
+
   test('a Retry-After that is a date is understood', async () => {
     const server = await ScriptedServer.start()
     failing(server, 'tools/call', 1, (x) =>
