@@ -1,11 +1,13 @@
 /**
  * The command line itself: help, and what it says of settings that cannot be meant, by the name they were given.
  */
-import { writeFileSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import { existsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { withEnvironment } from '../../src/commands/command.ts'
 import { SERVER_OPTIONS } from '../../src/options.ts'
+import { bin } from '../support/bridge-process.ts'
 import { emptyFolder, runCli } from './support.ts'
 
 const COMMANDS = ['init', 'doctor', 'listen', 'tools', 'call', 'moot', 'simulate', 'emit']
@@ -41,6 +43,16 @@ describe('help', () => {
     expect(stderr).toContain('Did you mean doctor?')
   })
 })
+
+test.runIf(existsSync('/dev/full')).each([['--help'], ['init --print'], ['emit --help']])(
+  '%s: output that could not be written is said, exit 1',
+  (args) => {
+    const line = `"${process.execPath}" "${bin}" ${args} > /dev/full`
+    const { status, stderr } = spawnSync('/bin/sh', ['-c', line], { cwd: emptyFolder(), encoding: 'utf8' })
+    expect(status).toBe(1)
+    expect(stderr).toMatch(/^error: the output could not be written: ENOSPC.*\ntry: .*\n$/)
+  },
+)
 
 test.each([
   [['--stateful=maybe'], '--stateful'],
