@@ -15,7 +15,7 @@ import { McpClient, type ServerIdentity } from './client.ts'
 import type { CommandSpec, Io, OptionValues } from './command.ts'
 import { CONNECTION_OPTIONS, type FarSide, mootSide, serverSide, watched } from './far-side.ts'
 import { type Heard, heard, type Page, pageFor } from './listen/page.ts'
-import { count, lengthOf } from './values.ts'
+import { count, lengthOf, spaceWithoutMoot } from './values.ts'
 
 export const listen: CommandSpec = {
   name: 'listen',
@@ -67,6 +67,7 @@ interface Wanted {
 }
 
 async function run(values: OptionValues, operands: readonly string[], io: Io): Promise<number> {
+  if (values.moot !== true && text(values.space) !== undefined) throw spaceWithoutMoot()
   const wanted = wantedOf(values)
   const redact = redactor()
   const side =

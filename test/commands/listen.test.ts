@@ -200,6 +200,7 @@ test('refuses a count, a time or a rule that cannot be meant', async () => {
   for (const [args, text] of [
     [['--count', '0'], '--count 0 is no count'],
     [['--for', 'soon'], '--for soon is no duration'],
+    [['--space', 'sprint-planning'], '--space goes with --moot'],
     [['--only', 'dm'], '--only "dm" has no "="'],
   ] as const) {
     const { code, stderr } = await runCli(['listen', 'http://127.0.0.1:9/mcp', ...args])
