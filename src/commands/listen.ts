@@ -21,7 +21,7 @@ export const listen: CommandSpec = {
   name: 'listen',
   summary: `Be the client and print pushed events as they come.
 
-On a terminal one line an event: time, kind, sender, latency, text. Otherwise one JSON object a line, "type" being
+On a terminal one line an event: time, kind, sender, latency, text. Otherwise one JSON object a line, "type" being \
 "event", "gap" or "status". Latency is the event's own time stamp against this machine's clock.`,
   operands: '[url]',
   options: [

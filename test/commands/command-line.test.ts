@@ -37,6 +37,19 @@ describe('help', () => {
     expect(behind).toEqual(flag)
   })
 
+  test.each(COMMANDS)('of %s breaks no line where the next word had room', async (name) => {
+    const { stdout } = await runCli([name, '--help'])
+    const [, about = ''] = stdout.split('\n\nOptions:')[0]?.split(/\n\n([\s\S]*)/) ?? []
+    for (const paragraph of about.split('\n\n').filter((each) => !each.includes('\n  '))) {
+      const lines = paragraph.split('\n')
+      for (const [at, line] of lines.entries()) {
+        const next = lines[at + 1]?.split(' ')[0]
+        if (next === undefined || /[.:]$/.test(line)) continue
+        expect(line.length + 1 + next.length, `${line}\n${next}`).toBeGreaterThan(100)
+      }
+    }
+  })
+
   test('of what is no command names the nearest one', async () => {
     const { code, stderr } = await runCli(['help', 'docter'])
     expect(code).toBe(2)
