@@ -51,7 +51,8 @@ async function run(values: OptionValues, operands: readonly string[], io: Io): P
       value !== undefined &&
       value.length >= 8
     ) {
-      redact.add(value)
+      // The text of a reference is no secret, and the finding about it must stay readable.
+      if (!value.includes('${')) redact.add(value)
     }
   }
   const server: ServerContext = {
@@ -97,12 +98,12 @@ async function run(values: OptionValues, operands: readonly string[], io: Io): P
   return results.some(({ state }) => state === 'fail') ? 1 : 0
 }
 
-/** What stands where a key should be is no secret, and the finding about it must stay readable. */
+/** The placeholder of a key is no secret either. */
 function cutter(): Redactor {
   const redact = redactor()
   return Object.assign((text: string) => redact(text), {
     add: (secret: string): void => {
-      if (secret !== PLACEHOLDER && !secret.includes('${')) redact.add(secret)
+      if (secret !== PLACEHOLDER) redact.add(secret)
     },
   })
 }

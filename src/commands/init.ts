@@ -172,10 +172,10 @@ async function planOf(values: OptionValues, { ask, io }: Mode): Promise<Plan> {
   if (values.stateful === true && values.stateless === true) {
     throw invalid('--stateful and --stateless exclude each other', 'give one of them')
   }
-  if (!moot && text(values.space) !== undefined) throw spaceWithoutMoot()
   if (moot && simulator) throw invalid('--moot and --simulator exclude each other', 'use --moot --url URL')
   const told = moot ? 'moot' : simulator ? 'simulator' : url === undefined ? undefined : 'chamade'
   const target = told ?? (await ask?.system()) ?? 'chamade'
+  if (target !== 'moot' && text(values.space) !== undefined) throw spaceWithoutMoot()
   const keyFile = text(values.apiKeyFile)
   return {
     system: target === 'moot' ? 'moot' : 'chamade',

@@ -108,8 +108,8 @@ class Listening {
   readonly #io: Io
   readonly #redact: Redactor
   readonly #done = new AbortController()
-  /** There was a stream to hear something on. */
-  #heard = false
+  /** A push stream was open. */
+  #listened = false
   #seen = 0
   /** When a failed attempt was last told (uptime, ms). */
   #retryTold = Number.NEGATIVE_INFINITY
@@ -150,7 +150,7 @@ class Listening {
       stop()
       await client.close()
     }
-    if (!this.#heard && this.#done.signal.reason === TIME_IS_OVER)
+    if (!this.#listened && this.#seen === 0 && this.#done.signal.reason === TIME_IS_OVER)
       throw neverListened(this.#side.where, forMs)
     const short = Number.isFinite(this.#wanted.count) && this.#seen < this.#wanted.count
     return short || this.#failedCommands > 0 ? 1 : 0
@@ -208,7 +208,7 @@ class Listening {
         break
       case 'push':
         if (status.state === 'up') {
-          this.#heard = true
+          this.#listened = true
           this.#retryTold = Number.NEGATIVE_INFINITY
         }
         if (status.state !== 'retrying') break
@@ -228,7 +228,7 @@ class Listening {
 function neverListened(where: string, forMs = 0): BridgeError {
   const text = `nothing was listened to: no push stream of ${where} was open within ${seconds(forMs)}`
   return new BridgeError('SERVER_UNREACHABLE', text, {
-    hint: 'check the address and the key (the warnings above say what failed), or give it longer with --for',
+    hint: 'check the address and the key (the warnings say what failed), or give it longer with --for',
   })
 }
 
