@@ -105,7 +105,7 @@ class Bridge {
       sleep(limitMs, flushed.signal),
       this.#interrupted.then(() => sleep(FLUSH_MS, flushed.signal)),
     ])
-    if (flushed.signal.reason !== FLUSHED) answeredAll = false
+    if (flushed.signal.reason !== FLUSHED || this.#stdoutBroken) answeredAll = false
     flushed.abort()
     return { cause, answeredAll }
   }

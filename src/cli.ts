@@ -74,12 +74,23 @@ async function main(): Promise<void> {
   // A bridge that dies of its own mistake is deaf for good: say it, and go on.
   process.on('uncaughtException', (error) => complain(error))
   process.on('unhandledRejection', (error) => complain(error))
+  // A reader that has gone (`| head`) had enough; a full disk is a failure, whatever came of the rest.
+  let lost = false
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (lost || error.code === 'EPIPE') return
+    lost = true
+    const hint = 'try: make room, or write it somewhere else\n'
+    openStderr().write(`error: the output could not be written: ${error.message}\n${hint}`)
+  })
   let code: number
   try {
     code = await run(args, worldOf(stop.signal))
   } catch (error) {
     code = complain(error)
   }
+  // The failure of the last write is told a moment after it.
+  await new Promise(setImmediate)
+  if (lost) code = 1
   if (stop.signal.aborted) code = 128 + (constants.signals[stop.signal.reason as NodeJS.Signals] ?? 0)
   process.exit(code)
 }

@@ -17,6 +17,8 @@ import { MAX_WAIT_MS } from './retry.ts'
 import { LEVELS, type Level, type Redactor } from './status.ts'
 import { VERSION } from './version.ts'
 
+const LEAST_PATIENCE_MS = 100
+
 type Environment = Readonly<Record<string, string | undefined>>
 
 /** The HTTP side of a command, and what to tell the user about it. */
@@ -52,14 +54,7 @@ export async function serverSettings(
   if (url.search.includes('=')) for (const [name, value] of url.searchParams) addSecret(redact, name, value)
   const headers = extraHeaders(list(values.header), env, redact, notes)
   const credentials = credentialsFor(url, values, env, headers, redact, notes)
-  if (url.protocol === 'http:' && !isLoopback(url.hostname) && values.allowHttp !== true) {
-    if (credentials.source !== undefined || Object.keys(headers).length > 0) {
-      throw invalid(
-        `${url.origin} is plain http: a key or header sent there can be read by anyone on the way`,
-        'use https, or --allow-http if that network is yours',
-      )
-    }
-  }
+  if (credentials.source !== undefined || Object.keys(headers).length > 0) refusePlain(url, values)
   const http: HttpConfig = {
     ...DEFAULT_TIMING,
     ...SYSTEM,
@@ -69,7 +64,7 @@ export async function serverSettings(
     userAgent: `chamade-mcp/${VERSION}`,
     version: VERSION,
     redact,
-    patienceMs: duration(values, 'patience') ?? DEFAULT_TIMING.patienceMs,
+    patienceMs: patience(values) ?? DEFAULT_TIMING.patienceMs,
     maxMessageBytes: maxMessage(values),
     ...(await networkSettings(url, values, env, redact)),
   }
@@ -127,6 +122,16 @@ export function duration(values: OptionValues, name: string): number | undefined
   return Math.min(Number(match[1]) * unit, MAX_WAIT_MS)
 }
 
+/** `--patience` in milliseconds. With less than a connection takes, every request would fail with all being well. */
+function patience(values: OptionValues): number | undefined {
+  const ms = duration(values, 'patience')
+  if (ms === undefined || ms >= LEAST_PATIENCE_MS) return ms
+  throw invalid(
+    `${asGiven(values, 'patience')} is too short for any server`,
+    `give at least ${LEAST_PATIENCE_MS}ms`,
+  )
+}
+
 function size(values: OptionValues, name: string): number | undefined {
   const given = text(values[name])
   if (given === undefined) return undefined
@@ -158,12 +163,7 @@ function endpoint(
   if (url.protocol !== 'https:' && url.protocol !== 'http:') {
     throw invalid(`${said} is neither http nor https`, hint)
   }
-  if (url.username !== '' || url.password !== '') {
-    throw invalid(
-      'the URL holds a user name or password',
-      "pass it as --header 'Authorization: Basic …' instead",
-    )
-  }
+  refuseLogin(url, "pass it as --header 'Authorization: Basic …' instead")
   url.hash = ''
   if (
     stateful &&
@@ -177,19 +177,34 @@ function endpoint(
   return url
 }
 
+/** A login in an address would be shown wherever the address is. Throws CONFIG_INVALID. */
+export function refuseLogin(url: URL, hint: string): void {
+  if (url.username === '' && url.password === '') return
+  throw invalid('the URL holds a user name or password', hint)
+}
+
+/** An address to which no key goes, unless that is said to be all right. Throws CONFIG_INVALID. */
+export function refusePlain(url: URL, values: OptionValues): void {
+  if (url.protocol !== 'http:' || isLoopback(url.hostname) || values.allowHttp === true) return
+  throw invalid(
+    `${url.origin} is plain http: a key or header sent there can be read by anyone on the way`,
+    'use https, or --allow-http if that network is yours',
+  )
+}
+
 /** `https://chamade.io` -> `https://mcp.chamade.io/mcp/`. */
 function fromApiHost(api: string | undefined): string | undefined {
   if (api === undefined || api.trim() === '') return undefined
   if (!URL.canParse(api))
-    throw invalid(`CHAMADE_URL ${shown(api)} is not a URL`, 'set it to https://chamade.io')
+    throw invalid(`CHAMADE_URL=${shown(api)} is not a URL`, 'set it to https://chamade.io')
   const url = new URL(api)
   if (isLoopback(url.hostname)) return `${url.origin}/mcp/`
   return `${url.protocol}//mcp.${url.host}/mcp/`
 }
 
 /** A URL, or what was meant as one, without what may be secret in it. */
-function shown(text: string): string {
-  return (text.split('?')[0] ?? '').replace(/(^|\/\/)[^/]*@/, '$1')
+export function shown(text: string): string {
+  return (text.split('?')[0] ?? '').replace(/^([a-z]+:\/\/)?.*@/i, '$1')
 }
 
 /** Headers that belong to the transport: setting them would break it. */

@@ -11,6 +11,11 @@ describe('README', () => {
     expect(readme).toContain(optionTable(connect.options))
   })
 
+  it('sends nobody to the console without its token', () => {
+    expect(readme).not.toMatch(/http:\/\/127\.0\.0\.1:8484\/?[`) ]/)
+    expect(readme).toContain('`console:`')
+  })
+
   it('names only npm scripts that exist', () => {
     const { scripts } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
       scripts: Record<string, string>

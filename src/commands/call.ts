@@ -87,7 +87,7 @@ export function argumentsOf(pairs: readonly string[], tool: Tool): Record<string
         `one of ${known.map((each) => each.name).join(', ')}`,
       )
     }
-    found[key] = sign === ':=' ? json(value, pair) : typed(value, parameter?.type ?? 'string', pair)
+    found[key] = sign === ':=' ? jsonOf(value, pair) : typed(value, parameter?.type ?? 'string', pair)
   }
   return found
 }
@@ -109,18 +109,23 @@ function typed(value: string, type: string, pair: string): unknown {
       throw invalid(`${JSON.stringify(pair)}: that is no boolean`, 'write true or false behind the =')
     case 'object':
     case 'array':
-      return json(value, pair)
+      return jsonOf(value, pair)
     default:
-      if (type.endsWith('[]')) return value.trimStart().startsWith('[') ? json(value, pair) : value.split(',')
+      if (type.endsWith('[]'))
+        return value.trimStart().startsWith('[') ? jsonOf(value, pair) : value.split(',')
       return value
   }
 }
 
-function json(value: string, pair: string): unknown {
+function jsonOf(value: string, pair: string): unknown {
+  return parsed(value, `${JSON.stringify(pair)}: that`, 'quote it for the shell: \'key:={"a": 1}\'')
+}
+
+function parsed(json: string, said: string, hint: string): unknown {
   try {
-    return JSON.parse(value) as unknown
+    return JSON.parse(json) as unknown
   } catch {
-    throw invalid(`${JSON.stringify(pair)}: that is no JSON`, 'quote it for the shell: \'key:={"a": 1}\'')
+    throw invalid(`${said} is no JSON`, hint)
   }
 }
 
@@ -132,9 +137,14 @@ async function wholeArguments(text: string | undefined, io: Io): Promise<Readonl
     for await (const chunk of io.stdin) chunks.push(Buffer.from(chunk as Buffer))
     source = Buffer.concat(chunks).toString('utf8')
   }
-  const value = json(source, '--arguments')
+  const said = text === '-' ? 'what --arguments read from stdin' : '--arguments'
+  const value = parsed(
+    source,
+    said,
+    'write one object, quoted for the shell: --arguments \'{"key": "value"}\'',
+  )
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    throw invalid('--arguments is no JSON object', 'write {"key": "value"}')
+    throw invalid(`${said} is no JSON object`, 'write {"key": "value"}')
   }
   return value as Record<string, unknown>
 }

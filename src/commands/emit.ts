@@ -6,7 +6,7 @@
  */
 import { readFile } from 'node:fs/promises'
 import { basename, resolve } from 'node:path'
-import { reasonOf } from '../errors.ts'
+import { BridgeError, reasonOf } from '../errors.ts'
 import { ASSUMED } from '../simulator/assumptions.ts'
 import { FAULTS } from '../simulator/faults.ts'
 import { MOOT_FAULTS } from '../simulator/moot/faults.ts'
@@ -66,11 +66,13 @@ Without an operand, or with "-", events are read from stdin as JSON, one a line.
     'chamade-mcp emit fault restart',
   ],
   run: async (values, operands, io) => {
-    const wanted = await wantedOf(values, operands, io)
+    const asked = await askedOf(values, operands, io)
     const port = textOf(values, 'port')
     const running = await runningSimulators(io.homedir, port)
-    for (const each of wanted) {
-      const { answer, lines } = await letHappen(running, port, each)
+    for (const { wanted, where } of asked) {
+      const { answer, lines } = await letHappen(running, port, wanted).catch((error: unknown) => {
+        throw where === undefined ? error : placed(error, where)
+      })
       const shown = values.json === true ? [JSON.stringify(answer)] : lines
       for (const line of shown) io.stdout.write(`${line}\n`)
     }
@@ -78,43 +80,75 @@ Without an operand, or with "-", events are read from stdin as JSON, one a line.
   },
 }
 
-async function wantedOf(
-  values: OptionValues,
-  operands: readonly string[],
-  io: Io,
-): Promise<readonly Wanted[]> {
+/** One event, and where on stdin it stands. */
+interface Asked {
+  readonly wanted: Wanted
+  readonly where?: string
+}
+
+async function askedOf(values: OptionValues, operands: readonly string[], io: Io): Promise<readonly Asked[]> {
   const [what, ...words] = operands
-  if (what === undefined || what === '-') return readStdin(io)
+  if (what === undefined || what === '-') return readStdin(values, io)
   const text = words.join(' ')
   if (what === 'fault') {
+    if (text === '') throw faultMissing()
     const amounts = { seconds: numberOf(values, 'seconds'), ms: numberOf(values, 'ms') }
-    return [{ fault: text, ...amounts, space: textOf(values, 'space') }]
+    return [{ wanted: { fault: text, ...amounts, space: textOf(values, 'space') } }]
   }
   const attachments = what === 'dm' ? await filesOf(values, io) : []
-  const happening = { ...happeningOf(what, text, values), agent: textOf(values, 'agent') }
-  return [attachments.length === 0 ? happening : { ...happening, attachments }]
+  const happening = {
+    ...bySomebody(happeningOf(what, text, values), values),
+    agent: textOf(values, 'agent'),
+  }
+  return [{ wanted: attachments.length === 0 ? happening : { ...happening, attachments } }]
+}
+
+/** What happens is somebody's doing: whose, where the event itself does not say. */
+function bySomebody(happening: Wanted, values: OptionValues): Wanted {
+  const from = textOf(values, 'from') ?? 'Alice'
+  switch (happening.type) {
+    case 'dm':
+    case 'call':
+    case 'window-closed':
+    case 'say':
+      return { from, ...happening }
+    case 'transcript':
+      return { speaker: from, ...happening }
+    default:
+      return happening
+  }
+}
+
+function faultMissing(): BridgeError {
+  const names = (faults: object): string => Object.keys(faults).join(', ')
+  return invalid('emit fault needs a name', `one of ${names(FAULTS)}; in a moot ${names(MOOT_FAULTS)}`)
+}
+
+/** The mistake, with the place of the event on stdin: what stands before it has happened already. */
+function placed(error: unknown, where: string): unknown {
+  if (!(error instanceof BridgeError)) return error
+  return new BridgeError(error.code, `${where}: ${error.message}`, { hint: error.hint, cause: error })
 }
 
 function happeningOf(what: string, text: string, values: OptionValues): Readonly<Record<string, unknown>> {
-  const from = textOf(values, 'from') ?? 'Alice'
   const platform = textOf(values, 'platform')
   const call = textOf(values, 'call')
   const space = textOf(values, 'space')
   switch (what) {
     case 'dm':
-      return { type: 'dm', from, platform, text: said(what, text) }
+      return { type: 'dm', platform, text: said(what, text) }
     case 'call':
-      return { type: 'call', from, platform }
+      return { type: 'call', platform }
     case 'transcript':
-      return { type: 'transcript', speaker: from, call, text: said(what, text) }
+      return { type: 'transcript', call, text: said(what, text) }
     case 'hangup':
       return { type: 'hangup', call, ...(values.broken === true ? { broken: true } : {}) }
     case 'window-closed':
-      return { type: 'window-closed', from }
+      return { type: 'window-closed' }
     case 'raw':
       return { type: 'raw', content: said(what, text), meta: metaOf(values) }
     case 'say':
-      return { type: 'say', from, space, text: said(what, text) }
+      return { type: 'say', space, text: said(what, text) }
     case 'status':
       return { type: 'status', space, status: text }
     default:
@@ -154,28 +188,35 @@ function metaOf(values: OptionValues): Readonly<Record<string, string>> {
 }
 
 /** JSON values on stdin: one a line, or one text that is an object or a list. */
-async function readStdin(io: Io): Promise<readonly Wanted[]> {
+async function readStdin(values: OptionValues, io: Io): Promise<readonly Asked[]> {
   if (io.stdin.isTTY === true) throw invalid('say what to emit', 'chamade-mcp emit --help')
   let text = ''
   io.stdin.setEncoding('utf8')
   for await (const chunk of io.stdin) text += String(chunk)
-  const values = valuesOf(text)
-  if (values.length === 0) throw invalid('there was nothing on stdin', 'chamade-mcp emit --help')
-  return values.map((value) => {
-    if (typeof value === 'object' && value !== null) return value as Wanted
-    throw invalid('what is emitted is an object', '{"type":"dm","from":"Alice","text":"hi"}')
+  const found = valuesOf(text)
+  if (found.length === 0) throw invalid('there was nothing on stdin', 'chamade-mcp emit --help')
+  return found.map(({ value, where }) => {
+    if (typeof value !== 'object' || value === null) throw invalid(`${where} is no object`, EVENT)
+    if (!('type' in value) && !('fault' in value))
+      throw invalid(`${where} has neither "type" nor "fault"`, EVENT)
+    return { wanted: bySomebody(value as Wanted, values), where }
   })
 }
 
-function valuesOf(text: string): readonly unknown[] {
+const EVENT = '{"type":"dm","from":"Alice","text":"hi"}'
+
+function valuesOf(text: string): readonly { readonly value: unknown; readonly where: string }[] {
   const whole = jsonOf(text)
-  if (whole !== undefined) return Array.isArray(whole.value) ? (whole.value as unknown[]) : [whole.value]
-  const lines = text.split('\n').filter((line) => line.trim() !== '')
-  return lines.map((line, index) => {
+  if (whole !== undefined) {
+    if (!Array.isArray(whole.value)) return [{ value: whole.value, where: 'the event on stdin' }]
+    return whole.value.map((value: unknown, at) => ({ value, where: `event ${at + 1} on stdin` }))
+  }
+  return text.split('\n').flatMap((line, at) => {
+    if (line.trim() === '') return []
+    const where = `line ${at + 1} of stdin`
     const parsed = jsonOf(line)
-    if (parsed === undefined)
-      throw invalid(`line ${index + 1} of stdin is no JSON`, '{"type":"dm","from":"Alice","text":"hi"}')
-    return parsed.value
+    if (parsed === undefined) throw invalid(`${where} is no JSON`, EVENT)
+    return [{ value: parsed.value, where }]
   })
 }
 

@@ -24,18 +24,19 @@ export interface FarSide {
   readonly notes: readonly Status[]
 }
 
-/** An MCP server behind a URL. */
+/** An MCP server behind a URL. It is waited for `limitMs` at most, whatever the patience. */
 export async function serverSide(
   values: OptionValues,
   operands: readonly string[],
   io: Io,
   redact: Redactor,
+  limitMs = Number.POSITIVE_INFINITY,
 ): Promise<FarSide> {
   const asked = await askedFor(values, operands, io)
   const { http, notes } = await serverSettings(asked.values, asked.operands, asked.env, redact)
   const { origin, pathname } = new URL(http.url)
   return {
-    open: openHttp(http),
+    open: openHttp({ ...http, patienceMs: Math.min(http.patienceMs, limitMs) }),
     where: `${origin}${pathname}`,
     notes: notes.map((note) => ({ kind: 'note', ...note })),
   }

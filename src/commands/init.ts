@@ -25,7 +25,7 @@ import { mayBeWritten, replaceText, textOf } from './init/files.ts'
 import { channelEntries, launchLines } from './init/launch.ts'
 import type { Questions } from './init/questions.ts'
 import { type Palette, palette, wantsColour } from './terminal.ts'
-import { webAddress } from './values.ts'
+import { spaceWithoutMoot, webAddress } from './values.ts'
 
 export const SIMULATOR_URL = 'http://127.0.0.1:8484/mcp/'
 
@@ -33,7 +33,7 @@ export const init: CommandSpec = {
   name: 'init',
   summary: `Write the entry for Claude Code, Claude Desktop, Cursor or VS Code.
 
-Shows what it would change and asks first; an existing file keeps its comments and its other entries, and a copy of
+Shows what it would change and asks first; an existing file keeps its comments and its other entries, and a copy of \
 it stays beside it (.bak). The key is named, not written, where the client can read it from somewhere else.`,
   options: [
     {
@@ -66,6 +66,7 @@ it stays beside it (.bak). The key is named, not written, where the client can r
       flags: '--api-key-file <path>',
       description: 'the entry names this file instead of a variable',
     },
+    { flags: '--allow-http', description: 'the key may be sent over plain http beyond this machine' },
     { flags: '--moot', description: 'the moot channel adapter instead of Chamade' },
     { flags: '--space <id>', description: 'moot: the space to join at the start' },
     { flags: '--simulator', description: `the simulator on this machine (${SIMULATOR_URL})` },
@@ -91,6 +92,7 @@ interface Plan {
   readonly simulatorKey: string | undefined
   readonly name: string
   readonly url: string | undefined
+  readonly allowHttp: boolean
   readonly space: string | undefined
   readonly installed: boolean
   readonly stateful: boolean | undefined
@@ -173,12 +175,14 @@ async function planOf(values: OptionValues, { ask, io }: Mode): Promise<Plan> {
   if (moot && simulator) throw invalid('--moot and --simulator exclude each other', 'use --moot --url URL')
   const told = moot ? 'moot' : simulator ? 'simulator' : url === undefined ? undefined : 'chamade'
   const target = told ?? (await ask?.system()) ?? 'chamade'
+  if (target !== 'moot' && text(values.space) !== undefined) throw spaceWithoutMoot()
   const keyFile = text(values.apiKeyFile)
   return {
     system: target === 'moot' ? 'moot' : 'chamade',
     simulatorKey: target === 'simulator' ? `chmd_local_${randomBytes(12).toString('hex')}` : undefined,
     name: nameOf(values, target),
     url: target === 'simulator' ? (url ?? SIMULATOR_URL) : url,
+    allowHttp: values.allowHttp === true,
     space: text(values.space),
     installed: values.installed === true,
     stateful: values.stateless === true ? false : values.stateful === true ? true : undefined,
@@ -259,8 +263,8 @@ async function carryOut({ client, wish, edit }: Job, plan: Plan, mode: Mode): Pr
 }
 
 function wishFor(client: Client, plan: Plan, key: KeyFrom): Wish {
-  const { system, name, url, space, installed } = plan
-  return { system, name, url, space, installed, stateful: plan.stateful ?? client.channels, key }
+  const { system, name, url, allowHttp, space, installed } = plan
+  return { system, name, url, allowHttp, space, installed, stateful: plan.stateful ?? client.channels, key }
 }
 
 function fileKey(path: string): KeyFrom {
@@ -317,7 +321,8 @@ function nextSteps(client: Client, plan: Plan, wish: Wish, channels: readonly st
 /** What shows that events come: doctor knows Chamade only, so for moot it is the events themselves. */
 function checkLine(plan: Plan, wish: Wish): string {
   if (plan.system === 'chamade') return shellLine(wish, 'doctor', '--entry', plan.name)
-  return shellLine(wish, 'listen', '--moot', ...(plan.url === undefined ? [] : [plan.url]))
+  const allow = plan.allowHttp ? ['--allow-http'] : []
+  return shellLine(wish, 'listen', '--moot', ...(plan.url === undefined ? [] : [plan.url]), ...allow)
 }
 
 /** What that line reads from the shell; the entry's own environment is not there. */

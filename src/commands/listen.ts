@@ -2,11 +2,12 @@
  * `chamade-mcp listen`: is the client, and prints what is pushed as it comes.
  *
  * For people ("is it them or me?") and for scripts. The one rule: what is printed arrived; breaks and gaps stand
- * in their place between the events, so that silence can be told from deafness.
+ * in their place between the events, so that silence can be told from deafness; whoever never listened fails.
  */
 import { spawn } from 'node:child_process'
 import { parseFilter, passes } from '../channel/filter.ts'
 import { list, text } from '../config.ts'
+import { BridgeError, seconds } from '../errors.ts'
 import type { Notification } from '../protocol.ts'
 import { type Redactor, redactor, render, type Status } from '../status.ts'
 import { VERSION } from '../version.ts'
@@ -14,13 +15,13 @@ import { McpClient, type ServerIdentity } from './client.ts'
 import type { CommandSpec, Io, OptionValues } from './command.ts'
 import { CONNECTION_OPTIONS, type FarSide, mootSide, serverSide, watched } from './far-side.ts'
 import { type Heard, heard, type Page, pageFor } from './listen/page.ts'
-import { count, lengthOf } from './values.ts'
+import { count, lengthOf, spaceWithoutMoot } from './values.ts'
 
 export const listen: CommandSpec = {
   name: 'listen',
   summary: `Be the client and print pushed events as they come.
 
-On a terminal one line an event: time, kind, sender, latency, text. Otherwise one JSON object a line, "type" being
+On a terminal one line an event: time, kind, sender, latency, text. Otherwise one JSON object a line, "type" being \
 "event", "gap" or "status". Latency is the event's own time stamp against this machine's clock.`,
   operands: '[url]',
   options: [
@@ -51,6 +52,8 @@ On a terminal one line an event: time, kind, sender, latency, text. Otherwise on
   run,
 }
 
+/** Why it ended: the time of --for was over. */
+const TIME_IS_OVER = 'time is over'
 /** While a stream stays down, the attempts are told this often. */
 const RETRY_TOLD_MS = 30_000
 
@@ -64,12 +67,19 @@ interface Wanted {
 }
 
 async function run(values: OptionValues, operands: readonly string[], io: Io): Promise<number> {
+  if (values.moot !== true && text(values.space) !== undefined) throw spaceWithoutMoot()
   const wanted = wantedOf(values)
   const redact = redactor()
   const side =
     values.moot === true
       ? await mootSide(mootValues(values, operands), io, redact)
-      : await serverSide({ ...values, stateful: values.stateless !== true }, operands, io, redact)
+      : await serverSide(
+          { ...values, stateful: values.stateless !== true },
+          operands,
+          io,
+          redact,
+          wanted.forMs,
+        )
   const page = pageFor(io, values.json === true)
   return await new Listening(side, wanted, page, io, redact).run()
 }
@@ -98,6 +108,8 @@ class Listening {
   readonly #io: Io
   readonly #redact: Redactor
   readonly #done = new AbortController()
+  /** A push stream was open. */
+  #listened = false
   #seen = 0
   /** When a failed attempt was last told (uptime, ms). */
   #retryTold = Number.NEGATIVE_INFINITY
@@ -123,16 +135,23 @@ class Listening {
       onNotification: (notification) => this.#notification(notification),
       onStatus: (status) => this.#status(status),
     })
-    const timer = forMs === undefined ? undefined : setTimeout(stop, forMs)
+    const began = performance.now()
+    let timer: NodeJS.Timeout | undefined
     try {
+      // Not longer than --for either, and then it says why.
       const server = await Promise.race([client.initialize(), ended(this.#done.signal)])
       if (server !== undefined) this.#greet(server)
+      if (forMs !== undefined) {
+        timer = setTimeout(() => this.#done.abort(TIME_IS_OVER), forMs - (performance.now() - began))
+      }
       await ended(this.#done.signal)
     } finally {
       clearTimeout(timer)
       stop()
       await client.close()
     }
+    if (!this.#listened && this.#seen === 0 && this.#done.signal.reason === TIME_IS_OVER)
+      throw neverListened(this.#side.where, forMs)
     const short = Number.isFinite(this.#wanted.count) && this.#seen < this.#wanted.count
     return short || this.#failedCommands > 0 ? 1 : 0
   }
@@ -188,7 +207,10 @@ class Listening {
         if (status.level === 'debug') return
         break
       case 'push':
-        if (status.state === 'up') this.#retryTold = Number.NEGATIVE_INFINITY
+        if (status.state === 'up') {
+          this.#listened = true
+          this.#retryTold = Number.NEGATIVE_INFINITY
+        }
         if (status.state !== 'retrying') break
         if (performance.now() - this.#retryTold < RETRY_TOLD_MS) return
         this.#retryTold = performance.now()
@@ -201,6 +223,13 @@ class Listening {
       (status.kind === 'push' && status.state !== 'up')
     this.#page.status(bad ? 'warn' : 'info', this.#redact(render(status)))
   }
+}
+
+function neverListened(where: string, forMs = 0): BridgeError {
+  const text = `nothing was listened to: no push stream of ${where} was open within ${seconds(forMs)}`
+  return new BridgeError('SERVER_UNREACHABLE', text, {
+    hint: 'check the address and the key (the warnings say what failed), or give it longer with --for',
+  })
 }
 
 function ended(signal: AbortSignal): Promise<undefined> {

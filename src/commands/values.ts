@@ -3,7 +3,8 @@
  *
  * The one rule: a value that cannot be meant is an error that names the flag, or the variable.
  */
-import { duration, invalid, text } from '../config.ts'
+import { duration, invalid, refuseLogin, refusePlain, shown, text } from '../config.ts'
+import type { BridgeError } from '../errors.ts'
 import { asGiven } from '../options.ts'
 import type { OptionValues } from './command.ts'
 
@@ -24,12 +25,21 @@ export function count(values: OptionValues, name: string): number | undefined {
   return Number(given)
 }
 
-/** An http or https URL, as it was written. */
+/** An http or https URL to which the bridge would send a key, as it was written. */
 export function webAddress(values: OptionValues, name: string): string | undefined {
   const given = text(values[name])
   if (given === undefined) return undefined
-  if (!URL.canParse(given) || !/^https?:$/.test(new URL(given).protocol)) {
-    throw invalid(`${asGiven(values, name)} is no http(s) URL`, 'write it whole: https://mcp.chamade.io/mcp/')
+  const url = URL.canParse(given) ? new URL(given) : undefined
+  if (url === undefined || !/^https?:$/.test(url.protocol)) {
+    const said = asGiven({ ...values, [name]: shown(given) }, name)
+    throw invalid(`${said} is no http(s) URL`, 'write it whole: https://mcp.chamade.io/mcp/')
   }
+  refuseLogin(url, 'leave it out; a key goes into its variable, or a file')
+  refusePlain(url, values)
   return given
+}
+
+/** Only a moot has spaces. */
+export function spaceWithoutMoot(): BridgeError {
+  return invalid('--space goes with --moot', 'add --moot, or leave --space away')
 }

@@ -1,5 +1,6 @@
 /** The end: one goodbye, every answer that can still be given, and no orphan. */
 import { spawn } from 'node:child_process'
+import { existsSync } from 'node:fs'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { BridgeProcess, baseEnv, bin, root } from '../support/bridge-process.ts'
 import { eventually, pause } from '../support/eventually.ts'
@@ -366,6 +367,20 @@ describe('piped use', () => {
       expect(bridge.replies.map((each) => each?.id).sort()).toEqual([1, 2, 3])
       expect(bridge.replies.every((each) => each?.result !== undefined)).toBe(true)
       expect(bridge.stderr).toBe('')
+      expect(server.live()).toEqual([])
+    },
+  )
+
+  test.runIf(existsSync('/dev/full'))(
+    'answers that do not fit on the disk: exit 1, and it says so',
+    async () => {
+      const server = await ScriptedServer.start()
+      const line = `"${process.execPath}" "${bin}" --url "${server.url}" > /dev/full; exit $?`
+      const bridge = BridgeProcess.start(undefined, { command: ['/bin/sh', '-c', line] })
+      bridge.send(lines[2] ?? '')
+      bridge.eof()
+      expect((await bridge.gone()).code).toBe(1)
+      expect(bridge.stderr).toMatch(/^error: the output could not be written: ENOSPC.*\ntry: .*\n$/)
       expect(server.live()).toEqual([])
     },
   )

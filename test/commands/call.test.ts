@@ -74,6 +74,15 @@ describe('call', () => {
     expect(agents).toHaveLength(1)
   })
 
+  test('says how --arguments are written when they are no JSON object', async () => {
+    const url = 'http://127.0.0.1:9/mcp'
+    const hint = 'try: write one object, quoted for the shell: --arguments \'{"key": "value"}\'\n'
+    const given = await runCli(['call', 'x', '--arguments', '{bad', '--url', url])
+    expect(given).toEqual({ code: 2, stdout: '', stderr: `error: --arguments is no JSON\n${hint}` })
+    const piped = await runCli(['call', 'x', '--arguments', '-', '--url', url], { input: '{bad' })
+    expect(piped.stderr).toBe(`error: what --arguments read from stdin is no JSON\n${hint}`)
+  })
+
   test('names the nearest tool for one that is not there', async () => {
     const { mcpUrl } = await simulator()
     const { code, stderr } = await runCli(['call', 'chamade_inbx', '--url', mcpUrl], { env })

@@ -1,11 +1,13 @@
 /**
  * The command line itself: help, and what it says of settings that cannot be meant, by the name they were given.
  */
-import { writeFileSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import { existsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { withEnvironment } from '../../src/commands/command.ts'
 import { SERVER_OPTIONS } from '../../src/options.ts'
+import { bin } from '../support/bridge-process.ts'
 import { emptyFolder, runCli } from './support.ts'
 
 const COMMANDS = ['init', 'doctor', 'listen', 'tools', 'call', 'moot', 'simulate', 'emit']
@@ -35,12 +37,35 @@ describe('help', () => {
     expect(behind).toEqual(flag)
   })
 
+  test.each(COMMANDS)('of %s breaks no line where the next word had room', async (name) => {
+    const { stdout } = await runCli([name, '--help'])
+    const [, about = ''] = stdout.split('\n\nOptions:')[0]?.split(/\n\n([\s\S]*)/) ?? []
+    for (const paragraph of about.split('\n\n').filter((each) => !each.includes('\n  '))) {
+      const lines = paragraph.split('\n')
+      for (const [at, line] of lines.entries()) {
+        const next = lines[at + 1]?.split(' ')[0]
+        if (next === undefined || /[.:]$/.test(line)) continue
+        expect(line.length + 1 + next.length, `${line}\n${next}`).toBeGreaterThan(100)
+      }
+    }
+  })
+
   test('of what is no command names the nearest one', async () => {
     const { code, stderr } = await runCli(['help', 'docter'])
     expect(code).toBe(2)
     expect(stderr).toContain('Did you mean doctor?')
   })
 })
+
+test.runIf(existsSync('/dev/full')).each([['--help'], ['init --print'], ['emit --help']])(
+  '%s: output that could not be written is said, exit 1',
+  (args) => {
+    const line = `"${process.execPath}" "${bin}" ${args} > /dev/full`
+    const { status, stderr } = spawnSync('/bin/sh', ['-c', line], { cwd: emptyFolder(), encoding: 'utf8' })
+    expect(status).toBe(1)
+    expect(stderr).toMatch(/^error: the output could not be written: ENOSPC.*\ntry: .*\n$/)
+  },
+)
 
 test.each([
   [['--stateful=maybe'], '--stateful'],
@@ -103,10 +128,12 @@ describe('a variable', () => {
     [{ CHAMADE_GAP_INTERVAL: 'x' }, [], 'CHAMADE_GAP_INTERVAL=x is no duration'],
     [{ CHAMADE_DRAIN: 'x' }, [], 'CHAMADE_DRAIN=x is no duration'],
     [{ CHAMADE_PATIENCE: 'x' }, ['tools'], 'CHAMADE_PATIENCE=x is no duration'],
+    [{ CHAMADE_PATIENCE: '0' }, [], 'CHAMADE_PATIENCE=0 is too short for any server'],
     [{ CHAMADE_TOOL_TIMEOUT: 'x' }, [], 'CHAMADE_TOOL_TIMEOUT=x is no duration'],
     [{ CHAMADE_MAX_MESSAGE: 'x' }, [], 'CHAMADE_MAX_MESSAGE=x is no size'],
     [{ CHAMADE_LOG_LEVEL: 'x' }, [], 'CHAMADE_LOG_LEVEL=x is not a level'],
     [{ CHAMADE_LOG_FORMAT: 'x' }, [], 'CHAMADE_LOG_FORMAT=x is not a format'],
+    [{ CHAMADE_URL: 'foo' }, [], 'CHAMADE_URL=foo is not a URL'],
     [{ CHAMADE_MCP_URL: 'x' }, [], 'CHAMADE_MCP_URL=x is not a URL'],
     [{ CHAMADE_MCP_URL: 'ftp://x' }, ['listen'], 'CHAMADE_MCP_URL=ftp://x is neither http nor https'],
     [{ CHAMADE_SIMULATOR_PORT: 'x' }, ['simulate'], 'CHAMADE_SIMULATOR_PORT=x is no port'],

@@ -326,6 +326,22 @@ describe('out there', () => {
     })
   })
 
+  test.each([
+    [400, 'text/plain', 'Bad Request'],
+    [418, 'application/json', '{"teapot":true}'],
+    [200, 'text/html', '<h1>Welcome</h1>'],
+  ])('an answer that is no MCP (HTTP %d, %s) proves nothing about a key', async (status, type, body) => {
+    const server = await ScriptedServer.start()
+    server.before((x) => x.reply(status, body, { 'content-type': type }))
+    const { checks, code } = await examine(server.url)
+    expect(code).toBe(1)
+    expect(checks.key).toMatchObject({
+      state: 'skip',
+      text: `HTTP ${status} without an answer to initialize says nothing about the key from CHAMADE_API_KEY`,
+    })
+    expect(checks.initialize?.state).toBe('fail')
+  })
+
   test('waits with --long for what closes an idle stream', async () => {
     const server = await ScriptedServer.start()
     const cut = setInterval(() => {
@@ -488,6 +504,11 @@ describe('here', () => {
       text: expect.stringContaining('the literal text ${CHAMADE_API_KEY}') as string,
     })
     expect(checks.settings?.state).toBe('warn')
+  })
+
+  test('says what stands in the place of a key: the placeholder is no secret', async () => {
+    const { checks } = await examine(nowhere, { env: { CHAMADE_API_KEY: 'put-your-key-here' } })
+    expect(checks.environment?.text).toBe('CHAMADE_API_KEY still says put-your-key-here')
   })
 
   describe.skipIf(process.platform === 'win32')('programs', () => {

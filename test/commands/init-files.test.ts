@@ -31,6 +31,7 @@ const chamade: Wish = {
   name: 'chamade',
   url: undefined,
   stateful: true,
+  allowHttp: false,
   space: undefined,
   installed: false,
   key: { kind: 'variable' },

@@ -206,6 +206,26 @@ describe('init', () => {
     expect(read(cwd, '.mcp.json')).toContain('chmd_plant3d-s3cret')
   })
 
+  test('makes an entry for plain http that starts, when --allow-http is given', async () => {
+    const cwd = emptyFolder()
+    const options = ['--allow-http', '--yes']
+    await runCli(['init', '--url', 'http://example.com/mcp', ...options], { cwd })
+    const moot = ['--moot', '--url', 'http://example.com']
+    const { stdout } = await runCli(['init', ...moot, ...options], { cwd })
+    expect(stdout).toContain('listen --moot http://example.com --allow-http\n')
+    const { mcpServers } = JSON.parse(read(cwd, '.mcp.json')) as {
+      mcpServers: Record<string, { args: string[]; env: Record<string, string> }>
+    }
+    for (const [name, key] of [
+      ['chamade', 'CHAMADE_API_KEY'],
+      ['moot-channel', 'CONVO_API_KEY'],
+    ] as const) {
+      const { args = [], env = {} } = mcpServers[name] ?? {}
+      const started = await runCli(args.slice(2), { env: { ...env, [key]: 'convo_test-key' } })
+      expect(started).toEqual({ code: 0, stdout: '', stderr: '' })
+    }
+  })
+
   test('makes an entry for the simulator that needs nothing else', async () => {
     const cwd = emptyFolder()
     const { stdout } = await runCli(['init', '--simulator', '--yes'], { cwd })
@@ -246,14 +266,22 @@ describe('init', () => {
     [['--client', 'claude-desktop', '--scope', 'project'], 'Claude Desktop has no --scope project'],
     [['--name', 'my server'], '--name my server cannot be the name of an entry'],
     [['--url', 'mcp.chamade.io'], '--url mcp.chamade.io is no http(s) URL'],
+    [['--url', 'u:p1ant3d@example.com/mcp'], '--url example.com/mcp is no http(s) URL'],
+    [['--url', 'https://u:p1ant3d/x@example.com/mcp'], '--url https://example.com/mcp is no http(s) URL'],
+    [['--url', 'https://u:p1ant3d@example.com/mcp'], 'the URL holds a user name or password'],
+    [['--url', 'https://p1ant3d@moot.example.com', '--moot'], 'the URL holds a user name or password'],
+    [['--url', 'http://example.com/mcp'], 'http://example.com is plain http'],
+    [['--url', 'http://example.com', '--moot'], 'http://example.com is plain http'],
+    [['--space', 'sprint-planning'], '--space goes with --moot'],
     [['--stateful', '--stateless'], '--stateful and --stateless exclude each other'],
     [['--moot', '--simulator'], '--moot and --simulator exclude each other'],
     [['--cleint', 'cursor'], "unknown option '--cleint'"],
   ])('refuses %s with exit code 2 and something to try', async (args, text) => {
     const cwd = emptyFolder()
-    const { code, stderr } = await runCli(['init', '--yes', ...args], { cwd })
+    const { code, stdout, stderr } = await runCli(['init', '--yes', ...args], { cwd })
     expect(code).toBe(2)
     expect(stderr).toContain(`error: ${text}`)
+    expect(stdout + stderr).not.toContain('p1ant3d')
     expect(stderr).toMatch(/^try: |Did you mean --client/m)
     expect(existsSync(join(cwd, '.mcp.json'))).toBe(false)
   })

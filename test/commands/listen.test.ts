@@ -80,10 +80,32 @@ test('fails when --for ends before --count is reached, and not without --count',
   const options = { env: { CHAMADE_API_KEY: KEY } }
   const [short, enough] = await Promise.all([
     runCli(['listen', server.mcpUrl, '--count', '1', '--for', '700ms'], options),
-    runCli(['listen', server.mcpUrl, '--for', '700ms'], options),
+    runCli(['listen', server.mcpUrl, '--for', '2s'], options),
   ])
   expect(short.code).toBe(1)
   expect(enough.code).toBe(0)
+})
+
+test('fails when --for ends before it could listen, and says what was not reached', async () => {
+  const nobody = new ScriptedServer()
+  await nobody.up()
+  await nobody.down()
+  const deaf = await ScriptedServer.start({ push: false })
+  const moot = await startMootSimulator({ key: 'convo_listen-test' })
+  onTestFinished(() => moot.close())
+  const env = { CONVO_API_KEY: 'convo_wr0ng-k3y' }
+  const [away, silent, refused] = await Promise.all([
+    runCli(['listen', nobody.url, '--for', '700ms']),
+    runCli(['listen', deaf.url, '--for', '700ms']),
+    runCli(['listen', '--moot', moot.url, '--for', '700ms'], { env }),
+  ])
+  expect(away.code).toBe(1)
+  expect(away.stderr).toMatch(/^error: http:.*could not be reached .*ECONNREFUSED.*\ntry: /)
+  expect(silent.code).toBe(1)
+  expect(silent.stderr).toContain(`no push stream of ${deaf.url} was open within 700 ms\ntry: `)
+  expect(refused.code).toBe(1)
+  expect(refused.stderr).toContain(`no push stream of ${moot.url} was open within 700 ms\ntry: `)
+  expect(refused.stdout + refused.stderr).not.toContain('convo_wr0ng-k3y')
 })
 
 test('shows a lost session and the gap in their place, and goes on', async () => {
@@ -178,6 +200,7 @@ test('refuses a count, a time or a rule that cannot be meant', async () => {
   for (const [args, text] of [
     [['--count', '0'], '--count 0 is no count'],
     [['--for', 'soon'], '--for soon is no duration'],
+    [['--space', 'sprint-planning'], '--space goes with --moot'],
     [['--only', 'dm'], '--only "dm" has no "="'],
   ] as const) {
     const { code, stderr } = await runCli(['listen', 'http://127.0.0.1:9/mcp', ...args])

@@ -75,6 +75,11 @@ function keyFinding(facts: Facts): Finding {
     }
     return fail(`the server wants a key and none is set (HTTP ${status})`, set)
   }
+  // Anything else may come from somebody who never looked at a key.
+  if (facts.first.message?.result === undefined) {
+    const which = source === undefined ? 'a key' : `the key from ${source}`
+    return skip(`HTTP ${status} without an answer to initialize says nothing about ${which}`)
+  }
   return ok(source === undefined ? 'none set, none asked for' : `the key from ${source} is accepted`)
 }
 

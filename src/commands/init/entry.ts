@@ -14,6 +14,8 @@ export interface Wish {
   readonly name: string
   readonly url: string | undefined
   readonly stateful: boolean
+  /** The key may cross a network in the clear. */
+  readonly allowHttp: boolean
   /** moot: the space to join at the start. */
   readonly space: string | undefined
   /** Start `chamade-mcp` from the PATH instead of through npx. */
@@ -95,11 +97,16 @@ function environment(client: Client, wish: Wish): Record<string, string> {
   if (wish.system === 'moot') {
     return {
       CONVO_API_URL: wish.url ?? 'https://mootup.io',
+      ...(wish.allowHttp ? { CONVO_ALLOW_HTTP: '1' } : {}),
       ...key(client, wish),
       ...(wish.space === undefined ? {} : { CONVO_SPACE_ID: wish.space }),
     }
   }
-  return { ...(wish.url === undefined ? {} : { CHAMADE_MCP_URL: wish.url }), ...key(client, wish) }
+  return {
+    ...(wish.url === undefined ? {} : { CHAMADE_MCP_URL: wish.url }),
+    ...(wish.allowHttp ? { CHAMADE_ALLOW_HTTP: '1' } : {}),
+    ...key(client, wish),
+  }
 }
 
 function key(client: Client, wish: Wish): Record<string, string> {

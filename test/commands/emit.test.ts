@@ -1,0 +1,47 @@
+/**
+ * What `chamade-mcp emit` says of events that cannot be meant, and what it adds to those that leave something out.
+ */
+import { beforeEach, describe, expect, test } from 'vitest'
+import { done, home, introduced, run } from '../simulator/program.ts'
+
+let at = ''
+
+beforeEach(async () => {
+  at = await home()
+  await introduced(run(at, ['simulate', '--port', '0']))
+})
+
+test('a fault without a name: says so, and lists them', async () => {
+  const { code, errors } = await done(at, ['emit', 'fault'])
+  expect(code).toBe(2)
+  expect(errors).toMatch(/^error: emit fault needs a name\ntry: one of .*half-open.*; in a moot .*freeze/)
+})
+
+describe('events on stdin', () => {
+  test('without a sender come from --from, or from Alice as on the command line', async () => {
+    const lines = '{"type":"dm","text":"hi"}\n{"type":"dm","text":"ho","from":"Carol"}\n{"type":"call"}\n'
+    const usual = await done(at, ['emit'], lines)
+    expect(usual.code).toBe(0)
+    expect(usual.output).toMatch(/from Alice .*"hi"\n.*from Carol .*"ho"\n.*Incoming call: SIP Alice/)
+    const told = await done(at, ['emit', '--from', 'Bob'], lines)
+    expect(told.output).toMatch(/from Bob .*"hi"\n.*from Carol .*"ho"\n.*Incoming call: SIP Bob/)
+  })
+
+  test.each([
+    ['{"dm":1}', 'the event on stdin has neither "type" nor "fault"'],
+    ['[{"type":"call"},3]', 'event 2 on stdin is no object'],
+    ['{"type":"call"}\n\n{"type":"dm"', 'line 3 of stdin is no JSON'],
+  ])('%j: nothing is emitted, and it says what is wrong', async (input, text) => {
+    const { code, output, errors } = await done(at, ['emit'], input)
+    expect(code).toBe(2)
+    expect(output).toBe('')
+    expect(errors).toContain(`error: ${text}\ntry: {"type":"dm"`)
+  })
+
+  test('that the simulator refuses are named by their line', async () => {
+    const { code, output, errors } = await done(at, ['emit'], '{"type":"call"}\n{"type":"cat"}\n')
+    expect(code).toBe(2)
+    expect(output).toContain('Incoming call')
+    expect(errors).toContain('error: line 2 of stdin: there is no event "cat"')
+  })
+})
