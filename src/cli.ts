@@ -6,6 +6,7 @@
  * read by node's own `parseArgs`; commander is loaded for everything else: subcommands, help, mistakes.
  * The one rule: stdout belongs to the command.
  */
+import { setMaxListeners } from 'node:events'
 import { constants, homedir } from 'node:os'
 import { parseArgs } from 'node:util'
 import {
@@ -68,6 +69,8 @@ const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 
 async function main(): Promise<void> {
   const args = process.argv.slice(2)
+  // Any number of requests may wait for one thing; Node would warn of a leak, on a stderr that was to be silent.
+  setMaxListeners(0)
   const stop = new AbortController()
   // One shutdown, whichever signal comes first and however many follow.
   for (const signal of SIGNALS) process.on(signal, () => stop.abort(signal))
