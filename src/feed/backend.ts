@@ -15,7 +15,7 @@ export interface Actor {
   readonly displayName: string
 }
 
-/** The spaces of this agent, and when that was so, by the server's own clock: ms since 1970, if it tells. */
+/** The spaces of this agent, of any status, and when that was so, by the server's own clock: ms since 1970, if it tells. */
 export interface Discovered {
   readonly spaces: readonly SpaceSummary[]
   readonly at: number | undefined
@@ -103,8 +103,8 @@ export class Backend {
     if (list === undefined) return no(unreadable(what, 'it is no list'))
     const spaces = list.filter(isRecord).flatMap((space): SpaceSummary[] => {
       const spaceId = text(space.space_id)
-      const status = text(space.status)
-      return spaceId === undefined || status === undefined ? [] : [{ spaceId, status }]
+      // Active ones were asked for: one without a status is.
+      return spaceId === undefined ? [] : [{ spaceId, status: text(space.status) ?? 'active' }]
     })
     return yes({ spaces, at })
   }

@@ -119,15 +119,23 @@ export class Space {
 
   /** Asks for the space's status, where the backend tells it in time, and tells the agent when it changed. */
   async checkStatus(signal: AbortSignal): Promise<void> {
-    const heard = this.#statusHeard
+    const answered = this.statusAsked()
     const soon = limit(STATUS_MS, signal)
     const status = await this.#options.backend.status(this.spaceId, soon.signal).finally(soon.clear)
-    if (signal.aborted || heard !== this.#statusHeard) return
-    if (status.ok && status.value !== undefined) await this.noticeStatus(status.value)
+    if (signal.aborted) return
+    if (status.ok && status.value !== undefined) await answered(status.value)
+  }
+
+  /** The backend is being asked: gives what to do with its answer, which is no news if one was heard meanwhile. */
+  statusAsked(): (status: string) => Promise<void> {
+    const heard = this.#statusHeard
+    return async (status) => {
+      if (heard === this.#statusHeard) await this.#noticeStatus(status)
+    }
   }
 
   /** The space has this status now. The first one ever seen is no change. */
-  async noticeStatus(status: string, from: { eventId?: string; speaker?: string } = {}): Promise<void> {
+  async #noticeStatus(status: string, from: { eventId?: string; speaker?: string } = {}): Promise<void> {
     this.#statusHeard++
     const before = this.#status
     if (before === status) return
@@ -217,7 +225,7 @@ export class Space {
     }
     const eventId = text(data.event_id)
     const speaker = text(data.speaker_id)
-    await this.noticeStatus(status, {
+    await this.#noticeStatus(status, {
       ...(eventId === undefined ? {} : { eventId }),
       ...(speaker === undefined ? {} : { speaker }),
     })
