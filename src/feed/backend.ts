@@ -205,7 +205,9 @@ function oldestFirst(list: readonly unknown[]): readonly unknown[] {
 
 /** Milliseconds since 1970 of an event, by the server's clock. */
 export function timeOf(event: unknown): number | undefined {
-  const at = isRecord(event) && typeof event.timestamp === 'string' ? Date.parse(event.timestamp) : Number.NaN
+  const said = isRecord(event) && typeof event.timestamp === 'string' ? event.timestamp : ''
+  // Date.parse takes a time without a zone for one of this machine; Python's naive ones are UTC.
+  const at = Date.parse(/^\d{4}-\d\d-\d\d[T ][\d:.]+$/.test(said) ? `${said}Z` : said)
   return Number.isNaN(at) ? undefined : at
 }
 

@@ -9,6 +9,7 @@
  * So no length of a page says that it was the last: `before=` fetches what may lie in the middle, and pages are
  * asked for until one brings nothing new.
  */
+import { createHash } from 'node:crypto'
 import type { EventQuery } from './backend.ts'
 import { isRecord, text } from './filter.ts'
 import { isDeclined, no, type Reply, yes } from './refusal.ts'
@@ -17,13 +18,13 @@ import { isDeclined, no, type Reply, yes } from './refusal.ts'
 export type FetchPage = (query: EventQuery) => Promise<Reply<readonly unknown[]>>
 
 const PAGE = 200
-/** What a page holds when nothing is asked for: one that is shorter was not cut short. */
-const LEAST_PAGE = 50
+/** What a page holds where the limit is not heeded. One of neither length was hardly cut short. */
+const DEFAULT_PAGE = 50
 /** Ask from this many events before the last one: several writers may not have been stored in the order sent. */
 const OVERLAP = 20
 /** Stands in the list of ids for the beginning of the space. */
 const BEGINNING = ''
-/** Ids remembered to know an event again. */
+/** Events remembered to know them again. */
 const REMEMBERED = 10_000
 /** Pages of a middle that are held at once; beyond, what is missing is given up. */
 const MAX_MIDDLE = 50
@@ -31,7 +32,7 @@ const MAX_MIDDLE = 50
 const MAX_PAGES = 1_000
 
 export class History {
-  /** Ids in the order seen; the oldest is forgotten first. */
+  /** Identities in the order seen; the oldest is forgotten first. */
   readonly #seen = new Set<string>()
   #recent: string[] = []
   #seeded = false
@@ -44,7 +45,7 @@ export class History {
   /** Takes `events` as the past: not to be given, and the place to continue from. */
   seed(events: readonly unknown[]): void {
     this.restart(events)
-    for (const event of events) this.#see(idOf(event))
+    for (const event of events) this.#see(identityOf(event))
   }
 
   /** Continues from `events`, whatever was before; which of them are known stays as it is. */
@@ -54,16 +55,18 @@ export class History {
     this.#seeded = true
   }
 
-  /** Was this event given, or part of the past? One without an id never was. */
-  knows(eventId: string): boolean {
-    return this.#seen.has(eventId)
+  /** Was this event given, or part of the past? */
+  knows(event: unknown): boolean {
+    return this.#seen.has(identityOf(event))
   }
 
   /** Call once an event is dealt with: what comes next continues behind it. */
-  remember(eventId: string): void {
-    if (eventId === '' || this.#seen.has(eventId)) return
-    this.#see(eventId)
-    this.#recent.push(eventId)
+  remember(event: unknown): void {
+    const [identity, id] = [identityOf(event), idOf(event)]
+    if (this.#seen.has(identity)) return
+    this.#see(identity)
+    if (id === '') return
+    this.#recent.push(id)
     if (this.#recent.length > 2 * OVERLAP) this.#recent = this.#recent.slice(-OVERLAP)
   }
 
@@ -72,10 +75,10 @@ export class History {
    * that `isDeclined` says that the place is unknown, or that no history is given out.
    */
   async *since(fetch: FetchPage): AsyncGenerator<Reply<Missed>> {
-    const [place, next] = this.#recent.slice(-OVERLAP)
+    const [place, ...behind] = this.#recent.slice(-OVERLAP)
+    const [next] = behind
     const given = new Set<string>()
     let since = place === BEGINNING ? undefined : place
-    const placed = since !== undefined
     for (let pages = 0; pages < MAX_PAGES; pages++) {
       const page = await fetch({ since, limit: PAGE })
       if (!page.ok) {
@@ -96,7 +99,8 @@ export class History {
       const events = [...middle.value.events, ...fresh]
       const ids = events.map(idOf).filter((id) => id !== '')
       if (pages > 0 && ids.length === 0) return
-      const ours = placed || pages > 0 || this.#holdsOurs(events)
+      // What we know behind the place must be there too; or the space was wiped, and who knows what else.
+      const ours = pages > 0 || behind.length === 0 || events.some((event) => behind.includes(idOf(event)))
       yield yes({ events, missing: ours ? middle.value.missing : FORGOTTEN })
       since = ids.at(-1)
       // Without an id there is no asking for more.
@@ -107,14 +111,8 @@ export class History {
     yield yes({ events: [], missing: TOO_MUCH })
   }
 
-  /** A space told from its beginning must hold what we know of it; or it was wiped, and who knows what else. */
-  #holdsOurs(events: readonly unknown[]): boolean {
-    return this.#recent.every((id) => id === BEGINNING) || events.some((event) => this.#seen.has(idOf(event)))
-  }
-
-  #see(eventId: string): void {
-    if (eventId === '') return
-    this.#seen.add(eventId)
+  #see(identity: string): void {
+    this.#seen.add(identity)
     if (this.#seen.size <= REMEMBERED) return
     const [oldest] = this.#seen
     if (oldest !== undefined) this.#seen.delete(oldest)
@@ -137,6 +135,16 @@ export function idOf(event: unknown): string {
   return isRecord(event) ? (text(event.event_id) ?? '') : ''
 }
 
+/** What an event is known again by: its id, or where it has none all that it says. No place to continue from. */
+function identityOf(event: unknown): string {
+  const id = idOf(event)
+  return id === ''
+    ? createHash('sha256')
+        .update(JSON.stringify(event) ?? '')
+        .digest('base64')
+    : id
+}
+
 /** What lies between `since` and the first event of a page: nothing, if pages begin with the oldest. */
 async function before(
   page: readonly unknown[],
@@ -156,7 +164,7 @@ async function before(
     const heeded = !ids.some((id) => id !== '' && id !== first && known.has(id))
     const next = fresh.map(idOf).find((id) => id !== '')
     // A server that knows no `before` gives what is known already, and tells nothing of the middle.
-    const whole = heeded || at !== -1 || page.length < LEAST_PAGE
+    const whole = heeded || at !== -1 || (page.length !== DEFAULT_PAGE && page.length < PAGE)
     if (next === undefined) return yes({ events, missing: whole ? undefined : TOO_MUCH })
     for (const event of fresh) known.add(idOf(event))
     events = [...fresh, ...events]

@@ -10,7 +10,7 @@ import { limit } from '../retry.ts'
 import type { Status } from '../status.ts'
 import { type Actor, type Backend, timeOf } from './backend.ts'
 import { isRecord, readEvent, relevance, text } from './filter.ts'
-import { FORGOTTEN, History } from './history.ts'
+import { FORGOTTEN, History, idOf } from './history.ts'
 import { isAbsent, isDeclined, type Refusal, type Reply, yes } from './refusal.ts'
 import { eventDraft, statusDraft, type Voice } from './texts.ts'
 
@@ -109,7 +109,9 @@ export class Space {
   async frame(frame: Frame): Promise<void> {
     switch (frame.type) {
       case 'context_event':
-        return this.#event(frame.data)
+        return this.#isElsewhere('an event', frame.data)
+          ? undefined
+          : this.#event(frame.data, isNameless(frame.data))
       case 'space_update':
         return this.#statusFrame(frame.data)
       default:
@@ -194,7 +196,8 @@ export class Space {
     return past.length === 0 && latest.length >= 200 ? latest.slice(0, 1) : past
   }
 
-  async #event(value: unknown): Promise<void> {
+  /** `anew`: it is news whether or not there was one like it. */
+  async #event(value: unknown, anew = false): Promise<void> {
     const event = readEvent(value, this.spaceId)
     const actor = this.#actor
     if (event === undefined || actor === undefined) {
@@ -202,7 +205,7 @@ export class Space {
       this.#options.report({ kind: 'dropped', what, why: 'its data is no object' })
       return
     }
-    if (this.#history.knows(event.eventId)) return
+    if (this.#history.knows(value) && !anew) return
     const { firehose, voice } = this.#options
     const { actorId, displayName } = actor
     const why = relevance(event, { actorId, displayName, threads: this.#threads, firehose })
@@ -211,24 +214,30 @@ export class Space {
     } else if (why !== undefined) {
       await this.#options.push(eventDraft(event, why, { ...voice, displayName }))
     }
-    this.#history.remember(event.eventId)
+    this.#history.remember(value)
   }
 
   async #statusFrame(data: unknown): Promise<void> {
     const status = isRecord(data) ? text(data.status) : undefined
-    if (!isRecord(data) || status === undefined) return
-    const named = text(data.space_id)
-    if (named !== undefined && named !== this.spaceId) {
-      const what = `a status of space ${JSON.stringify(named.slice(0, 200))}`
-      this.#options.report({ kind: 'dropped', what, why: `it came on the stream of space ${this.spaceId}` })
-      return
-    }
+    if (!isRecord(data) || status === undefined || this.#isElsewhere('a status', data)) return
     const eventId = text(data.event_id)
     const speaker = text(data.speaker_id)
     await this.#noticeStatus(status, {
       ...(eventId === undefined ? {} : { eventId }),
       ...(speaker === undefined ? {} : { speaker }),
     })
+  }
+
+  /** Does it name another space? Then it is dropped. */
+  #isElsewhere(what: string, data: unknown): boolean {
+    const named = isRecord(data) ? text(data.space_id) : undefined
+    if (named === undefined || named === this.spaceId) return false
+    this.#options.report({
+      kind: 'dropped',
+      what: `${what} of space ${JSON.stringify(named.slice(0, 200))}`,
+      why: `it came on the stream of space ${this.spaceId}`,
+    })
+    return true
   }
 
   /** The shipped adapter does not look at the answer to its join: who may not listen is told by the socket. */
@@ -243,6 +252,11 @@ export class Space {
     const text = `the past of space ${this.spaceId} is not to be had (${refusal.error.message}); breaks can't be filled`
     this.#options.report({ kind: 'note', level: 'warn', text })
   }
+}
+
+/** With neither id nor time two events of the same words look like one: rather told twice than not. */
+function isNameless(event: unknown): boolean {
+  return idOf(event) === '' && timeOf(event) === undefined
 }
 
 /** Reads a frame; undefined when it is no JSON object with a `type`. */

@@ -3,20 +3,27 @@
  * none twice, and makes nothing up.
  */
 import { describe, expect, test } from 'vitest'
+import { FORGOTTEN } from '../../src/feed/history.ts'
 import { eventually } from '../support/eventually.ts'
 import { type Changes, connected, type FeedClient, type Simulator, simulator } from './feed-client.ts'
 import { front, type Habit } from './front.ts'
 
 const SPACE = 'sprint-planning'
 
-/** A client that wants to follow the space, of a moot with that habit. */
+/** A client of a moot with that habit; it follows the space, in whose past lie so many events. */
 async function behind(
   habit: (moot: Simulator) => Habit,
   changes: Changes = {},
+  past = 0,
 ): Promise<[Simulator, FeedClient]> {
   const moot = await simulator()
+  for (let i = 0; i < past; i++) moot.publish(SPACE, { text: 'long ago' })
   const url = await front(moot, habit(moot))
-  return [moot, await connected(moot, { CONVO_API_URL: url }, changes)]
+  return [moot, await connected(moot, { CONVO_API_URL: url, CONVO_SPACE_ID: SPACE }, changes)]
+}
+
+function states(client: FeedClient): readonly string[] {
+  return client.pushStatuses(SPACE).map(({ state }) => state)
 }
 
 describe('the status of a space', () => {
@@ -83,8 +90,88 @@ describe('the status of a space', () => {
   })
 
   test('is active where the list names none', async () => {
-    const habit: Habit = (_method, url) => (listing(url) ? { body: [{ space_id: SPACE }] } : undefined)
-    const [, client] = await behind(() => habit)
+    const habit = (moot: Simulator): Habit => {
+      moot.space('other')
+      return (_method, url) => (listing(url) ? { body: [{ space_id: 'other' }] } : undefined)
+    }
+    const [, client] = await behind(habit)
     expect((await client.tool('subscribe')).text).toMatch(/^Subscribed to 1 new/)
   })
+})
+
+describe('an event', () => {
+  const mentions = (client: FeedClient, word: string): number =>
+    client.contents.filter((content) => content.endsWith(`@MyAgent ${word}`)).length
+
+  test('without an id is told once, however often the connection breaks', async () => {
+    const moot = await simulator()
+    const client = await connected(moot, { CONVO_SPACE_ID: SPACE })
+    await eventually('it is up', () => states(client).at(-1) === 'up')
+    const event = moot.publish(SPACE, { text: '@MyAgent first' })
+    const { events } = moot.space(SPACE)
+    const nameless = { ...event, event_id: undefined as unknown as string, text: '@MyAgent nameless' }
+    events.push(nameless)
+    moot.sockets.raw(SPACE, JSON.stringify({ type: 'context_event', data: nameless }))
+    await client.hears(2)
+    for (const word of ['second', 'third']) {
+      moot.sockets.drop('cut')
+      moot.publish(SPACE, { text: `@MyAgent ${word}` })
+      await eventually('the next is told', () => mentions(client, word) === 1)
+    }
+    expect(mentions(client, 'nameless')).toBe(1)
+    expect(client.told).toHaveLength(4)
+  })
+
+  test('with neither id nor time is told as often as it comes', async () => {
+    const moot = await simulator()
+    const client = await connected(moot, { CONVO_SPACE_ID: SPACE })
+    await eventually('it is up', () => states(client).at(-1) === 'up')
+    const frame = JSON.stringify({ type: 'context_event', data: { text: '@MyAgent ping' } })
+    for (let i = 0; i < 2; i++) moot.sockets.raw(SPACE, frame)
+    await client.hears(2)
+  })
+
+  test('of another space is not told on the stream of this one, and the log says so', async () => {
+    const moot = await simulator()
+    const client = await connected(moot, { CONVO_SPACE_ID: SPACE })
+    await eventually('it is up', () => states(client).at(-1) === 'up')
+    const data = { event_id: 'evt_elsewhere', space_id: 'zeta', text: '@MyAgent elsewhere' }
+    moot.sockets.raw(SPACE, JSON.stringify({ type: 'context_event', data }))
+    moot.publish(SPACE, { text: '@MyAgent here' })
+    await client.hears(1)
+    expect(mentions(client, 'here')).toBe(1)
+    expect(client.log).toContain(`dropped an event of space "zeta": it came on the stream of space ${SPACE}`)
+  })
+})
+
+const wiped = (moot: Simulator): Habit => {
+  return (_method, { pathname, searchParams }) => {
+    if (!pathname.endsWith('/events')) return undefined
+    const { events } = moot.space(SPACE)
+    const at = (name: string): number =>
+      events.findIndex(({ event_id }) => event_id === searchParams.get(name))
+    return { body: events.slice(at('since') + 1, at('before') === -1 ? undefined : at('before')) }
+  }
+}
+
+test('a backend that forgot our place and says nothing of it: what it has is told, and the gap', async () => {
+  const [moot, client] = await behind(wiped, {}, 30)
+  await eventually('it is up', () => states(client).at(-1) === 'up')
+  moot.space(SPACE).events = []
+  moot.store.say(moot.space(SPACE), { speaker: moot.alice.actor_id, text: '@MyAgent new' }, true)
+  moot.sockets.drop('cut')
+  await client.hears(1)
+  const up = client.pushStatuses(SPACE).at(-1)
+  expect(up).toMatchObject({ state: 'up', continuous: false, reason: FORGOTTEN })
+})
+
+test('a backend that shows no history: each break is a gap', async () => {
+  const [moot, client] = await behind(() => (_method, url) => {
+    return url.pathname.endsWith('/events') ? { body: [] } : undefined
+  })
+  await eventually('it is up', () => states(client).at(-1) === 'up')
+  for (let i = 0; i < 25; i++) moot.publish(SPACE, { text: `@MyAgent ${i}` })
+  await client.hears(25)
+  moot.sockets.drop('cut')
+  await eventually('it is up again', () => client.pushStatuses(SPACE).at(-1)?.continuous === false)
 })

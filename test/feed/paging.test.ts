@@ -111,10 +111,17 @@ test('a backend that knows neither since nor before: what it gives is told, and 
   expect(numbers(client)).toEqual([0, ...Array.from({ length: 101 }, (_, i) => i + 201)])
 })
 
-test('a few missed events of a backend that knows no before are all there are', async () => {
-  const [moot, client] = await following({ most: 200, ignores: 'before' }, 0)
-  expect(await missing(moot, client, 5)).toEqual([true, true])
-  expect(numbers(client)).toEqual([0, 1, 2, 3, 4, 5, 6])
+describe('what is missed of a backend that knows no before is all there is', () => {
+  test.each([
+    ['before', 0, 5],
+    ['before', 0, 60],
+    ['before', 30, 60],
+    ['both', 0, 60],
+  ] as const)('ignored: %s, %i in the past, %i missed', async (ignores, known, missed) => {
+    const [moot, client] = await following({ most: 200, ignores }, known)
+    expect(await missing(moot, client, missed)).toEqual([true, true])
+    expect(numbers(client)).toEqual(Array.from({ length: missed + 2 }, (_, i) => i))
+  })
 })
 
 test('a break in which nothing was said costs two calls', async () => {
