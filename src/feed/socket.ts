@@ -59,6 +59,8 @@ export class KeptSocket {
     while (!signal.aborted) {
       const refusal = await this.#live(signal, (upMs) => {
         backoff.settled(upMs)
+        // One that was closed soon after it was let in was refused all the same.
+        if (backoff.attempts > 0) return
         downSince = clock.uptime()
         refusals = 0
       })

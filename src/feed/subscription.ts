@@ -62,10 +62,11 @@ export class OwnSocket implements Subscription {
       },
       {
         prepare: (signal) => space.prepare(signal),
-        opened: async (_connection, signal) => {
+        opened: async (connection, signal) => {
           const caught = await space.catchUp((continuous, why) => {
             this.#status.up(continuous, why)
-            this.#attempts.tell(yes(undefined))
+            // Closed meanwhile: whoever waits is told why, or of the next attempt.
+            if (!connection.isOver) this.#attempts.tell(yes(undefined))
           }, signal)
           // Beside the frames, which need not wait for it.
           if (caught.ok) this.#checking = space.checkStatus(signal).catch(() => undefined)

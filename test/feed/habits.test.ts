@@ -4,11 +4,19 @@
  */
 import { describe, expect, test } from 'vitest'
 import { FORGOTTEN } from '../../src/feed/history.ts'
-import { eventually } from '../support/eventually.ts'
-import { type Changes, connected, type FeedClient, type Simulator, simulator } from './feed-client.ts'
+import { eventually, pause } from '../support/eventually.ts'
+import {
+  type Changes,
+  connected,
+  type FeedClient,
+  QUICK_BACKOFF,
+  type Simulator,
+  simulator,
+} from './feed-client.ts'
 import { front, type Habit } from './front.ts'
 
 const SPACE = 'sprint-planning'
+const SLOW_WHEN_REFUSED = { ...QUICK_BACKOFF, slowCapMs: 3_600_000 }
 
 /** A client of a moot with that habit; it follows the space, in whose past lie so many events. */
 async function behind(
@@ -20,6 +28,12 @@ async function behind(
   for (let i = 0; i < past; i++) moot.publish(SPACE, { text: 'long ago' })
   const url = await front(moot, habit(moot))
   return [moot, await connected(moot, { CONVO_API_URL: url, CONVO_SPACE_ID: SPACE }, changes)]
+}
+
+/** The status is asked for at the start, and once nothing is missing. */
+async function caughtUp(moot: Simulator): Promise<void> {
+  const asked = (): number => moot.calls.filter(({ path }) => path.endsWith('/status')).length
+  await eventually('it has caught up', () => asked() === 2)
 }
 
 function states(client: FeedClient): readonly string[] {
@@ -156,7 +170,7 @@ const wiped = (moot: Simulator): Habit => {
 
 test('a backend that forgot our place and says nothing of it: what it has is told, and the gap', async () => {
   const [moot, client] = await behind(wiped, {}, 30)
-  await eventually('it is up', () => states(client).at(-1) === 'up')
+  await caughtUp(moot)
   moot.space(SPACE).events = []
   moot.store.say(moot.space(SPACE), { speaker: moot.alice.actor_id, text: '@MyAgent new' }, true)
   moot.sockets.drop('cut')
@@ -169,9 +183,51 @@ test('a backend that shows no history: each break is a gap', async () => {
   const [moot, client] = await behind(() => (_method, url) => {
     return url.pathname.endsWith('/events') ? { body: [] } : undefined
   })
-  await eventually('it is up', () => states(client).at(-1) === 'up')
+  await caughtUp(moot)
   for (let i = 0; i < 25; i++) moot.publish(SPACE, { text: `@MyAgent ${i}` })
   await client.hears(25)
   moot.sockets.drop('cut')
   await eventually('it is up again', () => client.pushStatuses(SPACE).at(-1)?.continuous === false)
+})
+
+describe('a server that lets everybody in and then closes', () => {
+  const letIn = async (status: number, changes: Changes = {}): Promise<[Simulator, FeedClient]> => {
+    const moot = await simulator()
+    Object.assign(moot.weather, { refuseBy: 'close', handshakeStatus: status, handshakeTimes: 1_000 })
+    return [moot, await connected(moot, {}, changes)]
+  }
+
+  test.each([401, 403, 404])('has refused, with 4%i', async (status) => {
+    const [, client] = await letIn(status)
+    const answer = await client.tool('subscribe', { space_id: SPACE })
+    expect(answer).toMatchObject({ isError: true, text: expect.stringContaining(`close code 4${status}`) })
+    expect((await client.tool('list_subscriptions')).text).toBe('No active subscriptions')
+    expect(states(client)).not.toContain('up')
+  })
+
+  test('is not asked again and again', async () => {
+    const [, client] = await letIn(401, { spaceId: SPACE, backoff: SLOW_WHEN_REFUSED })
+    await eventually('it was refused', () => states(client).length === 4)
+    await pause(300)
+    expect(states(client)).toEqual(['retrying', 'retrying', 'retrying', 'retrying'])
+  })
+
+  test('after a moment: not again and again either', async () => {
+    const moot = await simulator()
+    const client = await connected(moot, { CONVO_SPACE_ID: SPACE }, { backoff: SLOW_WHEN_REFUSED })
+    for (let i = 1; i <= 4; i++) {
+      await eventually('it is up', () => states(client).filter((state) => state === 'up').length === i)
+      moot.sockets.drop({ code: 4401, reason: 'no' })
+      await eventually('it is down', () => states(client).at(-1) === 'retrying')
+    }
+    await pause(300)
+    expect(states(client).filter((state) => state === 'up')).toHaveLength(4)
+  })
+
+  test('a subscribe that is let in for good is hardly slower', async () => {
+    const client = await connected(await simulator())
+    const began = performance.now()
+    await client.tool('subscribe', { space_id: SPACE })
+    expect(performance.now() - began).toBeLessThan(150)
+  })
 })
