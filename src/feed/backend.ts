@@ -194,8 +194,8 @@ function spacePath(spaceId: string): string {
 }
 
 function listIn(value: unknown, member: string): readonly unknown[] | undefined {
-  const list = isRecord(value) ? value[member] : value
-  return Array.isArray(list) ? list : undefined
+  const lists = isRecord(value) ? [value[member], value.items, value.data] : [value]
+  return lists.find((list) => Array.isArray(list))
 }
 
 function oldestFirst(list: readonly unknown[]): readonly unknown[] {

@@ -34,12 +34,14 @@ const MAX_PAGES = 1_000
 export class History {
   /** Identities in the order seen; the oldest is forgotten first. */
   readonly #seen = new Set<string>()
+  /** The places to continue from. */
   #recent: string[] = []
-  #seeded = false
+  /** What would be such, but for something missing before it. */
+  #held: string[] | undefined
 
   /** Is it known from where to continue? */
-  get seeded(): boolean {
-    return this.#seeded
+  get placed(): boolean {
+    return this.#recent.length > 0
   }
 
   /** Takes `events` as the past: not to be given, and the place to continue from. */
@@ -52,7 +54,12 @@ export class History {
   restart(events: readonly unknown[]): void {
     const ids = events.map(idOf).filter((id) => id !== '')
     this.#recent = ids.length === 0 ? [BEGINNING] : ids.slice(-OVERLAP)
-    this.#seeded = true
+    this.#held = undefined
+  }
+
+  /** What was missed could not be had: until `since` has given it, it is asked for from here. */
+  hold(): void {
+    if (this.placed) this.#held ??= []
   }
 
   /** Was this event given, or part of the past? */
@@ -66,6 +73,12 @@ export class History {
     if (this.#seen.has(identity)) return
     this.#see(identity)
     if (id === '') return
+    if (this.#held !== undefined) {
+      this.#held.push(id)
+      // Beyond, what was told in the meantime would not be known again.
+      if (this.#held.length > REMEMBERED / 2) this.#release([])
+      return
+    }
     this.#recent.push(id)
     if (this.#recent.length > 2 * OVERLAP) this.#recent = this.#recent.slice(-OVERLAP)
   }
@@ -82,7 +95,7 @@ export class History {
     for (let pages = 0; pages < MAX_PAGES; pages++) {
       const page = await fetch({ since, limit: PAGE })
       if (!page.ok) {
-        const lost = pages > 0 && isDeclined(page.no.status)
+        const lost = pages > 0 && isDeclined(page.no)
         yield lost ? yes({ events: [], missing: FORGOTTEN }) : page
         return
       }
@@ -98,17 +111,31 @@ export class History {
       }
       const events = [...middle.value.events, ...fresh]
       const ids = events.map(idOf).filter((id) => id !== '')
-      if (pages > 0 && ids.length === 0) return
+      if (pages > 0 && ids.length === 0) {
+        this.#release(given)
+        return
+      }
       // What we know behind the place must be there too; or the space was wiped, and who knows what else.
       const ours = pages > 0 || behind.length === 0 || events.some((event) => behind.includes(idOf(event)))
       yield yes({ events, missing: ours ? middle.value.missing : FORGOTTEN })
       since = ids.at(-1)
       // Without an id there is no asking for more.
-      if (since === undefined && events.length < PAGE) return
+      if (since === undefined && events.length < PAGE) {
+        this.#release(given)
+        return
+      }
       if (since === undefined) break
       for (const id of ids) given.add(id)
     }
+    this.#release(given)
     yield yes({ events: [], missing: TOO_MUCH })
+  }
+
+  /** Nothing is missing any more: continues behind `given`, and behind what was told before it. */
+  #release(given: Iterable<string>): void {
+    if (this.#held === undefined) return
+    this.#recent = [...new Set([...this.#recent, ...given, ...this.#held])].slice(-OVERLAP)
+    this.#held = undefined
   }
 
   #see(identity: string): void {
@@ -157,7 +184,7 @@ async function before(
   if (first === undefined) return yes({ events, missing: page.length < PAGE ? undefined : TOO_MUCH })
   for (let pages = 0; pages < MAX_MIDDLE; pages++) {
     const older = await fetch({ since, before: first, limit: PAGE })
-    if (!older.ok) return isDeclined(older.no.status) ? yes({ events, missing: TOO_MUCH }) : no(older.no)
+    if (!older.ok) return isDeclined(older.no) ? yes({ events, missing: TOO_MUCH }) : no(older.no)
     const ids = older.value.map(idOf)
     const at = since === undefined ? -1 : ids.indexOf(since)
     const fresh = older.value.slice(at + 1).filter((event) => !known.has(idOf(event)))

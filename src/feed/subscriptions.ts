@@ -199,7 +199,6 @@ export class Subscriptions {
   }
 
   #follow(spaceId: string, join: boolean, newsSince?: number): Subscription {
-    const { wording, maxText, firehose } = this.#config
     const space = new Space({
       spaceId,
       join,
@@ -208,8 +207,7 @@ export class Subscriptions {
       identity: () => this.identity(),
       push: this.#push,
       report: this.#report,
-      firehose,
-      voice: { wording, maxText },
+      config: this.#config,
     })
     const subscription = this.#shared?.follow(space) ?? new OwnSocket(space, this.#config, this.#report)
     this.#followed.set(spaceId, subscription)

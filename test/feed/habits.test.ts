@@ -231,3 +231,132 @@ describe('a server that lets everybody in and then closes', () => {
     expect(performance.now() - began).toBeLessThan(150)
   })
 })
+
+describe('a history that is not to be had', () => {
+  /** A gate before it. */
+  const gated = (answer: () => Promise<{ status?: number; body: unknown }>): [Habit, { shut: boolean }] => {
+    const gate = { shut: true }
+    return [(_method, url) => (gate.shut && url.pathname.endsWith('/events') ? answer() : undefined), gate]
+  }
+  const never = new Promise<never>(() => undefined)
+  const failing: readonly (readonly [string, () => Promise<{ status?: number; body: unknown }>])[] = [
+    ['500', async () => ({ status: 500, body: {} })],
+    ['503', async () => ({ status: 503, body: {} })],
+    ['403', async () => ({ status: 403, body: {} })],
+    ['no answer', () => never],
+  ]
+  const ups = (client: FeedClient): readonly (boolean | undefined)[] =>
+    client
+      .pushStatuses(SPACE)
+      .filter(({ state }) => state === 'up')
+      .map(({ continuous }) => continuous)
+  const words = (client: FeedClient): readonly (string | undefined)[] =>
+    client.contents.map((content) => content.split('@MyAgent ').at(-1))
+
+  for (const [what, answer] of failing) {
+    for (const shared of [false, true]) {
+      const start = async (shut: boolean): Promise<[Simulator, FeedClient, { shut: boolean }]> => {
+        const [habit, gate] = gated(answer)
+        gate.shut = shut
+        const moot = await simulator()
+        for (let i = 0; i < 30; i++) moot.publish(SPACE, { text: '@MyAgent long ago' })
+        const url = await front(moot, habit)
+        const env = { CONVO_API_URL: url, ...(shared ? { CONVO_CHANNEL_URL: moot.channelUrl } : {}) }
+        return [moot, await connected(moot, env, { limits: { historyMs: 100 } }), gate]
+      }
+      const on = shared ? 'the shared socket' : 'a socket of its own'
+
+      test(`(${what}) at the start: what is said is told, and later breaks are filled, on ${on}`, async () => {
+        const [moot, client, gate] = await start(true)
+        await client.tool('subscribe', { space_id: SPACE })
+        await eventually('it is up', () => ups(client).length === 1)
+        moot.publish(SPACE, { text: '@MyAgent live' })
+        await client.hears(1)
+        gate.shut = false
+        await eventually('it is there again', () => client.log.includes('is there again'))
+        moot.sockets.drop('cut')
+        moot.publish(SPACE, { text: '@MyAgent missed' })
+        await client.hears(2)
+        await eventually('it is up again', () => ups(client).length === 2)
+        expect(ups(client)).toEqual([true, true])
+        moot.publish(SPACE, { text: '@MyAgent last' })
+        await client.hears(3)
+        expect(words(client)).toEqual(['live', 'missed', 'last'])
+      })
+
+      test(`(${what}) after a break: live ones are told, a gap too, and what was missed once, on ${on}`, async () => {
+        const [moot, client, gate] = await start(false)
+        await client.tool('subscribe', { space_id: SPACE })
+        await caughtUp(moot)
+        moot.publish(SPACE, { text: '@MyAgent first' })
+        await client.hears(1)
+        gate.shut = true
+        moot.sockets.drop('cut')
+        for (let i = 0; i < 3; i++) moot.publish(SPACE, { text: `@MyAgent missed ${i}` })
+        await eventually('it is up again', () => ups(client).length === 2)
+        expect(ups(client)).toEqual([true, false])
+        moot.publish(SPACE, { text: '@MyAgent live' })
+        await client.hears(2)
+        expect(words(client)).toEqual(['first', 'live'])
+        gate.shut = false
+        await client.hears(5)
+        await eventually('it is there again', () => client.log.includes('is there again'))
+        moot.sockets.drop('cut')
+        moot.publish(SPACE, { text: '@MyAgent last' })
+        await client.hears(6)
+        expect(words(client)).toEqual(['first', 'live', 'missed 0', 'missed 1', 'missed 2', 'last'])
+        await eventually('it is up for the third time', () => ups(client).length === 3)
+        expect(ups(client)).toEqual([true, false, true])
+      })
+    }
+  }
+
+  test('at the start, and nothing is said until the connection breaks: that is a gap', async () => {
+    const [habit] = gated(async () => ({ status: 503, body: {} }))
+    const [moot, client] = await behind(() => habit)
+    await eventually('it is up', () => ups(client).length === 1)
+    moot.sockets.drop('cut')
+    await eventually('it is up again', () => ups(client).length === 2)
+    expect(ups(client)).toEqual([true, false])
+  })
+})
+
+describe('what no backend should answer costs no subscription:', () => {
+  for (const body of ['', '{}', 'null', '<html>', '{"error":"x"}']) {
+    for (const path of ['/events', '/join']) {
+      test(`${JSON.stringify(body)} at ${path}`, async () => {
+        const [moot, client] = await behind(
+          () => (_method, url) => (url.pathname.endsWith(path) ? { body } : undefined),
+        )
+        expect((await client.tool('subscribe', { space_id: SPACE })).isError).toBe(false)
+        moot.publish(SPACE, { text: '@MyAgent live' })
+        await client.hears(1)
+      })
+    }
+  }
+
+  for (const member of ['events', 'items', 'data']) {
+    test(`a list in "${member}" is one`, async () => {
+      const [moot, client] = await behind((moot) => (_method, url) => {
+        return url.pathname.endsWith('/events') ? { body: { [member]: moot.space(SPACE).events } } : undefined
+      })
+      await caughtUp(moot)
+      moot.sockets.drop('cut')
+      moot.publish(SPACE, { text: '@MyAgent missed' })
+      await client.hears(1)
+      expect(client.pushStatuses(SPACE).filter(({ continuous }) => continuous === false)).toEqual([])
+    })
+  }
+
+  for (const status of [404, 405, 501]) {
+    test(`no join (${status}), said once`, async () => {
+      const habit: Habit = (_method, url) =>
+        url.pathname.endsWith('/join') ? { status, body: {} } : undefined
+      const [moot, client] = await behind(() => habit)
+      expect((await client.tool('subscribe', { space_id: SPACE })).isError).toBe(false)
+      moot.publish(SPACE, { text: '@MyAgent live' })
+      await client.hears(1)
+      expect(client.log.match(/followed all the same: .*/g)).toHaveLength(1)
+    })
+  }
+})
