@@ -9,6 +9,7 @@ import { reasonOf } from '../errors.ts'
 import type { FeedConfig } from './config.ts'
 import { isRecord, text } from './filter.ts'
 import { type Clean, cleaner, failedBy, no, type Reply, refusedBy, unreadable, yes } from './refusal.ts'
+import { firstOf } from './texts.ts'
 
 export interface Actor {
   readonly actorId: string
@@ -170,7 +171,7 @@ export class Backend {
     try {
       return yes(received === '' ? undefined : (JSON.parse(received) as unknown))
     } catch (cause) {
-      return no(unreadable(what, this.#clean(reasonOf(cause)).slice(0, MAX_SAID)))
+      return no(unreadable(what, firstOf(this.#clean(reasonOf(cause)), MAX_SAID)))
     }
   }
 
@@ -185,7 +186,7 @@ export class Backend {
     }
     if (said === undefined || said === null) return ''
     const line = typeof said === 'string' ? said : JSON.stringify(said)
-    return this.#clean(line).replaceAll(/\s+/g, ' ').slice(0, MAX_SAID)
+    return firstOf(this.#clean(line).replaceAll(/\s+/g, ' '), MAX_SAID)
   }
 }
 

@@ -12,6 +12,7 @@ import { Agent, DecoratorHandler, type Dispatcher, ping, WebSocket } from 'undic
 import type { Clock } from '../retry.ts'
 import { sleep } from '../retry.ts'
 import { type Clean, failedBy, no, type Refusal, type Reply, refusedBy, yes } from './refusal.ts'
+import { firstOf } from './texts.ts'
 
 export interface DialOptions {
   /** With the token: never shown. */
@@ -194,7 +195,7 @@ class Live implements Connection {
       const limit = `${Math.round(options.maxFrameBytes / 1_048_576)} MiB`
       return { reason: `lost, or a frame was refused (malformed, or longer than ${limit})` }
     }
-    const said = options.clean(event.reason).slice(0, 120)
+    const said = firstOf(options.clean(event.reason), 120)
     const reason = `the server closed it (code ${event.code}${said === '' ? '' : `: ${said}`})`
     const status =
       event.code === 1008 ? 403 : event.code > 4400 && event.code < 4430 ? event.code - 4000 : undefined

@@ -26,6 +26,7 @@ import {
   stopped,
   unsubscribed,
 } from './subscription.ts'
+import { firstOf } from './texts.ts'
 
 /** A server that acknowledges does it by then, ms. */
 const ACKNOWLEDGE_MS = 3_000
@@ -277,7 +278,7 @@ class Member implements Subscription {
     return refusedBy(
       status,
       `follow space ${this.spaceId}`,
-      clean(said).replaceAll(/\s+/g, ' ').slice(0, 160),
+      firstOf(clean(said).replaceAll(/\s+/g, ' '), 160),
     )
   }
 }

@@ -14,7 +14,7 @@ import type { FeedConfig } from './config.ts'
 import { isRecord, readEvent, relevance, text } from './filter.ts'
 import { type FetchPage, FORGOTTEN, History, idOf } from './history.ts'
 import { isAbsent, isDeclined, no, type Refusal, type Reply, refusedBy, yes } from './refusal.ts'
-import { eventDraft, statusDraft } from './texts.ts'
+import { eventDraft, firstOf, statusDraft } from './texts.ts'
 
 export interface SpaceOptions {
   readonly spaceId: string
@@ -203,7 +203,8 @@ export class Space {
       if (!isUp || missing !== undefined) up(missing === undefined, missing)
       isUp = true
       for (const event of events) {
-        await this.#event(event)
+        if (this.#isOld(event)) this.#takeAsPast(event)
+        else await this.#event(event)
         if (signal.aborted) return yes(undefined)
       }
     }
@@ -231,6 +232,7 @@ export class Space {
       await this.#event(event)
     }
     this.#history.restart(now.value)
+    this.#served()
     return yes(undefined)
   }
 
@@ -254,11 +256,7 @@ export class Space {
   async #readPast(fetch: FetchPage): Promise<Reply<unknown>> {
     const past = await fetch({ limit: 200 })
     if (!past.ok) return past
-    for (const value of past.value) {
-      const event = readEvent(value, this.spaceId)
-      if (event?.threadId !== undefined && event.speakerId === this.#actor?.actorId)
-        this.#threads.add(event.threadId)
-    }
+    for (const event of past.value) this.#noteThread(event)
     const known = this.#past(past.value)
     // Late, some of it may be on its way to us: only from its end on it is not the past.
     if (this.#pastless === undefined) this.#history.seed(known)
@@ -306,6 +304,24 @@ export class Space {
     return past.length === 0 && latest.length >= 200 ? latest.slice(0, 1) : past
   }
 
+  /** Was it said before this space appeared? The latest events seldom reach back so far. */
+  #isOld(event: unknown): boolean {
+    const { newsSince = 0 } = this.#options
+    return (timeOf(event) ?? newsSince) < newsSince
+  }
+
+  #takeAsPast(value: unknown): void {
+    this.#noteThread(value)
+    this.#history.remember(value)
+  }
+
+  /** An own word in a thread: what follows there concerns us. */
+  #noteThread(value: unknown): void {
+    const event = readEvent(value, this.spaceId)
+    if (event?.threadId !== undefined && event.speakerId === this.#actor?.actorId)
+      this.#threads.add(event.threadId)
+  }
+
   /** One after the other. `anew`: it is news whether or not there was one like it. */
   #event(value: unknown, anew = false): Promise<void> {
     const told = this.#told.then(() => this.#tell(value, anew))
@@ -350,7 +366,7 @@ export class Space {
     if (named === undefined || named === this.spaceId) return false
     this.#options.report({
       kind: 'dropped',
-      what: `${what} of space ${JSON.stringify(named.slice(0, 200))}`,
+      what: `${what} of space ${JSON.stringify(firstOf(named, 200))}`,
       why: `it came on the stream of space ${this.spaceId}`,
     })
     return true

@@ -2,7 +2,8 @@
  * What the documentation leaves open about pages of events: how many there are in one, which, and whether
  * `since` counts in. Whatever a backend does, what was missed is told once and in order, or a gap is.
  */
-import { describe, expect, test } from 'vitest'
+import { describe, expect, onTestFinished, test, vi } from 'vitest'
+import { timeOf } from '../../src/feed/backend.ts'
 import { eventually, pause } from '../support/eventually.ts'
 import { connected, type FeedClient, type Simulator, simulator } from './feed-client.ts'
 import { front } from './front.ts'
@@ -149,3 +150,37 @@ test('a backend that makes up ever new events is given up, and the gap is told',
   expect(gap?.reason).toBe('more was missed than can be fetched')
   expect(gap?.downMs).toBeGreaterThan(0)
 }, 30_000)
+
+test('of a space that appeared, what is older is no news, however short its pages are', async () => {
+  const moot = await simulator()
+  const url = await front(moot, (_method, { pathname, searchParams }) => {
+    if (!pathname.endsWith('/invited/events')) return undefined
+    const { events } = moot.space('invited')
+    const at = (name: string): number =>
+      events.findIndex(({ event_id }) => event_id === searchParams.get(name))
+    return { body: events.slice(at('since') + 1, at('before') === -1 ? undefined : at('before')).slice(-20) }
+  })
+  const client = await connected(moot, { CONVO_API_URL: url }, { limits: { discoverMs: 300 } })
+  await client.tool('subscribe')
+  const space = moot.space('invited')
+  for (let i = 0; i < 70; i++)
+    moot.store.say(space, { speaker: moot.alice.actor_id, text: `@MyAgent ${i}` }, true)
+  const older = new Date(Date.now() - 60_000).toISOString()
+  space.events = space.events.map((event, i) => (i < 40 ? { ...event, timestamp: older } : event))
+  await client.hears(30)
+  expect(numbers(client)).toEqual(Array.from({ length: 30 }, (_, i) => i + 40))
+})
+
+describe('the time of an event', () => {
+  test.each([
+    '2026-11-21T10:00:00.123456',
+    '2026-11-21T10:00:00.123',
+    '2026-11-21 10:00:00.123',
+    '2026-11-21T10:00:00.123Z',
+    '2026-11-21T11:00:00.123+01:00',
+  ])('%s is UTC if it names no zone, wherever we are', (timestamp) => {
+    vi.stubEnv('TZ', 'Asia/Tokyo')
+    onTestFinished(() => void vi.unstubAllEnvs())
+    expect(timeOf({ timestamp })).toBe(Date.UTC(2026, 10, 21, 10, 0, 0, 123))
+  })
+})

@@ -304,6 +304,7 @@ describe('set_interval', () => {
     ['no prompt', { seconds: 60 }, /prompt must be/],
     ['an empty prompt', { seconds: 60, prompt: '' }, /prompt must be/],
     ['a prompt too long', { seconds: 60, prompt: 'x'.repeat(4_097) }, /1 to 4096/],
+    ['a prompt of too many pairs', { seconds: 60, prompt: '🚀'.repeat(4_097) }, /1 to 4096/],
   ]
   for (const [what, args, text] of wrong) {
     test(`refuses ${what}`, async () => {
@@ -315,6 +316,12 @@ describe('set_interval', () => {
       expect((await client.tool('clear_interval')).text).toBe('No agent interval was set.')
     })
   }
+
+  test('counts characters, not halves of them', async () => {
+    const client = await connected(await simulator())
+    const answer = await client.tool('set_interval', { seconds: 60, prompt: '🚀'.repeat(4_096) })
+    expect(answer.isError).toBe(false)
+  })
 
   test('answers in the words of the package, and is cleared', async () => {
     const client = await connected(await simulator())
