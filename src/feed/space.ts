@@ -276,6 +276,7 @@ export class Space {
     const late = soon.signal.aborted && !signal.aborted
     soon.clear()
     if (page.ok || !late) return page
+    this.#tries = HISTORY_TRIES
     const how = `no answer within ${seconds(historyMs)}`
     return no(refusedBy(504, `give the events of space ${this.spaceId}`, '', undefined, how))
   }

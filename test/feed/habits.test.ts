@@ -311,6 +311,20 @@ describe('a history that is not to be had', () => {
     }
   }
 
+  test('after a break, without an answer: what is said meanwhile waits for it, no longer', async () => {
+    const [habit, gate] = gated(() => never)
+    gate.shut = false
+    const [moot, client] = await behind(() => habit, { limits: { historyMs: 200 } })
+    await caughtUp(moot)
+    gate.shut = true
+    moot.sockets.drop('cut')
+    await eventually('it is down', () => states(client).at(-1) === 'down')
+    await eventually('it is connected', () => moot.sockets.count(SPACE) === 1)
+    moot.publish(SPACE, { text: '@MyAgent meanwhile' })
+    await client.hears(1)
+    expect(ups(client)).toEqual([true, false])
+  })
+
   test('at the start, and nothing is said until the connection breaks: that is a gap', async () => {
     const [habit] = gated(async () => ({ status: 503, body: {} }))
     const [moot, client] = await behind(() => habit)
