@@ -110,7 +110,7 @@ export class Backend {
     return yes({ spaces, at })
   }
 
-  /** `GET /api/spaces/{id}/events`, oldest first whatever the server's order. */
+  /** `GET /api/spaces/{id}/events`, oldest first whatever the server's order, as far as their times tell. */
   async events(spaceId: string, query: EventQuery, signal: AbortSignal): Promise<Reply<readonly unknown[]>> {
     const search = new URLSearchParams({ limit: String(query.limit) })
     if (query.since !== undefined) search.set('since', query.since)
@@ -200,8 +200,13 @@ function listIn(value: unknown, member: string): readonly unknown[] | undefined 
 }
 
 function oldestFirst(list: readonly unknown[]): readonly unknown[] {
+  return tellsOrder(list) && Number(timeOf(list[0])) > Number(timeOf(list.at(-1))) ? list.toReversed() : list
+}
+
+/** Do the times in a list say which of its ends is the older? */
+export function tellsOrder(list: readonly unknown[]): boolean {
   const [first, last] = [timeOf(list[0]), timeOf(list.at(-1))]
-  return first !== undefined && last !== undefined && first > last ? list.toReversed() : list
+  return first !== undefined && last !== undefined && first !== last
 }
 
 /** Milliseconds since 1970 of an event, by the server's clock. */

@@ -10,7 +10,7 @@
  * asked for until one brings nothing new.
  */
 import { createHash } from 'node:crypto'
-import type { EventQuery } from './backend.ts'
+import { type EventQuery, tellsOrder } from './backend.ts'
 import { isRecord, text } from './filter.ts'
 import { isDeclined, no, type Reply, yes } from './refusal.ts'
 
@@ -87,7 +87,11 @@ export class History {
    * Pages of what came since, oldest first, until there is no more; at least one. A refusal ends it; one
    * that `isDeclined` says that the place is unknown, or that no history is given out.
    */
-  async *since(fetch: FetchPage): AsyncGenerator<Reply<Missed>> {
+  async *since(ask: FetchPage): AsyncGenerator<Reply<Missed>> {
+    const fetch: FetchPage = async (query) => {
+      const page = await ask(query)
+      return page.ok ? yes(this.#oldestFirst(page.value)) : page
+    }
     const [place, ...behind] = this.#recent.slice(-OVERLAP)
     const [next] = behind
     const given = new Set<string>()
@@ -129,6 +133,12 @@ export class History {
     }
     this.#release(given)
     yield yes({ events: [], missing: TOO_MUCH })
+  }
+
+  /** Where times say nothing: what we know was said before what we don't. */
+  #oldestFirst(page: readonly unknown[]): readonly unknown[] {
+    const knowsLast = this.knows(page.at(-1)) && !this.knows(page[0])
+    return knowsLast && this.#held === undefined && !tellsOrder(page) ? page.toReversed() : page
   }
 
   /** Nothing is missing any more: continues behind `given`, and behind what was told before it. */

@@ -171,6 +171,28 @@ test('of a space that appeared, what is older is no news, however short its page
   expect(numbers(client)).toEqual(Array.from({ length: 30 }, (_, i) => i + 40))
 })
 
+test.each([undefined, '2026-11-21T10:00:00Z'])(
+  'a backend that gives the newest first, and whose times say nothing (%s): told in order, once',
+  async (timestamp) => {
+    const moot = await simulator()
+    const url = await front(moot, (_method, { pathname, searchParams }) => {
+      if (!pathname.endsWith('/events')) return undefined
+      const { events } = moot.space(SPACE)
+      const at = (name: string): number =>
+        events.findIndex(({ event_id }) => event_id === searchParams.get(name))
+      const page = events.slice(at('since') + 1, at('before') === -1 ? undefined : at('before'))
+      return { body: page.map((event) => ({ ...event, timestamp })).toReversed() }
+    })
+    say(moot, -5, 5)
+    const client = await connected(moot, { CONVO_API_URL: url, CONVO_SPACE_ID: SPACE })
+    await caughtUp(moot, 1)
+    moot.publish(SPACE, { text: '@MyAgent 0' })
+    await client.hears(1)
+    await missing(moot, client, 5)
+    expect(numbers(client)).toEqual([0, 1, 2, 3, 4, 5, 6])
+  },
+)
+
 describe('the time of an event', () => {
   test.each([
     '2026-11-21T10:00:00.123456',
