@@ -6,14 +6,14 @@
  */
 
 import type { ChannelDraft } from '../channel/notification.ts'
-import { seconds } from '../errors.ts'
 import { Backoff, limit, sleep } from '../retry.ts'
 import type { Status } from '../status.ts'
 import { type Actor, type Backend, type EventQuery, timeOf } from './backend.ts'
 import type { FeedConfig } from './config.ts'
 import { isRecord, readEvent, relevance, text } from './filter.ts'
 import { type FetchPage, FORGOTTEN, History, idOf } from './history.ts'
-import { isAbsent, isDeclined, no, type Refusal, type Reply, refusedBy, yes } from './refusal.ts'
+import { Patience } from './patience.ts'
+import { isAbsent, isDeclined, no, type Refusal, type Reply, yes } from './refusal.ts'
 import { eventDraft, firstOf, statusDraft } from './texts.ts'
 
 export interface SpaceOptions {
@@ -41,13 +41,12 @@ export interface Frame {
 
 /** A status is nice to have: nothing waits longer for it. */
 const STATUS_MS = 2_000
-/** A history that fails so often one after the other is not waited for. */
-const HISTORY_TRIES = 5
 
 export class Space {
   readonly spaceId: string
   readonly #options: SpaceOptions
   readonly #history = new History()
+  readonly #patience: Patience
   readonly #threads = new Set<string>()
   #actor: Actor | undefined
   #joined = false
@@ -60,9 +59,6 @@ export class Space {
   #pastless: Refusal | undefined
   /** What was missed is still to be had, beside the frames. */
   #owed = false
-  /** When the history was asked for that is not there yet, and how often. */
-  #askedAt: number | undefined
-  #tries = 0
   #wasUp = false
   #status: string | undefined
   /** Counts what was heard of the status: an answer older than that is no news. */
@@ -73,6 +69,7 @@ export class Space {
   constructor(options: SpaceOptions) {
     this.spaceId = options.spaceId
     this.#options = options
+    this.#patience = new Patience(options.spaceId, options.backend, options.config)
   }
 
   /** Identity, join, and the past to continue from; each only until it has succeeded. */
@@ -116,8 +113,9 @@ export class Space {
       else live(false, this.#pastless?.error.message)
       return yes(undefined)
     }
-    const caught = await this.#tellMissed(live, (query) => this.#soon(query, signal), signal)
-    if (signal.aborted || caught.ok || !this.#isTiredOf(caught.no)) return caught
+    const caught = await this.#tellMissed(live, (query) => this.#patience.page(query, signal), signal)
+    if (caught.ok && this.#pastless === undefined) this.#owed = false
+    if (signal.aborted || caught.ok || !this.#patience.tiresOf(caught.no)) return caught
     live(false, caught.no.error.message)
     this.#history.hold()
     this.#owed = true
@@ -208,7 +206,7 @@ export class Space {
         if (signal.aborted) return yes(undefined)
       }
     }
-    this.#served()
+    this.#patience.restore()
     return yes(undefined)
   }
 
@@ -232,18 +230,18 @@ export class Space {
       await this.#event(event)
     }
     this.#history.restart(now.value)
-    this.#served()
+    this.#patience.restore()
     return yes(undefined)
   }
 
   /** The past, if it is to be had in time: what is said now is worth more. */
   async #begin(signal: AbortSignal): Promise<Reply<unknown>> {
-    const past = await this.#readPast((query) => this.#soon(query, signal))
+    const past = await this.#readPast((query) => this.#patience.page(query, signal))
     if (past.ok || signal.aborted) return past
     const declined = isDeclined(past.no)
     const noSpace = isAbsent(this.#unjoined?.status) && isAbsent(past.no.status)
     if (this.#unjoined !== undefined && noSpace) return no(this.#unjoined)
-    if (!declined && !this.#isTiredOf(past.no)) return past
+    if (!declined && !this.#patience.tiresOf(past.no)) return past
     this.#pastless = past.no
     this.#owed = !declined
     const { message } = past.no.error
@@ -262,38 +260,8 @@ export class Space {
     if (this.#pastless === undefined) this.#history.seed(known)
     else if (!this.#history.placed) this.#history.restart(known.slice(-1))
     this.#pastless = undefined
-    this.#served()
+    this.#patience.restore()
     return past
-  }
-
-  /** A page of events, soon or not at all. */
-  async #soon(query: EventQuery, signal: AbortSignal): ReturnType<FetchPage> {
-    const { backend, config } = this.#options
-    const { historyMs } = config.limits
-    this.#askedAt ??= config.clock.uptime()
-    const soon = limit(historyMs, signal)
-    const page = await backend.events(this.spaceId, query, soon.signal)
-    const late = soon.signal.aborted && !signal.aborted
-    soon.clear()
-    if (page.ok || !late) return page
-    this.#tries = HISTORY_TRIES
-    const how = `no answer within ${seconds(historyMs)}`
-    return no(refusedBy(504, `give the events of space ${this.spaceId}`, '', undefined, how))
-  }
-
-  /** Was the history waited for long enough? A backend that can't be reached at all is waited for. */
-  #isTiredOf({ status, lasting, retryAfterMs = 0 }: Refusal): boolean {
-    const { clock, limits } = this.#options.config
-    const now = clock.uptime()
-    if (status === undefined) return false
-    this.#tries++
-    const waitedMs = now - (this.#askedAt ?? now)
-    return lasting || this.#tries >= HISTORY_TRIES || waitedMs + retryAfterMs >= limits.historyMs
-  }
-
-  #served(): void {
-    this.#askedAt = undefined
-    this.#tries = 0
   }
 
   /** Of the latest events those that are no news. */
