@@ -9,13 +9,14 @@ import { reasonOf } from '../errors.ts'
 import type { FeedConfig } from './config.ts'
 import { isRecord, text } from './filter.ts'
 import { type Clean, cleaner, failedBy, no, type Reply, refusedBy, unreadable, yes } from './refusal.ts'
+import { firstOf } from './texts.ts'
 
 export interface Actor {
   readonly actorId: string
   readonly displayName: string
 }
 
-/** The spaces of this agent, and when that was so, by the server's own clock: ms since 1970, if it tells. */
+/** The spaces of this agent, of any status, and when that was so, by the server's own clock: ms since 1970, if it tells. */
 export interface Discovered {
   readonly spaces: readonly SpaceSummary[]
   readonly at: number | undefined
@@ -103,13 +104,13 @@ export class Backend {
     if (list === undefined) return no(unreadable(what, 'it is no list'))
     const spaces = list.filter(isRecord).flatMap((space): SpaceSummary[] => {
       const spaceId = text(space.space_id)
-      const status = text(space.status)
-      return spaceId === undefined || status === undefined ? [] : [{ spaceId, status }]
+      // Active ones were asked for: one without a status is.
+      return spaceId === undefined ? [] : [{ spaceId, status: text(space.status) ?? 'active' }]
     })
     return yes({ spaces, at })
   }
 
-  /** `GET /api/spaces/{id}/events`, oldest first whatever the server's order. */
+  /** `GET /api/spaces/{id}/events`, oldest first whatever the server's order, as far as their times tell. */
   async events(spaceId: string, query: EventQuery, signal: AbortSignal): Promise<Reply<readonly unknown[]>> {
     const search = new URLSearchParams({ limit: String(query.limit) })
     if (query.since !== undefined) search.set('since', query.since)
@@ -170,7 +171,7 @@ export class Backend {
     try {
       return yes(received === '' ? undefined : (JSON.parse(received) as unknown))
     } catch (cause) {
-      return no(unreadable(what, this.#clean(reasonOf(cause)).slice(0, MAX_SAID)))
+      return no(unreadable(what, firstOf(this.#clean(reasonOf(cause)), MAX_SAID)))
     }
   }
 
@@ -185,7 +186,7 @@ export class Backend {
     }
     if (said === undefined || said === null) return ''
     const line = typeof said === 'string' ? said : JSON.stringify(said)
-    return this.#clean(line).replaceAll(/\s+/g, ' ').slice(0, MAX_SAID)
+    return firstOf(this.#clean(line).replaceAll(/\s+/g, ' '), MAX_SAID)
   }
 }
 
@@ -194,18 +195,25 @@ function spacePath(spaceId: string): string {
 }
 
 function listIn(value: unknown, member: string): readonly unknown[] | undefined {
-  const list = isRecord(value) ? value[member] : value
-  return Array.isArray(list) ? list : undefined
+  const lists = isRecord(value) ? [value[member], value.items, value.data] : [value]
+  return lists.find((list) => Array.isArray(list))
 }
 
 function oldestFirst(list: readonly unknown[]): readonly unknown[] {
+  return tellsOrder(list) && Number(timeOf(list[0])) > Number(timeOf(list.at(-1))) ? list.toReversed() : list
+}
+
+/** Do the times in a list say which of its ends is the older? */
+export function tellsOrder(list: readonly unknown[]): boolean {
   const [first, last] = [timeOf(list[0]), timeOf(list.at(-1))]
-  return first !== undefined && last !== undefined && first > last ? list.toReversed() : list
+  return first !== undefined && last !== undefined && first !== last
 }
 
 /** Milliseconds since 1970 of an event, by the server's clock. */
 export function timeOf(event: unknown): number | undefined {
-  const at = isRecord(event) && typeof event.timestamp === 'string' ? Date.parse(event.timestamp) : Number.NaN
+  const said = isRecord(event) && typeof event.timestamp === 'string' ? event.timestamp : ''
+  // Date.parse takes a time without a zone for one of this machine; Python's naive ones are UTC.
+  const at = Date.parse(/^\d{4}-\d\d-\d\d[T ][\d:.]+$/.test(said) ? `${said}Z` : said)
   return Number.isNaN(at) ? undefined : at
 }
 

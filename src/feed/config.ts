@@ -43,6 +43,8 @@ export interface FeedLimits {
   /** Opening a connection, and waiting for the reply to a REST call. */
   readonly httpMs: number
   readonly handshakeMs: number
+  /** How long a space waits for its history; beyond, it is followed without, and asked for beside. */
+  readonly historyMs: number
   /** `{"type":"heartbeat"}` keeps the agent's last-seen fresh. */
   readonly heartbeatMs: number
   /** A ping is sent this often; as long without any byte, and the connection is replaced. */
@@ -60,6 +62,7 @@ export interface FeedLimits {
 export const DEFAULT_LIMITS: FeedLimits = {
   httpMs: 30_000,
   handshakeMs: 10_000,
+  historyMs: 4_000,
   heartbeatMs: 60_000,
   pingMs: 20_000,
   discoverMs: 30_000,

@@ -12,6 +12,7 @@ import { Agent, DecoratorHandler, type Dispatcher, ping, WebSocket } from 'undic
 import type { Clock } from '../retry.ts'
 import { sleep } from '../retry.ts'
 import { type Clean, failedBy, no, type Refusal, type Reply, refusedBy, yes } from './refusal.ts'
+import { firstOf } from './texts.ts'
 
 export interface DialOptions {
   /** With the token: never shown. */
@@ -42,10 +43,14 @@ export interface Connection {
   readonly frames: AsyncIterable<string>
   /** Resolves when the connection is over. */
   readonly ended: Promise<Ending>
+  readonly isOver: boolean
   send(text: string): void
   /** Says goodbye and is gone within `deadlineMs`. */
   close(deadlineMs: number): Promise<void>
 }
+
+/** Some servers let everybody in and close at once on whom they don't want: they have done so by then. */
+const SETTLE_MS = 50
 
 /** Opens a connection. A refusal says why not; an aborted `signal` gives one too. */
 export async function dial(options: DialOptions, signal: AbortSignal): Promise<Reply<Connection>> {
@@ -68,17 +73,20 @@ export async function dial(options: DialOptions, signal: AbortSignal): Promise<R
   const closed = new Promise<{ code: number; reason: string }>((resolve) => {
     heardClose = resolve
   })
+  const settled = new AbortController()
   const opened = new Promise<boolean>((resolve) => {
     socket.addEventListener('open', () => resolve(true))
     socket.addEventListener('close', (event) => {
       resolve(false)
       frames.end()
       heardClose(event)
+      settled.abort('closed')
     })
     socket.addEventListener('error', () => resolve(false))
     socket.addEventListener('message', (event) => {
       const bytes: unknown = event.data
       frames.push(typeof bytes === 'string' ? bytes : Buffer.from(bytes as ArrayBuffer).toString('utf8'))
+      settled.abort('heard')
     })
   })
   const patience = new AbortController()
@@ -86,7 +94,11 @@ export async function dial(options: DialOptions, signal: AbortSignal): Promise<R
   const open = await Promise.race([opened, sleep(options.handshakeMs, given).then(() => undefined)])
   patience.abort()
   if (open === true && !signal.aborted && seen.raw !== undefined) {
-    return yes(new Live(socket, seen.raw, agent, frames, closed, options))
+    const live = new Live(socket, seen.raw, agent, frames, closed, options)
+    await sleep(SETTLE_MS, settled.signal, signal)
+    if (settled.signal.reason !== 'closed') return yes(live)
+    const { reason, refusal } = await live.ended
+    return no(refusal ?? failedBy(new Error(reason), options.what, new URL(options.url).host))
   }
   socket.close()
   seen.raw?.destroy()
@@ -131,6 +143,10 @@ class Live implements Connection {
       await agent.destroy()
       return this.#ending(event, options)
     })
+  }
+
+  get isOver(): boolean {
+    return this.#over.signal.aborted
   }
 
   send(text: string): void {
@@ -179,7 +195,7 @@ class Live implements Connection {
       const limit = `${Math.round(options.maxFrameBytes / 1_048_576)} MiB`
       return { reason: `lost, or a frame was refused (malformed, or longer than ${limit})` }
     }
-    const said = options.clean(event.reason).slice(0, 120)
+    const said = firstOf(options.clean(event.reason), 120)
     const reason = `the server closed it (code ${event.code}${said === '' ? '' : `: ${said}`})`
     const status =
       event.code === 1008 ? 403 : event.code > 4400 && event.code < 4430 ? event.code - 4000 : undefined

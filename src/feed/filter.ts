@@ -9,7 +9,7 @@
 
 /** An event of a space, read from `context_event.data` or from `GET /api/spaces/{id}/events`. */
 export interface SpaceEvent {
-  /** Empty when the server sent none: such an event can be told, but not recognized again. */
+  /** Empty when the server sent none. */
   readonly eventId: string
   readonly spaceId: string
   readonly speakerId: string
@@ -43,23 +43,10 @@ export function relevance(event: SpaceEvent, listener: Listener): Relevance | 'o
   return listener.firehose ? 'firehose' : undefined
 }
 
-/**
- * Does `text` hold `@name`, whatever the case? Where the script has word ends, `@Ann` is not `@Anna` and
- * `@impl` is not `@impl-2`; in scripts without them (`@アンさん`) anything may follow.
- */
+/** Does `text` hold `@name`, whatever the case? [mootup adapter] As a substring: `@Ann` is in `@Anna` too. */
 export function namesIn(text: string, name: string): boolean {
-  if (name === '') return false
-  const wanted = `@${name}`.toLowerCase()
-  const lower = text.toLowerCase()
-  for (let at = lower.indexOf(wanted); at !== -1; at = lower.indexOf(wanted, at + 1)) {
-    const after = lower.slice(at + wanted.length, at + wanted.length + 3)
-    if (!WORD.test(wanted.at(-1) ?? '') || !CONTINUES.test(after)) return true
-  }
-  return false
+  return name !== '' && text.toLowerCase().includes(`@${name}`.toLowerCase())
 }
-
-const WORD = /[\p{Script=Latin}\p{N}_]/u
-const CONTINUES = /^-?[\p{Script=Latin}\p{N}_]/u
 
 /** Reads an event as tolerantly as the shipped adapter; undefined when it is no object. */
 export function readEvent(value: unknown, spaceId: string): SpaceEvent | undefined {

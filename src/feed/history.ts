@@ -9,7 +9,8 @@
  * So no length of a page says that it was the last: `before=` fetches what may lie in the middle, and pages are
  * asked for until one brings nothing new.
  */
-import type { EventQuery } from './backend.ts'
+import { createHash } from 'node:crypto'
+import { type EventQuery, tellsOrder } from './backend.ts'
 import { isRecord, text } from './filter.ts'
 import { isDeclined, no, type Reply, yes } from './refusal.ts'
 
@@ -17,13 +18,13 @@ import { isDeclined, no, type Reply, yes } from './refusal.ts'
 export type FetchPage = (query: EventQuery) => Promise<Reply<readonly unknown[]>>
 
 const PAGE = 200
-/** What a page holds when nothing is asked for: one that is shorter was not cut short. */
-const LEAST_PAGE = 50
+/** What a page holds where the limit is not heeded. One of neither length was hardly cut short. */
+const DEFAULT_PAGE = 50
 /** Ask from this many events before the last one: several writers may not have been stored in the order sent. */
 const OVERLAP = 20
 /** Stands in the list of ids for the beginning of the space. */
 const BEGINNING = ''
-/** Ids remembered to know an event again. */
+/** Events remembered to know them again. */
 const REMEMBERED = 10_000
 /** Pages of a middle that are held at once; beyond, what is missing is given up. */
 const MAX_MIDDLE = 50
@@ -31,39 +32,54 @@ const MAX_MIDDLE = 50
 const MAX_PAGES = 1_000
 
 export class History {
-  /** Ids in the order seen; the oldest is forgotten first. */
+  /** Identities in the order seen; the oldest is forgotten first. */
   readonly #seen = new Set<string>()
+  /** The places to continue from. */
   #recent: string[] = []
-  #seeded = false
+  /** What would be such, but for something missing before it. */
+  #held: string[] | undefined
 
   /** Is it known from where to continue? */
-  get seeded(): boolean {
-    return this.#seeded
+  get placed(): boolean {
+    return this.#recent.length > 0
   }
 
   /** Takes `events` as the past: not to be given, and the place to continue from. */
   seed(events: readonly unknown[]): void {
     this.restart(events)
-    for (const event of events) this.#see(idOf(event))
+    for (const event of events) this.#see(identityOf(event))
   }
 
   /** Continues from `events`, whatever was before; which of them are known stays as it is. */
   restart(events: readonly unknown[]): void {
     const ids = events.map(idOf).filter((id) => id !== '')
     this.#recent = ids.length === 0 ? [BEGINNING] : ids.slice(-OVERLAP)
-    this.#seeded = true
+    this.#held = undefined
   }
 
-  /** Was this event given, or part of the past? One without an id never was. */
-  knows(eventId: string): boolean {
-    return this.#seen.has(eventId)
+  /** What was missed could not be had: until `since` has given it, it is asked for from here. */
+  hold(): void {
+    if (this.placed) this.#held ??= []
+  }
+
+  /** Was this event given, or part of the past? */
+  knows(event: unknown): boolean {
+    return this.#seen.has(identityOf(event))
   }
 
   /** Call once an event is dealt with: what comes next continues behind it. */
-  remember(eventId: string): void {
-    if (eventId === '' || this.#seen.has(eventId)) return
-    this.#see(eventId)
-    this.#recent.push(eventId)
+  remember(event: unknown): void {
+    const [identity, id] = [identityOf(event), idOf(event)]
+    if (this.#seen.has(identity)) return
+    this.#see(identity)
+    if (id === '') return
+    if (this.#held !== undefined) {
+      this.#held.push(id)
+      // Beyond, what was told in the meantime would not be known again.
+      if (this.#held.length > REMEMBERED / 2) this.#release([])
+      return
+    }
+    this.#recent.push(id)
     if (this.#recent.length > 2 * OVERLAP) this.#recent = this.#recent.slice(-OVERLAP)
   }
 
@@ -71,15 +87,19 @@ export class History {
    * Pages of what came since, oldest first, until there is no more; at least one. A refusal ends it; one
    * that `isDeclined` says that the place is unknown, or that no history is given out.
    */
-  async *since(fetch: FetchPage): AsyncGenerator<Reply<Missed>> {
-    const [place, next] = this.#recent.slice(-OVERLAP)
+  async *since(ask: FetchPage): AsyncGenerator<Reply<Missed>> {
+    const fetch: FetchPage = async (query) => {
+      const page = await ask(query)
+      return page.ok ? yes(this.#oldestFirst(page.value)) : page
+    }
+    const [place, ...behind] = this.#recent.slice(-OVERLAP)
+    const [next] = behind
     const given = new Set<string>()
     let since = place === BEGINNING ? undefined : place
-    const placed = since !== undefined
     for (let pages = 0; pages < MAX_PAGES; pages++) {
       const page = await fetch({ since, limit: PAGE })
       if (!page.ok) {
-        const lost = pages > 0 && isDeclined(page.no.status)
+        const lost = pages > 0 && isDeclined(page.no)
         yield lost ? yes({ events: [], missing: FORGOTTEN }) : page
         return
       }
@@ -95,26 +115,41 @@ export class History {
       }
       const events = [...middle.value.events, ...fresh]
       const ids = events.map(idOf).filter((id) => id !== '')
-      if (pages > 0 && ids.length === 0) return
-      const ours = placed || pages > 0 || this.#holdsOurs(events)
+      if (pages > 0 && ids.length === 0) {
+        this.#release(given)
+        return
+      }
+      // What we know behind the place must be there too; or the space was wiped, and who knows what else.
+      const ours = pages > 0 || behind.length === 0 || events.some((event) => behind.includes(idOf(event)))
       yield yes({ events, missing: ours ? middle.value.missing : FORGOTTEN })
       since = ids.at(-1)
       // Without an id there is no asking for more.
-      if (since === undefined && events.length < PAGE) return
+      if (since === undefined && events.length < PAGE) {
+        this.#release(given)
+        return
+      }
       if (since === undefined) break
       for (const id of ids) given.add(id)
     }
+    this.#release(given)
     yield yes({ events: [], missing: TOO_MUCH })
   }
 
-  /** A space told from its beginning must hold what we know of it; or it was wiped, and who knows what else. */
-  #holdsOurs(events: readonly unknown[]): boolean {
-    return this.#recent.every((id) => id === BEGINNING) || events.some((event) => this.#seen.has(idOf(event)))
+  /** Where times say nothing: what we know was said before what we don't. */
+  #oldestFirst(page: readonly unknown[]): readonly unknown[] {
+    const knowsLast = this.knows(page.at(-1)) && !this.knows(page[0])
+    return knowsLast && this.#held === undefined && !tellsOrder(page) ? page.toReversed() : page
   }
 
-  #see(eventId: string): void {
-    if (eventId === '') return
-    this.#seen.add(eventId)
+  /** Nothing is missing any more: continues behind `given`, and behind what was told before it. */
+  #release(given: Iterable<string>): void {
+    if (this.#held === undefined) return
+    this.#recent = [...new Set([...this.#recent, ...given, ...this.#held])].slice(-OVERLAP)
+    this.#held = undefined
+  }
+
+  #see(identity: string): void {
+    this.#seen.add(identity)
     if (this.#seen.size <= REMEMBERED) return
     const [oldest] = this.#seen
     if (oldest !== undefined) this.#seen.delete(oldest)
@@ -137,6 +172,16 @@ export function idOf(event: unknown): string {
   return isRecord(event) ? (text(event.event_id) ?? '') : ''
 }
 
+/** What an event is known again by: its id, or where it has none all that it says. No place to continue from. */
+function identityOf(event: unknown): string {
+  const id = idOf(event)
+  return id === ''
+    ? createHash('sha256')
+        .update(JSON.stringify(event) ?? '')
+        .digest('base64')
+    : id
+}
+
 /** What lies between `since` and the first event of a page: nothing, if pages begin with the oldest. */
 async function before(
   page: readonly unknown[],
@@ -149,14 +194,14 @@ async function before(
   if (first === undefined) return yes({ events, missing: page.length < PAGE ? undefined : TOO_MUCH })
   for (let pages = 0; pages < MAX_MIDDLE; pages++) {
     const older = await fetch({ since, before: first, limit: PAGE })
-    if (!older.ok) return isDeclined(older.no.status) ? yes({ events, missing: TOO_MUCH }) : no(older.no)
+    if (!older.ok) return isDeclined(older.no) ? yes({ events, missing: TOO_MUCH }) : no(older.no)
     const ids = older.value.map(idOf)
     const at = since === undefined ? -1 : ids.indexOf(since)
     const fresh = older.value.slice(at + 1).filter((event) => !known.has(idOf(event)))
     const heeded = !ids.some((id) => id !== '' && id !== first && known.has(id))
     const next = fresh.map(idOf).find((id) => id !== '')
     // A server that knows no `before` gives what is known already, and tells nothing of the middle.
-    const whole = heeded || at !== -1 || page.length < LEAST_PAGE
+    const whole = heeded || at !== -1 || (page.length !== DEFAULT_PAGE && page.length < PAGE)
     if (next === undefined) return yes({ events, missing: whole ? undefined : TOO_MUCH })
     for (const event of fresh) known.add(idOf(event))
     events = [...fresh, ...events]

@@ -97,11 +97,13 @@ export function refusedBy(
 }
 
 /**
- * True for a status that is about the call alone (400, 404, 405, 409, 422 …): the backend is there and the key is
- * good, but this it does not do. Not those about the key (401, 403), or about the moment (408, 425, 429).
+ * True for a refusal that is about the call alone (400, 404, 405, 409, 422, 501 …, or an answer of no use): the
+ * backend is there and the key is good, but this it does not do. Not those about the key (401, 403), or about the
+ * moment (408, 425, 429).
  */
-export function isDeclined(status: number | undefined): boolean {
-  return status !== undefined && status >= 400 && status < 500 && ![401, 403, 408, 425, 429].includes(status)
+export function isDeclined({ status, error }: Refusal): boolean {
+  if (status === undefined) return error.code === 'SERVER_CONFUSED'
+  return status === 501 || (status >= 400 && status < 500 && ![401, 403, 408, 425, 429].includes(status))
 }
 
 /** True for a status that says: there is no such thing. */

@@ -26,6 +26,7 @@ import {
   stopped,
   unsubscribed,
 } from './subscription.ts'
+import { firstOf } from './texts.ts'
 
 /** A server that acknowledges does it by then, ms. */
 const ACKNOWLEDGE_MS = 3_000
@@ -130,6 +131,9 @@ class Member implements Subscription {
   /** Characters in the list since it was last empty. */
   #pendingText = 0
   #overflowed = false
+  /** Aborted when the server refuses it, with this. */
+  #expelled = new AbortController()
+  #refusedWith: Refusal | undefined
   #acknowledged: (reply: Reply<unknown>) => void = () => undefined
   #pause = new AbortController()
   #admitting: Promise<void> = Promise.resolve()
@@ -185,7 +189,7 @@ class Member implements Subscription {
 
   async frame(frame: Frame, frameText: string): Promise<void> {
     if (frame.type === 'subscribed') return this.#acknowledged(yes(undefined))
-    if (frame.type === 'error') return this.#acknowledged(no(this.#refusal(frameText)))
+    if (frame.type === 'error') return this.#refuse(this.#refusal(frameText))
     if (this.#admitted) return this.space.frame(frame)
     if (this.#pending.length >= MAX_PENDING || this.#pendingText + frameText.length > MAX_PENDING_TEXT) {
       this.#overflowed = true
@@ -195,17 +199,37 @@ class Member implements Subscription {
     this.#pendingText += frameText.length
   }
 
+  /** Said of a space that waits to be admitted, or of one that was. */
+  #refuse(refusal: Refusal): void {
+    this.#refusedWith = refusal
+    this.#acknowledged(no(refusal))
+    this.#expelled.abort()
+  }
+
   async #admit(connection: Connection, signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       const reply = await this.#subscribe(connection, signal)
-      if (signal.aborted || reply.ok) return
-      const delayMs = reply.no.lasting
-        ? this.#backoff.slow()
-        : this.#backoff.next(0, reply.no.retryAfterMs ?? 0)
-      this.failed(reply.no, delayMs)
+      if (signal.aborted) return
+      const refusal = reply.ok ? await this.#stay(signal) : reply.no
+      if (signal.aborted || refusal === undefined) return
+      const delayMs = refusal.lasting ? this.#backoff.slow() : this.#backoff.next(0, refusal.retryAfterMs)
+      this.failed(refusal, delayMs)
       this.#pause = new AbortController()
       await sleep(delayMs, signal, this.#pause.signal)
     }
+  }
+
+  /** Admitted, until `signal`, or until the server takes it back: why it does. */
+  async #stay(signal: AbortSignal): Promise<Refusal | undefined> {
+    const { clock } = this.#config
+    const began = clock.uptime()
+    const over = AbortSignal.any([signal, this.#expelled.signal])
+    const settling = this.space.settle(over).catch(() => undefined)
+    if (!over.aborted) await new Promise((resolve) => over.addEventListener('abort', resolve, { once: true }))
+    await settling
+    this.#admitted = false
+    this.#backoff.settled(clock.uptime() - began)
+    return this.#refusedWith
   }
 
   async #subscribe(connection: Connection, signal: AbortSignal): Promise<Reply<unknown>> {
@@ -214,6 +238,8 @@ class Member implements Subscription {
     this.#pending = []
     this.#pendingText = 0
     this.#overflowed = false
+    this.#expelled = new AbortController()
+    this.#refusedWith = undefined
     const acknowledged = new Promise<Reply<unknown>>((resolve) => {
       this.#acknowledged = resolve
     })
@@ -238,8 +264,6 @@ class Member implements Subscription {
       if (!this.#overflowed) break
     }
     this.#admitted = true
-    this.#backoff.reset()
-    await this.space.checkStatus(signal)
     return yes(undefined)
   }
 
@@ -254,7 +278,7 @@ class Member implements Subscription {
     return refusedBy(
       status,
       `follow space ${this.spaceId}`,
-      clean(said).replaceAll(/\s+/g, ' ').slice(0, 160),
+      firstOf(clean(said).replaceAll(/\s+/g, ' '), 160),
     )
   }
 }

@@ -13,7 +13,10 @@ import type { Refusal, Reply } from './refusal.ts'
 export interface Stages {
   /** Before each dialing: what must be known first. A refusal is retried like a failed dialing. */
   prepare(signal: AbortSignal): Promise<Reply<unknown>>
-  /** The connection is open and its frames wait: bring up to date what was missed. A refusal drops it. */
+  /**
+   * The connection is open, until `signal`, and its frames wait: bring up to date what was missed. A refusal
+   * drops it.
+   */
   opened(connection: Connection, signal: AbortSignal): Promise<Reply<unknown>>
   /** One frame; the next comes when this has resolved. */
   frame(text: string): Promise<void>
@@ -59,6 +62,8 @@ export class KeptSocket {
     while (!signal.aborted) {
       const refusal = await this.#live(signal, (upMs) => {
         backoff.settled(upMs)
+        // One that was closed soon after it was let in was refused all the same.
+        if (backoff.attempts > 0) return
         downSince = clock.uptime()
         refusals = 0
       })
@@ -87,7 +92,7 @@ export class KeptSocket {
     const leaving = leave(connection, signal)
     const beating = this.#beat(connection, whole)
     try {
-      const accepted = await this.#stages.opened(connection, signal)
+      const accepted = await this.#stages.opened(connection, whole)
       if (!accepted.ok) return accepted.no
       for await (const frame of connection.frames) {
         if (signal.aborted) break

@@ -6,13 +6,15 @@
  */
 
 import type { ChannelDraft } from '../channel/notification.ts'
-import { limit } from '../retry.ts'
+import { Backoff, limit, sleep } from '../retry.ts'
 import type { Status } from '../status.ts'
-import { type Actor, type Backend, timeOf } from './backend.ts'
+import { type Actor, type Backend, type EventQuery, timeOf } from './backend.ts'
+import type { FeedConfig } from './config.ts'
 import { isRecord, readEvent, relevance, text } from './filter.ts'
-import { FORGOTTEN, History } from './history.ts'
-import { isAbsent, isDeclined, type Refusal, type Reply, yes } from './refusal.ts'
-import { eventDraft, statusDraft, type Voice } from './texts.ts'
+import { type FetchPage, FORGOTTEN, History, idOf } from './history.ts'
+import { Patience } from './patience.ts'
+import { isAbsent, isDeclined, no, type Refusal, type Reply, yes } from './refusal.ts'
+import { eventDraft, firstOf, statusDraft } from './texts.ts'
 
 export interface SpaceOptions {
   readonly spaceId: string
@@ -27,8 +29,7 @@ export interface SpaceOptions {
   readonly identity: (signal: AbortSignal) => Promise<Reply<Actor>>
   readonly push: (draft: ChannelDraft) => Promise<void>
   readonly report: (status: Status) => void
-  readonly firehose: boolean
-  readonly voice: Omit<Voice, 'displayName'>
+  readonly config: FeedConfig
 }
 
 /** A parsed frame of the server. */
@@ -45,17 +46,30 @@ export class Space {
   readonly spaceId: string
   readonly #options: SpaceOptions
   readonly #history = new History()
+  readonly #patience: Patience
   readonly #threads = new Set<string>()
   #actor: Actor | undefined
   #joined = false
+  /** Why it could not be joined. */
+  #unjoined: Refusal | undefined
   #joinNoted = false
+  /** The past was asked for as long as anybody would wait: had, or not. */
+  #begun = false
+  /** Why there is no past to continue from. */
+  #pastless: Refusal | undefined
+  /** What was missed is still to be had, beside the frames. */
+  #owed = false
+  #wasUp = false
   #status: string | undefined
   /** Counts what was heard of the status: an answer older than that is no news. */
   #statusHeard = 0
+  /** The event before is dealt with. */
+  #told: Promise<void> = Promise.resolve()
 
   constructor(options: SpaceOptions) {
     this.spaceId = options.spaceId
     this.#options = options
+    this.#patience = new Patience(options.spaceId, options.backend, options.config)
   }
 
   /** Identity, join, and the past to continue from; each only until it has succeeded. */
@@ -66,14 +80,18 @@ export class Space {
     this.#actor = actor.value
     if (join && !this.#joined) {
       const joined = await backend.join(this.spaceId, actor.value, signal)
-      if (!joined.ok && (isAbsent(joined.no.status) || !isDeclined(joined.no.status))) return joined
+      if (!joined.ok && !isDeclined(joined.no)) return joined
       this.#joined = joined.ok
-      if (!joined.ok) this.#noteJoin(joined.no)
+      this.#unjoined = joined.ok ? undefined : joined.no
     }
-    if (this.#history.seeded) return yes(undefined)
-    const seeded = await this.#seed(signal)
-    if (seeded.ok && !signal.aborted) await this.checkStatus(signal)
-    return seeded
+    if (!this.#begun) {
+      const begun = await this.#begin(signal)
+      if (!begun.ok || signal.aborted) return begun
+      this.#begun = true
+      await this.checkStatus(signal)
+    }
+    this.#noteJoin()
+    return yes(undefined)
   }
 
   /**
@@ -84,32 +102,53 @@ export class Space {
     up: (continuous: boolean, why?: string) => void,
     signal: AbortSignal,
   ): Promise<Reply<unknown>> {
-    let isUp = false
-    const { backend } = this.#options
-    const fetch = (query: Parameters<Backend['events']>[1]): ReturnType<Backend['events']> =>
-      backend.events(this.spaceId, query, signal)
-    for await (const page of this.#history.since(fetch)) {
-      if (signal.aborted) return yes(undefined)
-      if (!page.ok) {
-        if (!isDeclined(page.no.status) || isUp) return page
-        return this.#startOver((why) => up(false, why), page.no, signal)
-      }
-      const { missing, events } = page.value
-      if (!isUp || missing !== undefined) up(missing === undefined, missing)
-      isUp = true
-      for (const event of events) {
-        await this.#event(event)
-        if (signal.aborted) return yes(undefined)
-      }
+    const wasUp = this.#wasUp
+    const live = (continuous: boolean, why?: string): void => {
+      this.#wasUp = true
+      up(continuous, why)
     }
+    if (!this.#history.placed) {
+      // At the start nothing was missed yet; without a history to come, all is told as it is heard.
+      if (!wasUp && this.#owed) live(true)
+      else live(false, this.#pastless?.error.message)
+      return yes(undefined)
+    }
+    const caught = await this.#tellMissed(live, (query) => this.#patience.page(query, signal), signal)
+    if (caught.ok && this.#pastless === undefined) this.#owed = false
+    if (signal.aborted || caught.ok || !this.#patience.tiresOf(caught.no)) return caught
+    live(false, caught.no.error.message)
+    this.#history.hold()
+    this.#owed = true
     return yes(undefined)
+  }
+
+  /** Beside the frames of a connection that caught up: the status, and the history if it could not be had yet. */
+  async settle(signal: AbortSignal): Promise<void> {
+    const { backend, config } = this.#options
+    await this.checkStatus(signal)
+    const backoff = new Backoff(config.backoff, config.random)
+    const fetch = (query: EventQuery): ReturnType<FetchPage> => backend.events(this.spaceId, query, signal)
+    while (this.#owed && !signal.aborted) {
+      await sleep(backoff.slow(), signal)
+      if (signal.aborted) return
+      const past = this.#pastless === undefined ? yes(undefined) : await this.#readPast(fetch)
+      // That something is missing was told when the connection came up.
+      const caught = past.ok ? await this.#tellMissed(() => undefined, fetch, signal) : past
+      if (signal.aborted) return
+      this.#owed = !caught.ok && !isDeclined(caught.no)
+      if (!caught.ok) continue
+      const text = `the history of space ${this.spaceId} is there again; what was missed has been fetched`
+      this.#options.report({ kind: 'note', level: 'info', text })
+    }
   }
 
   /** One frame that concerns this space. */
   async frame(frame: Frame): Promise<void> {
     switch (frame.type) {
       case 'context_event':
-        return this.#event(frame.data)
+        return this.#isElsewhere('an event', frame.data)
+          ? undefined
+          : this.#event(frame.data, isNameless(frame.data))
       case 'space_update':
         return this.#statusFrame(frame.data)
       default:
@@ -119,15 +158,23 @@ export class Space {
 
   /** Asks for the space's status, where the backend tells it in time, and tells the agent when it changed. */
   async checkStatus(signal: AbortSignal): Promise<void> {
-    const heard = this.#statusHeard
+    const answered = this.statusAsked()
     const soon = limit(STATUS_MS, signal)
     const status = await this.#options.backend.status(this.spaceId, soon.signal).finally(soon.clear)
-    if (signal.aborted || heard !== this.#statusHeard) return
-    if (status.ok && status.value !== undefined) await this.noticeStatus(status.value)
+    if (signal.aborted) return
+    if (status.ok && status.value !== undefined) await answered(status.value)
+  }
+
+  /** The backend is being asked: gives what to do with its answer, which is no news if one was heard meanwhile. */
+  statusAsked(): (status: string) => Promise<void> {
+    const heard = this.#statusHeard
+    return async (status) => {
+      if (heard === this.#statusHeard) await this.#noticeStatus(status)
+    }
   }
 
   /** The space has this status now. The first one ever seen is no change. */
-  async noticeStatus(status: string, from: { eventId?: string; speaker?: string } = {}): Promise<void> {
+  async #noticeStatus(status: string, from: { eventId?: string; speaker?: string } = {}): Promise<void> {
     this.#statusHeard++
     const before = this.#status
     if (before === status) return
@@ -135,46 +182,86 @@ export class Space {
     if (before === undefined && status === 'active') return
     const known = before === undefined ? {} : { before }
     const change = { spaceId: this.spaceId, status, ...known, ...from }
-    await this.#options.push(statusDraft(change, this.#options.voice.wording))
+    await this.#options.push(statusDraft(change, this.#options.config.wording))
+  }
+
+  async #tellMissed(
+    up: (continuous: boolean, why?: string) => void,
+    fetch: FetchPage,
+    signal: AbortSignal,
+  ): Promise<Reply<unknown>> {
+    let isUp = false
+    for await (const page of this.#history.since(fetch)) {
+      if (signal.aborted) return yes(undefined)
+      if (!page.ok) {
+        if (!isDeclined(page.no) || isUp) return page
+        return this.#startOver((why) => up(false, why), page.no, fetch, signal)
+      }
+      const { missing, events } = page.value
+      if (!isUp || missing !== undefined) up(missing === undefined, missing)
+      isUp = true
+      for (const event of events) {
+        if (this.#isOld(event)) this.#takeAsPast(event)
+        else await this.#event(event)
+        if (signal.aborted) return yes(undefined)
+      }
+    }
+    this.#patience.restore()
+    return yes(undefined)
   }
 
   /** The backend does not know where we were: what it has that we do not know is given, and from there we go on. */
   async #startOver(
     up: (why: string) => void,
     because: Refusal,
+    fetch: FetchPage,
     signal: AbortSignal,
   ): Promise<Reply<unknown>> {
-    const now = await this.#options.backend.events(this.spaceId, { limit: 200 }, signal)
-    if (!now.ok && !isDeclined(now.no.status)) return now
+    const now = await fetch({ limit: 200 })
+    if (!now.ok && !isDeclined(now.no)) return now
     const { message } = because.error
     up(now.ok ? `${FORGOTTEN}: ${message}` : message)
-    const events = now.ok ? now.value : []
-    for (const event of events) {
+    if (!now.ok) {
+      this.#history.hold()
+      return yes(undefined)
+    }
+    for (const event of now.value) {
       if (signal.aborted) return yes(undefined)
       await this.#event(event)
     }
-    this.#history.restart(events)
+    this.#history.restart(now.value)
+    this.#patience.restore()
     return yes(undefined)
   }
 
-  async #seed(signal: AbortSignal): Promise<Reply<unknown>> {
-    const past = await this.#options.backend.events(this.spaceId, { limit: 200 }, signal)
-    if (!past.ok) {
-      // Without its past a space can still be followed; a backend that is away is tried again.
-      const { status } = past.no
-      const noSpace = !this.#joined && isAbsent(status)
-      if (!isDeclined(status) || noSpace) return past
-      this.#note(past.no)
-      this.#history.seed([])
-      return yes(undefined)
-    }
-    for (const value of past.value) {
-      const event = readEvent(value, this.spaceId)
-      if (event?.threadId !== undefined && event.speakerId === this.#actor?.actorId)
-        this.#threads.add(event.threadId)
-    }
-    this.#history.seed(this.#past(past.value))
+  /** The past, if it is to be had in time: what is said now is worth more. */
+  async #begin(signal: AbortSignal): Promise<Reply<unknown>> {
+    const past = await this.#readPast((query) => this.#patience.page(query, signal))
+    if (past.ok || signal.aborted) return past
+    const declined = isDeclined(past.no)
+    const noSpace = isAbsent(this.#unjoined?.status) && isAbsent(past.no.status)
+    if (this.#unjoined !== undefined && noSpace) return no(this.#unjoined)
+    if (!declined && !this.#patience.tiresOf(past.no)) return past
+    this.#pastless = past.no
+    this.#owed = !declined
+    const { message } = past.no.error
+    const what = declined ? "is not to be had (%); breaks can't be filled" : 'is not to be had yet (%)'
+    const text = `the past of space ${this.spaceId} ${what.replace('%', () => message)}`
+    this.#options.report({ kind: 'note', level: 'warn', text })
     return yes(undefined)
+  }
+
+  async #readPast(fetch: FetchPage): Promise<Reply<unknown>> {
+    const past = await fetch({ limit: 200 })
+    if (!past.ok) return past
+    for (const event of past.value) this.#noteThread(event)
+    const known = this.#past(past.value)
+    // Late, some of it may be on its way to us: only from its end on it is not the past.
+    if (this.#pastless === undefined) this.#history.seed(known)
+    else if (!this.#history.placed) this.#history.restart(known.slice(-1))
+    this.#pastless = undefined
+    this.#patience.restore()
+    return past
   }
 
   /** Of the latest events those that are no news. */
@@ -186,7 +273,32 @@ export class Space {
     return past.length === 0 && latest.length >= 200 ? latest.slice(0, 1) : past
   }
 
-  async #event(value: unknown): Promise<void> {
+  /** Was it said before this space appeared? The latest events seldom reach back so far. */
+  #isOld(event: unknown): boolean {
+    const { newsSince = 0 } = this.#options
+    return (timeOf(event) ?? newsSince) < newsSince
+  }
+
+  #takeAsPast(value: unknown): void {
+    this.#noteThread(value)
+    this.#history.remember(value)
+  }
+
+  /** An own word in a thread: what follows there concerns us. */
+  #noteThread(value: unknown): void {
+    const event = readEvent(value, this.spaceId)
+    if (event?.threadId !== undefined && event.speakerId === this.#actor?.actorId)
+      this.#threads.add(event.threadId)
+  }
+
+  /** One after the other. `anew`: it is news whether or not there was one like it. */
+  #event(value: unknown, anew = false): Promise<void> {
+    const told = this.#told.then(() => this.#tell(value, anew))
+    this.#told = told.catch(() => undefined)
+    return told
+  }
+
+  async #tell(value: unknown, anew: boolean): Promise<void> {
     const event = readEvent(value, this.spaceId)
     const actor = this.#actor
     if (event === undefined || actor === undefined) {
@@ -194,47 +306,53 @@ export class Space {
       this.#options.report({ kind: 'dropped', what, why: 'its data is no object' })
       return
     }
-    if (this.#history.knows(event.eventId)) return
-    const { firehose, voice } = this.#options
+    if (this.#history.knows(value) && !anew) return
+    const { firehose, wording, maxText } = this.#options.config
     const { actorId, displayName } = actor
     const why = relevance(event, { actorId, displayName, threads: this.#threads, firehose })
     if (why === 'own') {
       if (event.threadId !== undefined) this.#threads.add(event.threadId)
     } else if (why !== undefined) {
-      await this.#options.push(eventDraft(event, why, { ...voice, displayName }))
+      await this.#options.push(eventDraft(event, why, { wording, maxText, displayName }))
     }
-    this.#history.remember(event.eventId)
+    this.#history.remember(value)
   }
 
   async #statusFrame(data: unknown): Promise<void> {
     const status = isRecord(data) ? text(data.status) : undefined
-    if (!isRecord(data) || status === undefined) return
-    const named = text(data.space_id)
-    if (named !== undefined && named !== this.spaceId) {
-      const what = `a status of space ${JSON.stringify(named.slice(0, 200))}`
-      this.#options.report({ kind: 'dropped', what, why: `it came on the stream of space ${this.spaceId}` })
-      return
-    }
+    if (!isRecord(data) || status === undefined || this.#isElsewhere('a status', data)) return
     const eventId = text(data.event_id)
     const speaker = text(data.speaker_id)
-    await this.noticeStatus(status, {
+    await this.#noticeStatus(status, {
       ...(eventId === undefined ? {} : { eventId }),
       ...(speaker === undefined ? {} : { speaker }),
     })
   }
 
-  /** The shipped adapter does not look at the answer to its join: who may not listen is told by the socket. */
-  #noteJoin(refusal: Refusal): void {
-    if (this.#joinNoted) return
-    this.#joinNoted = true
-    const text = `space ${this.spaceId} is followed all the same: ${refusal.error.message}`
-    this.#options.report({ kind: 'note', level: 'warn', text })
+  /** Does it name another space? Then it is dropped. */
+  #isElsewhere(what: string, data: unknown): boolean {
+    const named = isRecord(data) ? text(data.space_id) : undefined
+    if (named === undefined || named === this.spaceId) return false
+    this.#options.report({
+      kind: 'dropped',
+      what: `${what} of space ${JSON.stringify(firstOf(named, 200))}`,
+      why: `it came on the stream of space ${this.spaceId}`,
+    })
+    return true
   }
 
-  #note(refusal: Refusal): void {
-    const text = `the past of space ${this.spaceId} is not to be had (${refusal.error.message}); breaks can't be filled`
+  /** The shipped adapter does not look at the answer to its join: who may not listen is told by the socket. */
+  #noteJoin(): void {
+    if (this.#unjoined === undefined || this.#joinNoted) return
+    this.#joinNoted = true
+    const text = `space ${this.spaceId} is followed all the same: ${this.#unjoined.error.message}`
     this.#options.report({ kind: 'note', level: 'warn', text })
   }
+}
+
+/** With neither id nor time two events of the same words look like one: rather told twice than not. */
+function isNameless(event: unknown): boolean {
+  return idOf(event) === '' && timeOf(event) === undefined
 }
 
 /** Reads a frame; undefined when it is no JSON object with a `type`. */

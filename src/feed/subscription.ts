@@ -47,7 +47,7 @@ export class OwnSocket implements Subscription {
   readonly #attempts = new Attempts()
   readonly #socket: KeptSocket
   readonly #run: Promise<void>
-  #checking: Promise<void> = Promise.resolve()
+  #settling: Promise<void> = Promise.resolve()
 
   constructor(space: Space, config: FeedConfig, report: (status: Status) => void) {
     this.space = space
@@ -62,13 +62,14 @@ export class OwnSocket implements Subscription {
       },
       {
         prepare: (signal) => space.prepare(signal),
-        opened: async (_connection, signal) => {
+        opened: async (connection, signal) => {
           const caught = await space.catchUp((continuous, why) => {
             this.#status.up(continuous, why)
-            this.#attempts.tell(yes(undefined))
+            // Closed meanwhile: whoever waits is told why, or of the next attempt.
+            if (!connection.isOver) this.#attempts.tell(yes(undefined))
           }, signal)
           // Beside the frames, which need not wait for it.
-          if (caught.ok) this.#checking = space.checkStatus(signal).catch(() => undefined)
+          if (caught.ok) this.#settling = space.settle(signal).catch(() => undefined)
           return caught
         },
         frame: (text) => this.#frame(text),
@@ -103,7 +104,7 @@ export class OwnSocket implements Subscription {
     this.#over.abort()
     if (why !== undefined) this.#status.ended(why)
     this.#attempts.tell(no(why === undefined ? closing() : unsubscribed(this.spaceId)))
-    await Promise.all([this.#run, this.#checking])
+    await Promise.all([this.#run, this.#settling])
   }
 
   async #frame(text: string): Promise<void> {

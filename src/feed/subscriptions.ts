@@ -199,7 +199,6 @@ export class Subscriptions {
   }
 
   #follow(spaceId: string, join: boolean, newsSince?: number): Subscription {
-    const { wording, maxText, firehose } = this.#config
     const space = new Space({
       spaceId,
       join,
@@ -208,8 +207,7 @@ export class Subscriptions {
       identity: () => this.identity(),
       push: this.#push,
       report: this.#report,
-      firehose,
-      voice: { wording, maxText },
+      config: this.#config,
     })
     const subscription = this.#shared?.follow(space) ?? new OwnSocket(space, this.#config, this.#report)
     this.#followed.set(spaceId, subscription)
@@ -258,7 +256,7 @@ export class Subscriptions {
   }
 
   #add(found: readonly SpaceSummary[], newsSince?: number): Subscription[] {
-    const wanted = found.filter(({ spaceId, status }) => status === 'active' && !this.#left.has(spaceId))
+    const wanted = found.filter((space) => isActive(space) && !this.#left.has(space.spaceId))
     const fresh = wanted.filter(({ spaceId }) => !this.#followed.has(spaceId))
     return fresh.map(({ spaceId }) => this.#follow(spaceId, false, newsSince))
   }
@@ -270,6 +268,7 @@ export class Subscriptions {
     for (let waitMs = atOnce ? backoff.next() : limits.discoverMs; ; ) {
       if (waitMs > 0) await sleep(waitMs, signal)
       if (signal.aborted) return
+      const answers = new Map([...this.#followed.values()].map(({ space }) => [space, space.statusAsked()]))
       const found = await this.#backend.activeSpaces(signal)
       if (signal.aborted) return
       if (!found.ok) {
@@ -283,7 +282,7 @@ export class Subscriptions {
       backoff.reset()
       waitMs = limits.discoverMs
       // What a waiting call follows is wanted by discovery too.
-      for (const { spaceId } of found.value.spaces) {
+      for (const { spaceId } of found.value.spaces.filter(isActive)) {
         const subscription = this.#followed.get(spaceId)
         if (subscription !== undefined) this.#tentative.delete(subscription)
       }
@@ -291,19 +290,29 @@ export class Subscriptions {
         this.#report({ kind: 'note', level: 'info', text: `subscribed to space ${spaceId}, found by itself` })
       }
       this.#lookedAt = found.value.at
-      await this.#compareStatuses(found.value.spaces, signal)
+      await this.#compareStatuses(found.value.spaces, answers, signal)
     }
   }
 
-  /** A followed space that is not among the active ones has changed, and one that is among them is active. */
-  async #compareStatuses(found: readonly SpaceSummary[], signal: AbortSignal): Promise<void> {
-    const active = new Set(found.map(({ spaceId }) => spaceId))
+  /** A followed space that is listed has the status given there; one that is not has perhaps changed. */
+  async #compareStatuses(
+    found: readonly SpaceSummary[],
+    answers: ReadonlyMap<Space, (status: string) => Promise<void>>,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const listed = new Map(found.map(({ spaceId, status }) => [spaceId, status]))
     for (const { space, problem } of this.#followed.values()) {
       if (signal.aborted) return
-      if (active.has(space.spaceId)) await space.noticeStatus('active')
+      const status = listed.get(space.spaceId)
+      if (status !== undefined) await answers.get(space)?.(status)
       else if (problem === undefined) await space.checkStatus(signal)
     }
   }
+}
+
+/** A backend that does not heed `?status=active` lists the others too. */
+function isActive({ status }: SpaceSummary): boolean {
+  return status === 'active'
 }
 
 /** For whoever waits for a list of spaces that does not come. */

@@ -66,12 +66,20 @@ export function intervalDraft(prompt: string, agentId: string, wording: Wording)
   }
 }
 
-/** `text` up to `max` characters (UTF-16 units, never half a pair), with the pointer when something is missing. */
+/** `text` up to `max` characters, with the pointer when something is missing. */
 export function cut(text: string, max: number): string {
+  const kept = firstOf(text, max)
+  return kept.length === text.length ? text : `${kept}${POINTER}`
+}
+
+/** The first `max` characters of `text`: code points, never half a pair. */
+export function firstOf(text: string, max: number): string {
   if (text.length <= max) return text
-  const last = text.charCodeAt(max - 1)
-  const end = last >= 0xd800 && last <= 0xdbff ? max - 1 : max
-  return `${text.slice(0, end)}${POINTER}`
+  let end = 0
+  for (let count = 0; count < max && end < text.length; count++) {
+    end += (text.codePointAt(end) ?? 0) > 0xffff ? 2 : 1
+  }
+  return text.slice(0, end)
 }
 
 function heading(event: SpaceEvent, why: Relevance, voice: Voice): string {

@@ -17,6 +17,7 @@ import { eventually } from '../support/eventually.ts'
 export const QUICK: FeedLimits = {
   httpMs: 5_000,
   handshakeMs: 5_000,
+  historyMs: 5_000,
   heartbeatMs: 60_000,
   pingMs: 20_000,
   discoverMs: 60_000,

@@ -7,8 +7,15 @@ import { type AddressInfo, connect, type Socket } from 'node:net'
 import { onTestFinished } from 'vitest'
 import type { Simulator } from './feed-client.ts'
 
-/** What it answers by itself: a body, with 200 or a status of its own; undefined leaves the call to the simulator. */
-export type Habit = (method: string, url: URL) => { status?: number; body: unknown } | undefined
+interface Own {
+  /** 200 when left out. */
+  readonly status?: number
+  /** JSON, or a text as it is. */
+  readonly body: unknown
+}
+
+/** What it answers by itself, now or later; undefined leaves the call to the simulator. */
+export type Habit = (method: string, url: URL) => Own | Promise<Own> | undefined
 
 /** Starts it; the URL of it. */
 export async function front(moot: Simulator, habit: Habit): Promise<string> {
@@ -19,8 +26,10 @@ export async function front(moot: Simulator, habit: Habit): Promise<string> {
     const own = habit(method, new URL(url, behind))
     if (own !== undefined) {
       incoming.resume()
-      response.writeHead(own.status ?? 200, { 'content-type': 'application/json' })
-      response.end(JSON.stringify(own.body))
+      void Promise.resolve(own).then(({ status, body }) => {
+        response.writeHead(status ?? 200, { 'content-type': 'application/json' })
+        response.end(typeof body === 'string' ? body : JSON.stringify(body))
+      })
       return
     }
     const onward = request({ hostname, port, method, path: url, headers }, (reply) => {

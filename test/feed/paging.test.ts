@@ -2,7 +2,8 @@
  * What the documentation leaves open about pages of events: how many there are in one, which, and whether
  * `since` counts in. Whatever a backend does, what was missed is told once and in order, or a gap is.
  */
-import { describe, expect, test } from 'vitest'
+import { describe, expect, onTestFinished, test, vi } from 'vitest'
+import { timeOf } from '../../src/feed/backend.ts'
 import { eventually, pause } from '../support/eventually.ts'
 import { connected, type FeedClient, type Simulator, simulator } from './feed-client.ts'
 import { front } from './front.ts'
@@ -111,10 +112,17 @@ test('a backend that knows neither since nor before: what it gives is told, and 
   expect(numbers(client)).toEqual([0, ...Array.from({ length: 101 }, (_, i) => i + 201)])
 })
 
-test('a few missed events of a backend that knows no before are all there are', async () => {
-  const [moot, client] = await following({ most: 200, ignores: 'before' }, 0)
-  expect(await missing(moot, client, 5)).toEqual([true, true])
-  expect(numbers(client)).toEqual([0, 1, 2, 3, 4, 5, 6])
+describe('what is missed of a backend that knows no before is all there is', () => {
+  test.each([
+    ['before', 0, 5],
+    ['before', 0, 60],
+    ['before', 30, 60],
+    ['both', 0, 60],
+  ] as const)('ignored: %s, %i in the past, %i missed', async (ignores, known, missed) => {
+    const [moot, client] = await following({ most: 200, ignores }, known)
+    expect(await missing(moot, client, missed)).toEqual([true, true])
+    expect(numbers(client)).toEqual(Array.from({ length: missed + 2 }, (_, i) => i))
+  })
 })
 
 test('a break in which nothing was said costs two calls', async () => {
@@ -142,3 +150,59 @@ test('a backend that makes up ever new events is given up, and the gap is told',
   expect(gap?.reason).toBe('more was missed than can be fetched')
   expect(gap?.downMs).toBeGreaterThan(0)
 }, 30_000)
+
+test('of a space that appeared, what is older is no news, however short its pages are', async () => {
+  const moot = await simulator()
+  const url = await front(moot, (_method, { pathname, searchParams }) => {
+    if (!pathname.endsWith('/invited/events')) return undefined
+    const { events } = moot.space('invited')
+    const at = (name: string): number =>
+      events.findIndex(({ event_id }) => event_id === searchParams.get(name))
+    return { body: events.slice(at('since') + 1, at('before') === -1 ? undefined : at('before')).slice(-20) }
+  })
+  const client = await connected(moot, { CONVO_API_URL: url }, { limits: { discoverMs: 300 } })
+  await client.tool('subscribe')
+  const space = moot.space('invited')
+  for (let i = 0; i < 70; i++)
+    moot.store.say(space, { speaker: moot.alice.actor_id, text: `@MyAgent ${i}` }, true)
+  const older = new Date(Date.now() - 60_000).toISOString()
+  space.events = space.events.map((event, i) => (i < 40 ? { ...event, timestamp: older } : event))
+  await client.hears(30)
+  expect(numbers(client)).toEqual(Array.from({ length: 30 }, (_, i) => i + 40))
+})
+
+test.each([undefined, '2026-11-21T10:00:00Z'])(
+  'a backend that gives the newest first, and whose times say nothing (%s): told in order, once',
+  async (timestamp) => {
+    const moot = await simulator()
+    const url = await front(moot, (_method, { pathname, searchParams }) => {
+      if (!pathname.endsWith('/events')) return undefined
+      const { events } = moot.space(SPACE)
+      const at = (name: string): number =>
+        events.findIndex(({ event_id }) => event_id === searchParams.get(name))
+      const page = events.slice(at('since') + 1, at('before') === -1 ? undefined : at('before'))
+      return { body: page.map((event) => ({ ...event, timestamp })).toReversed() }
+    })
+    say(moot, -5, 5)
+    const client = await connected(moot, { CONVO_API_URL: url, CONVO_SPACE_ID: SPACE })
+    await caughtUp(moot, 1)
+    moot.publish(SPACE, { text: '@MyAgent 0' })
+    await client.hears(1)
+    await missing(moot, client, 5)
+    expect(numbers(client)).toEqual([0, 1, 2, 3, 4, 5, 6])
+  },
+)
+
+describe('the time of an event', () => {
+  test.each([
+    '2026-11-21T10:00:00.123456',
+    '2026-11-21T10:00:00.123',
+    '2026-11-21 10:00:00.123',
+    '2026-11-21T10:00:00.123Z',
+    '2026-11-21T11:00:00.123+01:00',
+  ])('%s is UTC if it names no zone, wherever we are', (timestamp) => {
+    vi.stubEnv('TZ', 'Asia/Tokyo')
+    onTestFinished(() => void vi.unstubAllEnvs())
+    expect(timeOf({ timestamp })).toBe(Date.UTC(2026, 10, 21, 10, 0, 0, 123))
+  })
+})

@@ -95,3 +95,27 @@ test('the handshake of the channel is refused: every space says so, and comes ba
   await eventually('both are followed', () => moot.sockets.count(SPACE) + moot.sockets.count('b') === 2)
   expect(client.log).not.toContain(moot.key)
 })
+
+test('a space the server takes back is down and said to be, and asked for again; nothing is lost', async () => {
+  const [moot, client] = await start(['b'])
+  await client.tool('subscribe')
+  const states = (): readonly string[] => client.pushStatuses(SPACE).map(({ state }) => state)
+  await eventually(
+    'the status was asked',
+    () => moot.calls.filter(({ path }) => /status$/.test(path)).length === 4,
+  )
+  const frame = { type: 'error', space_id: SPACE, code: 4403, detail: 'removed' }
+  moot.sockets.raw(SPACE, JSON.stringify(frame))
+  moot.publish(SPACE, { text: '@MyAgent meanwhile' })
+  await eventually('it is back', () => states().join() === 'up,down,retrying,up')
+  expect(client.log).toMatch(/refused to follow space sprint-planning \(HTTP 403: removed\)/)
+  moot.publish(SPACE, { text: '@MyAgent again' })
+  moot.publish('b', { text: '@MyAgent elsewhere' })
+  await client.hears(3)
+  expect(client.contents.map((content) => content.split(' ').at(-1)).sort()).toEqual([
+    'again',
+    'elsewhere',
+    'meanwhile',
+  ])
+  expect(client.pushStatuses('b').map(({ state }) => state)).toEqual(['up'])
+})

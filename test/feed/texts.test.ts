@@ -84,7 +84,8 @@ describe('a long text', () => {
 
   test('is never cut through a character', () => {
     const text = `${'x'.repeat(499)}👍 and more`
-    expect(cut(text, 500)).toBe(`${'x'.repeat(499)}${pointer}`)
-    expect(cut(text, 501)).toBe(`${'x'.repeat(499)}👍${pointer}`)
+    expect(cut(text, 499)).toBe(`${'x'.repeat(499)}${pointer}`)
+    expect(cut(text, 500)).toBe(`${'x'.repeat(499)}👍${pointer}`)
+    expect(cut(`${'👍'.repeat(500)}`, 500)).toBe('👍'.repeat(500))
   })
 })

@@ -5,6 +5,7 @@ import { openFeed } from '../../src/feed/upstream.ts'
 import { compose, parse } from '../../src/protocol.ts'
 import { eventually, pause } from '../support/eventually.ts'
 import { configFrom, connected, FeedClient, QUICK_BACKOFF, simulator } from './feed-client.ts'
+import { front } from './front.ts'
 
 const SPACE = 'sprint-planning'
 
@@ -148,17 +149,21 @@ describe('subscribe to all', () => {
 
   test('again says which of them get nothing, and tries them now', async () => {
     const moot = await simulator()
-    moot.space('closed')
-    moot.weather.failures.push({ path: '/closed/events', status: 403, times: Number.POSITIVE_INFINITY })
+    const closed = moot.space('closed')
+    closed.participants.delete(moot.agent.actor_id)
+    const url = await front(moot, (_method, { pathname }) => {
+      const body = [SPACE, 'closed'].map((space_id) => ({ space_id, status: 'active' }))
+      return pathname === '/api/actors/me/spaces' ? { body } : undefined
+    })
     const backoff = { ...QUICK_BACKOFF, slowCapMs: 3_600_000 }
-    const client = await connected(moot, {}, { backoff })
+    const client = await connected(moot, { CONVO_API_URL: url }, { backoff })
     await client.tool('subscribe')
     const again = await client.tool('subscribe')
     expect(again.text).toMatch(
       /^No new spaces\. Of your 2 subscriptions 1 gets nothing at the moment:\n- closed is not connected yet: .*HTTP 403/,
     )
     expect(again.isError).toBe(false)
-    moot.weather.failures = []
+    moot.store.join(closed, moot.agent, null)
     expect(await client.tool('subscribe')).toEqual({
       text: 'Already subscribed to all 2 spaces.',
       isError: false,
@@ -299,6 +304,7 @@ describe('set_interval', () => {
     ['no prompt', { seconds: 60 }, /prompt must be/],
     ['an empty prompt', { seconds: 60, prompt: '' }, /prompt must be/],
     ['a prompt too long', { seconds: 60, prompt: 'x'.repeat(4_097) }, /1 to 4096/],
+    ['a prompt of too many pairs', { seconds: 60, prompt: '🚀'.repeat(4_097) }, /1 to 4096/],
   ]
   for (const [what, args, text] of wrong) {
     test(`refuses ${what}`, async () => {
@@ -310,6 +316,12 @@ describe('set_interval', () => {
       expect((await client.tool('clear_interval')).text).toBe('No agent interval was set.')
     })
   }
+
+  test('counts characters, not halves of them', async () => {
+    const client = await connected(await simulator())
+    const answer = await client.tool('set_interval', { seconds: 60, prompt: '🚀'.repeat(4_096) })
+    expect(answer.isError).toBe(false)
+  })
 
   test('answers in the words of the package, and is cleared', async () => {
     const client = await connected(await simulator())

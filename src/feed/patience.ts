@@ -1,0 +1,58 @@
+/**
+ * How long a space waits for its history before it is followed without.
+ *
+ * Asks, and judges what comes of it; the asking again is the caller's. The one rule: a history that fails or hangs
+ * must not keep us from what is said now; a backend that can't be reached at all is waited for.
+ */
+import { seconds } from '../errors.ts'
+import { limit } from '../retry.ts'
+import type { Backend, EventQuery } from './backend.ts'
+import type { FeedConfig } from './config.ts'
+import type { FetchPage } from './history.ts'
+import { no, type Refusal, refusedBy } from './refusal.ts'
+
+/** Failures one after the other. */
+const MAX_TRIES = 5
+
+export class Patience {
+  readonly #spaceId: string
+  readonly #backend: Backend
+  readonly #config: FeedConfig
+  /** When the history was asked for that is not there yet, and how often it failed. */
+  #askedAt: number | undefined
+  #tries = 0
+
+  constructor(spaceId: string, backend: Backend, config: FeedConfig) {
+    this.#spaceId = spaceId
+    this.#backend = backend
+    this.#config = config
+  }
+
+  /** A page of events, within `historyMs` or not at all. */
+  async page(query: EventQuery, signal: AbortSignal): ReturnType<FetchPage> {
+    const { clock, limits } = this.#config
+    this.#askedAt ??= clock.uptime()
+    const soon = limit(limits.historyMs, signal)
+    const page = await this.#backend.events(this.#spaceId, query, soon.signal).finally(soon.clear)
+    if (page.ok || !soon.signal.aborted || signal.aborted) return page
+    this.#tries = MAX_TRIES
+    const how = `no answer within ${seconds(limits.historyMs)}`
+    return no(refusedBy(504, `give the events of space ${this.#spaceId}`, '', undefined, how))
+  }
+
+  /** One failure more: is it enough? */
+  tiresOf({ status, lasting, retryAfterMs = 0 }: Refusal): boolean {
+    if (status === undefined) return false
+    const { clock, limits } = this.#config
+    const now = clock.uptime()
+    const waitedMs = now - (this.#askedAt ?? now)
+    this.#tries++
+    return lasting || this.#tries >= MAX_TRIES || waitedMs + retryAfterMs >= limits.historyMs
+  }
+
+  /** The history was had: the next failure is the first. */
+  restore(): void {
+    this.#askedAt = undefined
+    this.#tries = 0
+  }
+}

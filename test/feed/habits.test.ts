@@ -1,0 +1,376 @@
+/**
+ * Backends that answer otherwise than the documentation shows: what they leave out or add costs no event, brings
+ * none twice, and makes nothing up.
+ */
+import { describe, expect, test } from 'vitest'
+import { FORGOTTEN } from '../../src/feed/history.ts'
+import { eventually, pause } from '../support/eventually.ts'
+import {
+  type Changes,
+  connected,
+  type FeedClient,
+  QUICK_BACKOFF,
+  type Simulator,
+  simulator,
+} from './feed-client.ts'
+import { front, type Habit } from './front.ts'
+
+const SPACE = 'sprint-planning'
+const SLOW_WHEN_REFUSED = { ...QUICK_BACKOFF, slowCapMs: 3_600_000 }
+
+/** A client of a moot with that habit; it follows the space, in whose past lie so many events. */
+async function behind(
+  habit: (moot: Simulator) => Habit,
+  changes: Changes = {},
+  past = 0,
+): Promise<[Simulator, FeedClient]> {
+  const moot = await simulator()
+  for (let i = 0; i < past; i++) moot.publish(SPACE, { text: 'long ago' })
+  const url = await front(moot, habit(moot))
+  return [moot, await connected(moot, { CONVO_API_URL: url, CONVO_SPACE_ID: SPACE }, changes)]
+}
+
+/** The status is asked for at the start, and once nothing is missing. */
+async function caughtUp(moot: Simulator): Promise<void> {
+  const asked = (): number => moot.calls.filter(({ path }) => path.endsWith('/status')).length
+  await eventually('it has caught up', () => asked() === 2)
+}
+
+function states(client: FeedClient): readonly string[] {
+  return client.pushStatuses(SPACE).map(({ state }) => state)
+}
+
+describe('the status of a space', () => {
+  const statuses = (client: FeedClient): readonly (string | undefined)[] =>
+    client.told.filter(({ meta }) => meta.event_type === 'status_change').map(({ meta }) => meta.status)
+  const listing = (url: URL): boolean => url.pathname === '/api/actors/me/spaces'
+  const all = (moot: Simulator): unknown =>
+    [...moot.store.spaces.values()].map(({ space_id, status }) => ({ space_id, status }))
+
+  test.each([true, false])('is that of a list that holds paused ones too (/status: %s)', async (asked) => {
+    let lists = 0
+    const habit = (moot: Simulator): Habit => {
+      return (_method, url) => {
+        if (listing(url)) {
+          lists++
+          return { body: all(moot) }
+        }
+        return asked || !url.pathname.endsWith('/status') ? undefined : { status: 404, body: {} }
+      }
+    }
+    const [moot, client] = await behind(habit, { limits: { discoverMs: 20 } })
+    await client.tool('subscribe')
+    moot.store.setStatus(moot.space(SPACE), 'paused')
+    await client.hears(1)
+    const before = lists
+    await eventually('it was listed again', () => lists > before + 3)
+    expect(statuses(client)).toEqual(['paused'])
+  })
+
+  test('is told of a list that says it changed, though nothing else does', async () => {
+    let status = 'active'
+    const habit: Habit = (_method, url) => {
+      if (listing(url)) return { body: [{ space_id: SPACE, status }] }
+      return url.pathname.endsWith('/status') ? { status: 404, body: {} } : undefined
+    }
+    const [, client] = await behind(() => habit, { limits: { discoverMs: 20 } })
+    await client.tool('subscribe')
+    status = 'archived'
+    await client.hears(1)
+    expect(statuses(client)).toEqual(['archived'])
+  })
+
+  test('is not that of a list made before it changed', async () => {
+    let answer = (): void => undefined
+    let asked = 0
+    const habit = (moot: Simulator): Habit => {
+      return (_method, url) => {
+        if (!listing(url)) return undefined
+        const body = all(moot)
+        if (asked++ === 0) return { body }
+        return new Promise((resolve) => {
+          answer = () => resolve({ body })
+        })
+      }
+    }
+    const [moot, client] = await behind(habit, { limits: { discoverMs: 20 } })
+    await client.tool('subscribe')
+    await eventually('the list is made', () => asked === 2)
+    moot.store.setStatus(moot.space(SPACE), 'paused')
+    await client.hears(1)
+    answer()
+    await eventually('the next is asked for', () => asked === 3)
+    expect(statuses(client)).toEqual(['paused'])
+  })
+
+  test('is active where the list names none', async () => {
+    const habit = (moot: Simulator): Habit => {
+      moot.space('other')
+      return (_method, url) => (listing(url) ? { body: [{ space_id: 'other' }] } : undefined)
+    }
+    const [, client] = await behind(habit)
+    expect((await client.tool('subscribe')).text).toMatch(/^Subscribed to 1 new/)
+  })
+})
+
+describe('an event', () => {
+  const mentions = (client: FeedClient, word: string): number =>
+    client.contents.filter((content) => content.endsWith(`@MyAgent ${word}`)).length
+
+  test('without an id is told once, however often the connection breaks', async () => {
+    const moot = await simulator()
+    const client = await connected(moot, { CONVO_SPACE_ID: SPACE })
+    await eventually('it is up', () => states(client).at(-1) === 'up')
+    const event = moot.publish(SPACE, { text: '@MyAgent first' })
+    const { events } = moot.space(SPACE)
+    const nameless = { ...event, event_id: undefined as unknown as string, text: '@MyAgent nameless' }
+    events.push(nameless)
+    moot.sockets.raw(SPACE, JSON.stringify({ type: 'context_event', data: nameless }))
+    await client.hears(2)
+    for (const word of ['second', 'third']) {
+      moot.sockets.drop('cut')
+      moot.publish(SPACE, { text: `@MyAgent ${word}` })
+      await eventually('the next is told', () => mentions(client, word) === 1)
+    }
+    expect(mentions(client, 'nameless')).toBe(1)
+    expect(client.told).toHaveLength(4)
+  })
+
+  test('with neither id nor time is told as often as it comes', async () => {
+    const moot = await simulator()
+    const client = await connected(moot, { CONVO_SPACE_ID: SPACE })
+    await eventually('it is up', () => states(client).at(-1) === 'up')
+    const frame = JSON.stringify({ type: 'context_event', data: { text: '@MyAgent ping' } })
+    for (let i = 0; i < 2; i++) moot.sockets.raw(SPACE, frame)
+    await client.hears(2)
+  })
+
+  test('of another space is not told on the stream of this one, and the log says so', async () => {
+    const moot = await simulator()
+    const client = await connected(moot, { CONVO_SPACE_ID: SPACE })
+    await eventually('it is up', () => states(client).at(-1) === 'up')
+    const data = { event_id: 'evt_elsewhere', space_id: 'zeta', text: '@MyAgent elsewhere' }
+    moot.sockets.raw(SPACE, JSON.stringify({ type: 'context_event', data }))
+    moot.publish(SPACE, { text: '@MyAgent here' })
+    await client.hears(1)
+    expect(mentions(client, 'here')).toBe(1)
+    expect(client.log).toContain(`dropped an event of space "zeta": it came on the stream of space ${SPACE}`)
+  })
+})
+
+const wiped = (moot: Simulator): Habit => {
+  return (_method, { pathname, searchParams }) => {
+    if (!pathname.endsWith('/events')) return undefined
+    const { events } = moot.space(SPACE)
+    const at = (name: string): number =>
+      events.findIndex(({ event_id }) => event_id === searchParams.get(name))
+    return { body: events.slice(at('since') + 1, at('before') === -1 ? undefined : at('before')) }
+  }
+}
+
+test('a backend that forgot our place and says nothing of it: what it has is told, and the gap', async () => {
+  const [moot, client] = await behind(wiped, {}, 30)
+  await caughtUp(moot)
+  moot.space(SPACE).events = []
+  moot.store.say(moot.space(SPACE), { speaker: moot.alice.actor_id, text: '@MyAgent new' }, true)
+  moot.sockets.drop('cut')
+  await client.hears(1)
+  const up = client.pushStatuses(SPACE).at(-1)
+  expect(up).toMatchObject({ state: 'up', continuous: false, reason: FORGOTTEN })
+})
+
+test('a backend that shows no history: each break is a gap', async () => {
+  const [moot, client] = await behind(() => (_method, url) => {
+    return url.pathname.endsWith('/events') ? { body: [] } : undefined
+  })
+  await caughtUp(moot)
+  for (let i = 0; i < 25; i++) moot.publish(SPACE, { text: `@MyAgent ${i}` })
+  await client.hears(25)
+  moot.sockets.drop('cut')
+  await eventually('it is up again', () => client.pushStatuses(SPACE).at(-1)?.continuous === false)
+})
+
+describe('a server that lets everybody in and then closes', () => {
+  const letIn = async (status: number, changes: Changes = {}): Promise<[Simulator, FeedClient]> => {
+    const moot = await simulator()
+    Object.assign(moot.weather, { refuseBy: 'close', handshakeStatus: status, handshakeTimes: 1_000 })
+    return [moot, await connected(moot, {}, changes)]
+  }
+
+  test.each([401, 403, 404])('has refused, with 4%i', async (status) => {
+    const [, client] = await letIn(status)
+    const answer = await client.tool('subscribe', { space_id: SPACE })
+    expect(answer).toMatchObject({ isError: true, text: expect.stringContaining(`close code 4${status}`) })
+    expect((await client.tool('list_subscriptions')).text).toBe('No active subscriptions')
+    expect(states(client)).not.toContain('up')
+  })
+
+  test('is not asked again and again', async () => {
+    const [, client] = await letIn(401, { spaceId: SPACE, backoff: SLOW_WHEN_REFUSED })
+    await eventually('it was refused', () => states(client).length === 4)
+    await pause(300)
+    expect(states(client)).toEqual(['retrying', 'retrying', 'retrying', 'retrying'])
+  })
+
+  test('after a moment: not again and again either', async () => {
+    const moot = await simulator()
+    const client = await connected(moot, { CONVO_SPACE_ID: SPACE }, { backoff: SLOW_WHEN_REFUSED })
+    for (let i = 1; i <= 4; i++) {
+      await eventually('it is up', () => states(client).filter((state) => state === 'up').length === i)
+      moot.sockets.drop({ code: 4401, reason: 'no' })
+      await eventually('it is down', () => states(client).at(-1) === 'retrying')
+    }
+    await pause(300)
+    expect(states(client).filter((state) => state === 'up')).toHaveLength(4)
+  })
+
+  test('a subscribe that is let in for good is hardly slower', async () => {
+    const client = await connected(await simulator())
+    const began = performance.now()
+    await client.tool('subscribe', { space_id: SPACE })
+    expect(performance.now() - began).toBeLessThan(150)
+  })
+})
+
+describe('a history that is not to be had', () => {
+  /** A gate before it. */
+  const gated = (answer: () => Promise<{ status?: number; body: unknown }>): [Habit, { shut: boolean }] => {
+    const gate = { shut: true }
+    return [(_method, url) => (gate.shut && url.pathname.endsWith('/events') ? answer() : undefined), gate]
+  }
+  const never = new Promise<never>(() => undefined)
+  const failing: readonly (readonly [string, () => Promise<{ status?: number; body: unknown }>])[] = [
+    ['500', async () => ({ status: 500, body: {} })],
+    ['503', async () => ({ status: 503, body: {} })],
+    ['403', async () => ({ status: 403, body: {} })],
+    ['no answer', () => never],
+  ]
+  const ups = (client: FeedClient): readonly (boolean | undefined)[] =>
+    client
+      .pushStatuses(SPACE)
+      .filter(({ state }) => state === 'up')
+      .map(({ continuous }) => continuous)
+  const words = (client: FeedClient): readonly (string | undefined)[] =>
+    client.contents.map((content) => content.split('@MyAgent ').at(-1))
+
+  for (const [what, answer] of failing) {
+    for (const shared of [false, true]) {
+      const start = async (shut: boolean): Promise<[Simulator, FeedClient, { shut: boolean }]> => {
+        const [habit, gate] = gated(answer)
+        gate.shut = shut
+        const moot = await simulator()
+        for (let i = 0; i < 30; i++) moot.publish(SPACE, { text: '@MyAgent long ago' })
+        const url = await front(moot, habit)
+        const env = { CONVO_API_URL: url, ...(shared ? { CONVO_CHANNEL_URL: moot.channelUrl } : {}) }
+        return [moot, await connected(moot, env, { limits: { historyMs: 100 } }), gate]
+      }
+      const on = shared ? 'the shared socket' : 'a socket of its own'
+
+      test(`(${what}) at the start: what is said is told, and later breaks are filled, on ${on}`, async () => {
+        const [moot, client, gate] = await start(true)
+        await client.tool('subscribe', { space_id: SPACE })
+        await eventually('it is up', () => ups(client).length === 1)
+        moot.publish(SPACE, { text: '@MyAgent live' })
+        await client.hears(1)
+        gate.shut = false
+        await eventually('it is there again', () => client.log.includes('is there again'))
+        moot.sockets.drop('cut')
+        moot.publish(SPACE, { text: '@MyAgent missed' })
+        await client.hears(2)
+        await eventually('it is up again', () => ups(client).length === 2)
+        expect(ups(client)).toEqual([true, true])
+        moot.publish(SPACE, { text: '@MyAgent last' })
+        await client.hears(3)
+        expect(words(client)).toEqual(['live', 'missed', 'last'])
+      })
+
+      test(`(${what}) after a break: live ones are told, a gap too, and what was missed once, on ${on}`, async () => {
+        const [moot, client, gate] = await start(false)
+        await client.tool('subscribe', { space_id: SPACE })
+        await caughtUp(moot)
+        moot.publish(SPACE, { text: '@MyAgent first' })
+        await client.hears(1)
+        gate.shut = true
+        moot.sockets.drop('cut')
+        for (let i = 0; i < 3; i++) moot.publish(SPACE, { text: `@MyAgent missed ${i}` })
+        await eventually('it is up again', () => ups(client).length === 2)
+        expect(ups(client)).toEqual([true, false])
+        moot.publish(SPACE, { text: '@MyAgent live' })
+        await client.hears(2)
+        expect(words(client)).toEqual(['first', 'live'])
+        gate.shut = false
+        await client.hears(5)
+        await eventually('it is there again', () => client.log.includes('is there again'))
+        moot.sockets.drop('cut')
+        moot.publish(SPACE, { text: '@MyAgent last' })
+        await client.hears(6)
+        expect(words(client)).toEqual(['first', 'live', 'missed 0', 'missed 1', 'missed 2', 'last'])
+        await eventually('it is up for the third time', () => ups(client).length === 3)
+        expect(ups(client)).toEqual([true, false, true])
+      })
+    }
+  }
+
+  test('after a break, without an answer: what is said meanwhile waits for it, no longer', async () => {
+    const [habit, gate] = gated(() => never)
+    gate.shut = false
+    const [moot, client] = await behind(() => habit, { limits: { historyMs: 200 } })
+    await caughtUp(moot)
+    gate.shut = true
+    moot.sockets.drop('cut')
+    await eventually('it is down', () => states(client).at(-1) === 'down')
+    await eventually('it is connected', () => moot.sockets.count(SPACE) === 1)
+    moot.publish(SPACE, { text: '@MyAgent meanwhile' })
+    await client.hears(1)
+    expect(ups(client)).toEqual([true, false])
+  })
+
+  test('at the start, and nothing is said until the connection breaks: that is a gap', async () => {
+    const [habit] = gated(async () => ({ status: 503, body: {} }))
+    const [moot, client] = await behind(() => habit)
+    await eventually('it is up', () => ups(client).length === 1)
+    moot.sockets.drop('cut')
+    await eventually('it is up again', () => ups(client).length === 2)
+    expect(ups(client)).toEqual([true, false])
+  })
+})
+
+describe('what no backend should answer costs no subscription:', () => {
+  for (const body of ['', '{}', 'null', '<html>', '{"error":"x"}']) {
+    for (const path of ['/events', '/join']) {
+      test(`${JSON.stringify(body)} at ${path}`, async () => {
+        const [moot, client] = await behind(
+          () => (_method, url) => (url.pathname.endsWith(path) ? { body } : undefined),
+        )
+        expect((await client.tool('subscribe', { space_id: SPACE })).isError).toBe(false)
+        moot.publish(SPACE, { text: '@MyAgent live' })
+        await client.hears(1)
+      })
+    }
+  }
+
+  for (const member of ['events', 'items', 'data']) {
+    test(`a list in "${member}" is one`, async () => {
+      const [moot, client] = await behind((moot) => (_method, url) => {
+        return url.pathname.endsWith('/events') ? { body: { [member]: moot.space(SPACE).events } } : undefined
+      })
+      await caughtUp(moot)
+      moot.sockets.drop('cut')
+      moot.publish(SPACE, { text: '@MyAgent missed' })
+      await client.hears(1)
+      expect(client.pushStatuses(SPACE).filter(({ continuous }) => continuous === false)).toEqual([])
+    })
+  }
+
+  for (const status of [404, 405, 501]) {
+    test(`no join (${status}), said once`, async () => {
+      const habit: Habit = (_method, url) =>
+        url.pathname.endsWith('/join') ? { status, body: {} } : undefined
+      const [moot, client] = await behind(() => habit)
+      expect((await client.tool('subscribe', { space_id: SPACE })).isError).toBe(false)
+      moot.publish(SPACE, { text: '@MyAgent live' })
+      await client.hears(1)
+      expect(client.log.match(/followed all the same: .*/g)).toHaveLength(1)
+    })
+  }
+})
