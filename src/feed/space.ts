@@ -25,6 +25,8 @@ export interface SpaceOptions {
    * is news, not past. Whoever invites an agent speaks to it at once.
    */
   readonly newsSince?: number | undefined
+  /** Is this the id of another space we have met? An unknown one may be what the backend calls this space. */
+  readonly isAnother: (spaceId: string) => boolean
   readonly backend: Backend
   readonly identity: (signal: AbortSignal) => Promise<Reply<Actor>>
   readonly push: (draft: ChannelDraft) => Promise<void>
@@ -146,7 +148,7 @@ export class Space {
   async frame(frame: Frame): Promise<void> {
     switch (frame.type) {
       case 'context_event':
-        return this.#isElsewhere('an event', frame.data)
+        return this.#isElsewhere('an event', frame.data, this.#options.isAnother)
           ? undefined
           : this.#event(frame.data, isNameless(frame.data))
       case 'space_update':
@@ -320,7 +322,7 @@ export class Space {
 
   async #statusFrame(data: unknown): Promise<void> {
     const status = isRecord(data) ? text(data.status) : undefined
-    if (!isRecord(data) || status === undefined || this.#isElsewhere('a status', data)) return
+    if (!isRecord(data) || status === undefined || this.#isElsewhere('a status', data, () => true)) return
     const eventId = text(data.event_id)
     const speaker = text(data.speaker_id)
     await this.#noticeStatus(status, {
@@ -329,10 +331,10 @@ export class Space {
     })
   }
 
-  /** Does it name another space? Then it is dropped. */
-  #isElsewhere(what: string, data: unknown): boolean {
+  /** Does it name another space? Then it is dropped: who wants to hear of that listens there. */
+  #isElsewhere(what: string, data: unknown, isAnother: (spaceId: string) => boolean): boolean {
     const named = isRecord(data) ? text(data.space_id) : undefined
-    if (named === undefined || named === this.spaceId) return false
+    if (named === undefined || named === this.spaceId || !isAnother(named)) return false
     this.#options.report({
       kind: 'dropped',
       what: `${what} of space ${JSON.stringify(firstOf(named, 200))}`,

@@ -41,6 +41,8 @@ export class Subscriptions {
   readonly #tentative = new Map<Subscription, number>()
   /** Left by the agent's own word: discovery passes them by. */
   readonly #left = new Set<string>()
+  /** The ids of all spaces that were listed or followed. */
+  readonly #met = new Set<string>()
   readonly #shared: SharedSocket | undefined
   #discovery: AbortController | undefined
   /** How often all was left: whoever asked for all before that has nothing to ask for any more. */
@@ -199,10 +201,12 @@ export class Subscriptions {
   }
 
   #follow(spaceId: string, join: boolean, newsSince?: number): Subscription {
+    this.#met.add(spaceId)
     const space = new Space({
       spaceId,
       join,
       newsSince,
+      isAnother: (id) => this.#met.has(id),
       backend: this.#backend,
       identity: () => this.identity(),
       push: this.#push,
@@ -256,6 +260,7 @@ export class Subscriptions {
   }
 
   #add(found: readonly SpaceSummary[], newsSince?: number): Subscription[] {
+    for (const { spaceId } of found) this.#met.add(spaceId)
     const wanted = found.filter((space) => isActive(space) && !this.#left.has(space.spaceId))
     const fresh = wanted.filter(({ spaceId }) => !this.#followed.has(spaceId))
     return fresh.map(({ spaceId }) => this.#follow(spaceId, false, newsSince))

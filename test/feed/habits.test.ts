@@ -145,9 +145,21 @@ describe('an event', () => {
     await client.hears(2)
   })
 
-  test('of another space is not told on the stream of this one, and the log says so', async () => {
+  test('under an id that is none of the known spaces is told: it may be another name of this one', async () => {
     const moot = await simulator()
     const client = await connected(moot, { CONVO_SPACE_ID: SPACE })
+    await eventually('it is up', () => states(client).at(-1) === 'up')
+    const data = { event_id: 'evt_1', space_id: '6f9619ff', text: '@MyAgent hi' }
+    moot.sockets.raw(SPACE, JSON.stringify({ type: 'context_event', data }))
+    await client.hears(1)
+  })
+
+  test('of another space is not told on the stream of this one, and the log says so', async () => {
+    const moot = await simulator()
+    moot.space('zeta')
+    const client = await connected(moot, { CONVO_SPACE_ID: SPACE })
+    await client.tool('subscribe', { space_id: 'zeta' })
+    await client.tool('unsubscribe', { space_id: 'zeta' })
     await eventually('it is up', () => states(client).at(-1) === 'up')
     const data = { event_id: 'evt_elsewhere', space_id: 'zeta', text: '@MyAgent elsewhere' }
     moot.sockets.raw(SPACE, JSON.stringify({ type: 'context_event', data }))
