@@ -210,7 +210,7 @@ export class Exchange {
     const location = header(reply.headers, 'location') ?? ''
     const refused = (text: string): Refused => {
       reply.body.destroy()
-      return { ...refusal(reply.status, text), location: shown(location) }
+      return { ...refusal(reply.status, text), location: shown(this.#config.redact(location)) }
     }
     const target = URL.canParse(location, url.href) ? new URL(location, url) : undefined
     const keepsMethod = [301, 302, 307, 308].includes(reply.status)
@@ -218,7 +218,7 @@ export class Exchange {
     if (target === undefined || !keepsMethod) return refused('a redirect that cannot be followed')
     if (target.origin !== url.origin) return refused('a redirect to another origin')
     if (redirects >= MAX_REDIRECTS) {
-      const text = `more than ${MAX_REDIRECTS} redirects, the last to ${shown(location)}`
+      const text = `more than ${MAX_REDIRECTS} redirects, the last to ${shown(this.#config.redact(location))}`
       return { ...refused(text), location: undefined }
     }
     await drained(reply.body)

@@ -88,7 +88,7 @@ export class Forwarder {
   notification(notification: Notification, flight: Flight, onHeaders: () => void): Promise<void> {
     return this.#send(notification, flight, (outcome, live) => {
       onHeaders()
-      if (outcome.kind === 'stream') void this.#readOn(outcome.events, live, this.#config.privateLimitMs)
+      if (outcome.kind === 'stream') void this.#readOn(outcome.events, live)
       return true
     })
   }
@@ -200,7 +200,7 @@ export class Forwarder {
     const { where } = this.#exchange
     const { clock, patienceMs } = this.#config
     const toldToWait = isToldToWait(outcome)
-    const isLater = outcome.status !== 429 && isRepeatable(method)
+    const isLater = isRepeatable(method) && (outcome.status !== 429 || method === METHOD.initialized)
     if (outcome.sent && !toldToWait && !isLater) throw this.#final(outcome, method)
     const wait = tries.next(0, outcome.retryAfterMs)
     const left = deadline - clock.uptime()
@@ -329,7 +329,7 @@ export class Forwarder {
           answered = true
         }
         if (answered) {
-          void this.#readOn(events, live, LINGER_MS)
+          void this.#readOn(events, live)
           return { kind: 'answered' }
         }
       }
@@ -340,18 +340,20 @@ export class Forwarder {
     }
   }
 
-  /** What else comes on a stream whose answer has been read, or that was to have none. Ended after `ms`. */
-  async #readOn(events: EventReader, live: Live, ms: number): Promise<void> {
-    const late = setTimeout(() => events.destroy(), ms)
+  /** What else comes on a stream whose answer has been read, or that was to have none; it is to end soon. */
+  async #readOn(events: EventReader, live: Live): Promise<void> {
+    const late = setTimeout(() => events.destroy(), LINGER_MS)
     try {
       for (let event = await events.next(); event !== undefined; event = await events.next()) {
         if (event.kind === 'comment' || event.data.length === 0) continue
+        if (this.#life.live !== live) break
         for (const message of parse(event.data)) await this.receive(message, live, 'answer')
       }
     } catch {
       // It broke: nobody waits for it.
     }
     clearTimeout(late)
+    events.destroy()
   }
 
   /** Some servers report a dead session as a JSON-RPC error with 200. True when the request is to be sent again. */

@@ -10,7 +10,9 @@ const SHORTEST_MS = 20
 const INTERVALS_KEPT = 5
 const INTERVALS_NEEDED = 3
 /** Streams without the pace, one after the other, until the server is taken for one that has given it up. */
-const MOST_DOUBTS = 3
+const MOST_DOUBTS = 2
+/** A server that begins its streams with a few comments has no cadence of less. */
+const UNSURE_SHORTEST_MS = 1_000
 
 export class Liveness {
   readonly #minSilenceMs: number
@@ -27,8 +29,9 @@ export class Liveness {
     this.#unsureSilenceMs = unsureSilenceMs
   }
 
-  /** A new stream of the same server: its pace is likely to be that of the one before. */
+  /** A new stream of the same server: its pace is likely to be that of the one before, if that had one. */
   begin(): void {
+    if (this.#heard < INTERVALS_NEEDED) this.#intervals.splice(this.#intervals.length - this.#heard)
     this.#heard = 0
     this.#lastBeat = undefined
   }
@@ -57,10 +60,11 @@ export class Liveness {
   get allowedSilenceMs(): number | undefined {
     if (this.#intervals.length === 0 || this.#doubts === MOST_DOUBTS) return undefined
     const longest = Math.max(...this.#intervals)
-    const ms =
-      this.#intervals.length < INTERVALS_NEEDED
-        ? Math.max(6 * longest, this.#unsureSilenceMs)
-        : Math.max(3 * longest, this.#minSilenceMs)
+    const isSure = this.#intervals.length >= INTERVALS_NEEDED
+    if (!isSure && longest < UNSURE_SHORTEST_MS) return undefined
+    const ms = isSure
+      ? Math.max(3 * longest, this.#minSilenceMs)
+      : Math.max(6 * longest, this.#unsureSilenceMs)
     return ms * 2 ** this.#doubts
   }
 }

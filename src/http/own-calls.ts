@@ -397,11 +397,6 @@ export function refusalSignature({ status, code, message }: Refused): Signature 
   return status === 200 ? `HTTP 200, ${code}, ${message ?? 'no message'}` : `HTTP ${status}, ${code}`
 }
 
-/** A method or params that the server does not like: of the session that says nothing. */
-export function isAboutTheMessage(refusal: Signature): boolean {
-  return /^-3260[123]$/.test(codeOf(refusal) ?? '')
-}
-
 /** The JSON-RPC error code in it, if any. */
 function codeOf(said: Signature): string | undefined {
   return /^HTTP \d+, (-?\d+)/.exec(said)?.[1]
@@ -410,6 +405,11 @@ function codeOf(said: Signature): string | undefined {
 /** A gateway says that there is nobody behind it just now. */
 export function isGatewayFailure(said: Signature): boolean {
   return /^HTTP 5(0[234]|2[0-4])/.test(said)
+}
+
+/** A page, a redirect, or an odd 5xx: somebody in front of the server speaks, who knows of no sessions. */
+export function isSaidInFront(said: Signature): boolean {
+  return /^HTTP ([23]\d\d$|5(?!00|0[234]|2[0-4]))/.test(said)
 }
 
 /**

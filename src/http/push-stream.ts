@@ -157,7 +157,7 @@ export class PushStream {
       }
       const verdict = await this.#life.ping(this.#live)
       if (signal.aborted) return
-      if (verdict === 'lost') return this.#life.lose(this.#live, 'a ping was refused')
+      if (verdict === 'lost') return this.#life.lose(this.#live, '404 to a ping')
       if (verdict === 'failed') return this.end('it is silent, and a ping got no answer', silentSince)
       pingedAt = clock.uptime()
     }

@@ -193,7 +193,7 @@ export class Push {
     switch (outcome.kind) {
       case 'not-offered':
         if (!this.#everUp) return await this.#notOffered(live, 'HTTP 405', signal)
-        if (await this.#life.gone(live, 'HTTP 405')) return
+        if (await this.#life.gone(live, 'HTTP 405', true)) return
         return await this.#retryRefused('HTTP 405', signal)
       case 'no-such-session':
         // A session that GET never knew but ping does: renewing it would not help.
@@ -213,7 +213,7 @@ export class Push {
       case 'accepted':
       case 'answer':
         if (!this.#everUp) return await this.#notOffered(live, 'it answered without a stream', signal)
-        if (await this.#life.gone(live, outcome.kind)) return
+        if (await this.#life.gone(live, outcome.kind, true)) return
         return await this.#retryRefused('it answered without a stream', signal)
       default:
         return impossible(outcome)
@@ -224,7 +224,7 @@ export class Push {
   async #suspectSession(outcome: Outcome, live: Live): Promise<boolean> {
     if (++this.#refusalsInRow < SUSPICIOUS_REFUSALS) return false
     this.#refusalsInRow = 0
-    return await this.#life.gone(live, signatureOf(outcome))
+    return await this.#life.gone(live, signatureOf(outcome), true)
   }
 
   async #refused(outcome: Outcome & { kind: 'refused' }, live: Live, signal: AbortSignal): Promise<void> {
@@ -238,7 +238,7 @@ export class Push {
     }
     const mayMeanSession =
       this.#everUp || (outcome.status >= 400 && outcome.status <= 500) || outcome.rpcError !== undefined
-    if (mayMeanSession && (await this.#life.gone(live, signatureOf(outcome)))) return
+    if (mayMeanSession && (await this.#life.gone(live, signatureOf(outcome), true))) return
     if (!this.#everUp && live.id === undefined) return await this.#notOffered(live, why, signal)
     if (this.#everUp || outcome.status >= 500 || outcome.status === 400) return await this.#retry(why, signal)
     return await this.#retryRefused(why, signal)

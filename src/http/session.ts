@@ -18,9 +18,9 @@ import type { Exchange } from './exchange.ts'
 import { difference, Memory, type Seen, seenIn } from './memory.ts'
 import {
   INITIALIZED,
-  isAboutTheMessage,
   isFinal,
   isGatewayFailure,
+  isSaidInFront,
   isSessionRefusal,
   OwnCalls,
   type Signature,
@@ -75,11 +75,6 @@ interface Handshake {
   seen?: Seen
 }
 
-/** What a private ping says of its session. */
-type PingMeaning = 'alive' | 'lost' | 'failed'
-
-/** So many sessions are given up for refused pings; then pings are what this server refuses. */
-const MAX_VAIN_PINGS = 2
 /** Of a private ping; the deciding one is one. */
 const PING_LIMIT_MS = 10_000
 const RESTORE_LIMIT_MS = 10_000
@@ -101,8 +96,10 @@ export class SessionLife {
   /** Generations since the last that served anything. */
   readonly #renewals: Backoff
   #proven = false
-  /** Sessions given up for a refused ping, with none answered since. */
-  #vainPings = 0
+  /** A ping in a silent session was refused, and the session given up for it. */
+  #pingRefused = false
+  /** So it was in the fresh session after it: from then on a refusal says nothing. */
+  #refusesPings = false
   /** The deciding ping under way: all who were refused meanwhile wait for the same one. */
   #verdict: { readonly generation: number; readonly said: Promise<Signature> } | undefined
   /** A session that the server has opened and that is not live yet. */
@@ -242,10 +239,10 @@ export class SessionLife {
 
   /**
    * Is the session gone, though the server said something other than 404? One private `ping` in it decides:
-   * any 2xx and it lives, refused as well and it is lost, anything else and nothing is known. Resolves with whether
-   * that is what the refusal was about.
+   * any 2xx and it lives, refused as well and it is lost, anything else and nothing is known. A POST is refused in
+   * the words of the ping, and otherwise for a reason of its own; a GET may have words of its own (`inAnyWords`).
    */
-  async gone(live: Live, refusal: Signature): Promise<boolean> {
+  async gone(live: Live, refusal: Signature, inAnyWords = false): Promise<boolean> {
     if (this.#session !== live) return true
     if (live.id === undefined) return false
     if (this.#verdict?.generation !== live.generation) {
@@ -256,31 +253,36 @@ export class SessionLife {
       })
     }
     const said = await this.#verdict.said
-    if (this.#meaningOf(said, refusal) !== 'lost') return false
-    if (this.#session === live) {
-      void this.#calls.delete(live, this.#config.privateLimitMs)
-      this.lose(live, `the server refuses it (${said})`)
-    }
-    return said === refusal || !isAboutTheMessage(refusal)
+    if (said === 'ok') this.#refusesPings = false
+    const isRefused = said === refusal || (inAnyWords && isSessionRefusal(said, refusal))
+    if (isSaidInFront(said) || (said !== 'no-such-session' && !isRefused)) return false
+    this.#giveUp(live, said)
+    return true
   }
 
-  /** A private `ping` in the session. `lost`: refused. `failed`: no answer within the limit, or none that counts. */
-  async ping(live: Live): Promise<PingMeaning> {
-    return this.#meaningOf(await this.#calls.ask(live, METHOD.ping, undefined, PING_LIMIT_MS))
-  }
-
-  #heardPing(said: Signature): void {
-    if (said === 'ok') this.#vainPings = 0
-  }
-
-  /** `refusal`: of the message that made us ask. GET and POST may refuse the same session in different words. */
-  #meaningOf(said: Signature, refusal?: Signature): PingMeaning {
-    this.#heardPing(said)
-    if (said === 'no-such-session' || said === refusal) return 'lost'
-    if (said === 'unavailable' || isGatewayFailure(said)) return 'failed'
-    if (!isSessionRefusal(said, refusal) || this.#vainPings === MAX_VAIN_PINGS) return 'alive'
-    this.#vainPings++
+  /** A private `ping` in a session whose stream is silent. `failed`: no answer within the limit, or none that counts. */
+  async ping(live: Live): Promise<'alive' | 'lost' | 'failed'> {
+    const said = await this.#calls.ask(live, METHOD.ping, undefined, PING_LIMIT_MS)
+    if (said === 'ok') this.#refusesPings = false
+    if (said === 'no-such-session') return 'lost'
+    if (said === 'unavailable' || isGatewayFailure(said) || isSaidInFront(said)) return 'failed'
+    if (this.#refusesPings || !isSessionRefusal(said)) return 'alive'
+    this.#pingRefused = true
+    this.#giveUp(live, said)
     return 'lost'
+  }
+
+  #giveUp(live: Live, said: Signature): void {
+    if (this.#session !== live) return
+    void this.#calls.delete(live, this.#config.privateLimitMs)
+    this.lose(live, `the server refuses it (${said})`)
+  }
+
+  /** A session was given up for a refused ping alone: is that what this server says to any? */
+  async #learnPing(fresh: Live): Promise<void> {
+    if (!this.#pingRefused) return
+    this.#pingRefused = false
+    this.#refusesPings = isSessionRefusal(await this.#calls.ask(fresh, METHOD.ping, undefined, PING_LIMIT_MS))
   }
 
   /** Ends waits, takes leave of the server within `deadlineMs`, and closes. */
@@ -412,11 +414,7 @@ export class SessionLife {
         afterMs: Math.round(clock.uptime() - since),
         ...(changed === undefined ? {} : { changed }),
       })
-      // The last one was given up for its refused ping: does this server answer pings at all?
-      if (this.#vainPings > 0)
-        void this.#calls
-          .ask(live, METHOD.ping, undefined, PING_LIMIT_MS)
-          .then((said) => this.#heardPing(said))
+      void this.#learnPing(live)
       if (!handshake.own && handshake.initialized !== undefined) {
         for (const message of this.#memory.toTell(handshake.seen))
           void this.#outlet.deliver(message, 'answer')

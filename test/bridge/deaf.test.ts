@@ -151,16 +151,43 @@ describe('a push stream', () => {
     expect(bridge.stderr).toBe('')
   })
 
-  test('of a server that refuses all pings is not renewed for ever', { timeout: 20_000 }, async () => {
+  test('of a server that refuses all pings is not renewed for a call that it refuses otherwise', async () => {
     const server = await ScriptedServer.start()
     server.on('ping', (x) => x.reply(400, 'what?'))
     server.on('tools/call', (x) => x.error(-32602, 'no', 422))
     const bridge = await BridgeProcess.connected(server.url, stateful)
     await eventually('the push stream', () => server.listening())
     for (let i = 0; i < 5; i++) expect((await bridge.call('tools/call')).error?.code).toBe(-32602)
-    expect(server.posts('initialize')).toHaveLength(3)
-    await eventually('the push stream', () => server.listening())
+    expect(server.posts('initialize')).toHaveLength(1)
   })
+
+  const inFront: readonly (readonly [string, Handler])[] = [
+    ['530', (x) => x.reply(530, 'origin is down')],
+    ['a page', (x) => x.reply(200, '<p>back soon', { 'content-type': 'text/html' })],
+    ['a redirect', (x) => x.reply(302, '', { location: 'https://status.example.com/' })],
+  ]
+  test.each(inFront)(
+    'in front of which somebody says %s for a while keeps session and place',
+    async (_, say) => {
+      const server = await ScriptedServer.start({ replay: true })
+      const bridge = await BridgeProcess.connected(server.url, stateful)
+      await eventually('the push stream', () => server.listening())
+      server.push(line(1))
+      await bridge.waitFor('the first event', () => numbers(bridge).length === 1)
+      const open = server.before((x) => {
+        say(x)
+        return true
+      })
+      server.cutAll()
+      server.push(line(2))
+      await pause(600)
+      open()
+      await bridge.waitFor('what was missed', () => numbers(bridge).length === 2, 40_000)
+      expect(numbers(bridge)).toEqual([1, 2])
+      expect(server.posts('initialize')).toHaveLength(1)
+    },
+    45_000,
+  )
 
   test('whose 401 is said to the session alone: the session is renewed', async () => {
     const server = await ScriptedServer.start()
