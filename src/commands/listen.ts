@@ -54,6 +54,7 @@ On a terminal one line an event: time, kind, sender, latency, text. Otherwise on
 
 /** Why it ended: the time of --for was over. */
 const TIME_IS_OVER = 'time is over'
+const HANDSHAKE_GRACE_MS = 1_500
 /** While a stream stays down, the attempts are told this often. */
 const RETRY_TOLD_MS = 30_000
 
@@ -136,14 +137,14 @@ class Listening {
       onStatus: (status) => this.#status(status),
     })
     const began = performance.now()
-    let timer: NodeJS.Timeout | undefined
+    const over = (): void => this.#done.abort(TIME_IS_OVER)
+    // The handshake is given up by itself when --for is over, a moment later, and then it says why.
+    let timer = forMs === undefined ? undefined : setTimeout(over, forMs + HANDSHAKE_GRACE_MS)
     try {
-      // Not longer than --for either, and then it says why.
       const server = await Promise.race([client.initialize(), ended(this.#done.signal)])
       if (server !== undefined) this.#greet(server)
-      if (forMs !== undefined) {
-        timer = setTimeout(() => this.#done.abort(TIME_IS_OVER), forMs - (performance.now() - began))
-      }
+      clearTimeout(timer)
+      if (forMs !== undefined) timer = setTimeout(over, forMs - (performance.now() - began))
       await ended(this.#done.signal)
     } finally {
       clearTimeout(timer)

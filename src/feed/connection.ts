@@ -86,7 +86,6 @@ export async function dial(options: DialOptions, signal: AbortSignal): Promise<R
     socket.addEventListener('message', (event) => {
       const bytes: unknown = event.data
       frames.push(typeof bytes === 'string' ? bytes : Buffer.from(bytes as ArrayBuffer).toString('utf8'))
-      settled.abort('heard')
     })
   })
   const patience = new AbortController()

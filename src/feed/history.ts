@@ -47,6 +47,11 @@ export class History {
   /** Takes `events` as the past: not to be given, and the place to continue from. */
   seed(events: readonly unknown[]): void {
     this.restart(events)
+    this.pass(events)
+  }
+
+  /** Takes `events` as not to be given; the place stays as it is. */
+  pass(events: readonly unknown[]): void {
     for (const event of events) this.#see(identityOf(event))
   }
 
@@ -95,6 +100,8 @@ export class History {
     const [place, ...behind] = this.#recent.slice(-OVERLAP)
     const [next] = behind
     const given = new Set<string>()
+    /** Its pages begin with the oldest: each joins the one before. */
+    let oldest = false
     let since = place === BEGINNING ? undefined : place
     for (let pages = 0; pages < MAX_PAGES; pages++) {
       const page = await fetch({ since, limit: PAGE })
@@ -107,7 +114,8 @@ export class History {
       const at = since === undefined ? -1 : page.value.findIndex((event) => idOf(event) === since)
       const fresh = page.value.slice(at + 1).filter((event) => !given.has(idOf(event)))
       const first = idOf(fresh[0])
-      const joined = at !== -1 || fresh.length === 0 || (pages === 0 && first !== '' && first === next)
+      if (pages === 0) oldest = first !== '' && first === next
+      const joined = at !== -1 || fresh.length === 0 || oldest
       const middle = joined ? NOTHING : await before(fresh, since, fetch)
       if (!middle.ok) {
         yield middle

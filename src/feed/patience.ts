@@ -2,7 +2,7 @@
  * How long a space waits for its history before it is followed without.
  *
  * Asks, and judges what comes of it; the asking again is the caller's. The one rule: a history that fails or hangs
- * must not keep us from what is said now; a backend that can't be reached at all is waited for.
+ * must not keep us from what is said now. (A backend that can't be reached at all has no socket to open either.)
  */
 import { seconds } from '../errors.ts'
 import { limit } from '../retry.ts'
@@ -42,10 +42,10 @@ export class Patience {
 
   /** One failure more: is it enough? */
   tiresOf({ status, lasting, retryAfterMs = 0 }: Refusal): boolean {
-    if (status === undefined) return false
     const { clock, limits } = this.#config
     const now = clock.uptime()
-    const waitedMs = now - (this.#askedAt ?? now)
+    // A backend that can't be reached says nothing of its history, but if it is so each time.
+    const waitedMs = status === undefined ? 0 : now - (this.#askedAt ?? now)
     this.#tries++
     return lasting || this.#tries >= MAX_TRIES || waitedMs + retryAfterMs >= limits.historyMs
   }

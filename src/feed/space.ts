@@ -43,6 +43,10 @@ export interface Frame {
 
 /** A status is nice to have: nothing waits longer for it. */
 const STATUS_MS = 2_000
+/** So long after it was stored an event may still come over the socket. */
+const ON_ITS_WAY_MS = 10_000
+/** Events kept that may turn out to concern the agent; beyond, they don't. */
+const MAX_UNSURE = 1_000
 
 export class Space {
   readonly spaceId: string
@@ -61,6 +65,9 @@ export class Space {
   #pastless: Refusal | undefined
   /** What was missed is still to be had, beside the frames. */
   #owed = false
+  /** Words in threads that came meanwhile: whether the agent took part in those is not known yet. */
+  #unsure: unknown[] = []
+  #connections = 0
   #wasUp = false
   #status: string | undefined
   /** Counts what was heard of the status: an answer older than that is no news. */
@@ -105,6 +112,7 @@ export class Space {
     signal: AbortSignal,
   ): Promise<Reply<unknown>> {
     const wasUp = this.#wasUp
+    this.#connections++
     const live = (continuous: boolean, why?: string): void => {
       this.#wasUp = true
       up(continuous, why)
@@ -116,7 +124,7 @@ export class Space {
       return yes(undefined)
     }
     const caught = await this.#tellMissed(live, (query) => this.#patience.page(query, signal), signal)
-    if (caught.ok && this.#pastless === undefined) this.#owed = false
+    if (caught.ok && this.#pastless === undefined) await this.#settled()
     if (signal.aborted || caught.ok || !this.#patience.tiresOf(caught.no)) return caught
     live(false, caught.no.error.message)
     this.#history.hold()
@@ -137,11 +145,17 @@ export class Space {
       // That something is missing was told when the connection came up.
       const caught = past.ok ? await this.#tellMissed(() => undefined, fetch, signal) : past
       if (signal.aborted) return
-      this.#owed = !caught.ok && !isDeclined(caught.no)
+      if (caught.ok || isDeclined(caught.no)) await this.#settled()
       if (!caught.ok) continue
       const text = `the history of space ${this.spaceId} is there again; what was missed has been fetched`
       this.#options.report({ kind: 'note', level: 'info', text })
     }
+  }
+
+  /** The history is there, or will never be: what waited for it is looked at again. */
+  async #settled(): Promise<void> {
+    this.#owed = false
+    for (const event of this.#unsure.splice(0)) await this.#event(event)
   }
 
   /** One frame that concerns this space. */
@@ -258,9 +272,18 @@ export class Space {
     if (!past.ok) return past
     for (const event of past.value) this.#noteThread(event)
     const known = this.#past(past.value)
-    // Late, some of it may be on its way to us: only from its end on it is not the past.
-    if (this.#pastless === undefined) this.#history.seed(known)
-    else if (!this.#history.placed) this.#history.restart(known.slice(-1))
+    if (this.#pastless === undefined) {
+      this.#history.seed(known)
+    } else {
+      // Late, the end of it may be on its way to us; what was missed in a break may be in all of it.
+      const latest = timeOf(known.at(-1)) ?? 0
+      if (this.#connections < 2) {
+        this.#history.pass(known.filter((event) => (timeOf(event) ?? latest) < latest - ON_ITS_WAY_MS))
+      }
+      if (!this.#history.placed || this.#options.newsSince !== undefined) {
+        this.#history.restart(known.slice(-1))
+      }
+    }
     this.#pastless = undefined
     this.#patience.restore()
     return past
@@ -314,6 +337,9 @@ export class Space {
     const why = relevance(event, { actorId, displayName, threads: this.#threads, firehose })
     if (why === 'own') {
       if (event.threadId !== undefined) this.#threads.add(event.threadId)
+    } else if (why === undefined && event.threadId !== undefined && this.#owed && !anew) {
+      if (this.#unsure.length < MAX_UNSURE) this.#unsure.push(value)
+      return
     } else if (why !== undefined) {
       await this.#options.push(eventDraft(event, why, { wording, maxText, displayName }))
     }

@@ -32,7 +32,7 @@ export class StreamStatus {
   up(continuous: boolean, reason?: string): void {
     // Said of a stream that is up: only now it turned out that its last break can't be filled.
     const late = this.#state === 'up' && !continuous && this.#downAt !== undefined
-    const downMs = this.#clock.uptime() - (this.#downAt ?? 0)
+    const downMs = Math.round(this.#clock.uptime() - (this.#downAt ?? 0))
     const after = this.#state === 'down' || late ? { downMs, attempts: this.#attempts + 1 } : {}
     this.#say({ state: 'up', continuous, ...after, ...(reason === undefined ? {} : { reason }) })
     this.#state = 'up'

@@ -82,22 +82,20 @@ export class Subscriptions {
    * it is undone, unless somebody else asked for it too.
    */
   async subscribe(spaceId: string, cancelled: AbortSignal): Promise<Subscribed> {
-    const hadLeft = this.#left.delete(spaceId)
     const known = this.#followed.get(spaceId)
     if (known !== undefined && known.problem === undefined) {
       this.#tentative.delete(known)
+      this.#left.delete(spaceId)
       return { state: 'already' }
     }
     const subscription = known ?? this.#follow(spaceId, true)
     this.#want([subscription], known === undefined)
     const soon = limit(this.#config.limits.toolMs, cancelled, this.#over.signal)
     const reply = await this.#firstAttempt(subscription, soon.signal).finally(soon.clear)
-    if (cancelled.aborted) {
-      this.#withdraw([subscription])
-      if (hadLeft && !this.#followed.has(spaceId)) this.#left.add(spaceId)
-    }
+    if (cancelled.aborted) this.#withdraw([subscription])
     // Another call may have ended it meanwhile.
     const kept = this.#followed.get(spaceId) === subscription
+    if (kept && !cancelled.aborted) this.#left.delete(spaceId)
     const tentative = !cancelled.aborted && this.#tentative.delete(subscription)
     if (reply.ok) return { state: known === undefined ? 'new' : 'already' }
     if (kept && (!reply.no.lasting || !tentative)) return { state: 'kept', refusal: reply.no }
@@ -134,7 +132,8 @@ export class Subscriptions {
       return no(closing())
     }
     for (const subscription of [...added, ...others]) this.#tentative.delete(subscription)
-    if (departures === this.#departures) this.discover(!found.ok)
+    if (departures !== this.#departures) return no(allLeft())
+    this.discover(!found.ok)
     if (!found.ok) return late ? no(unlisted(toolMs)) : found
     const waiting = this.list().flatMap(({ spaceId, problem }) =>
       problem === undefined ? [] : [{ spaceId, problem }],
@@ -289,7 +288,7 @@ export class Subscriptions {
       // What a waiting call follows is wanted by discovery too.
       for (const { spaceId } of found.value.spaces.filter(isActive)) {
         const subscription = this.#followed.get(spaceId)
-        if (subscription !== undefined) this.#tentative.delete(subscription)
+        if (subscription !== undefined && !this.#left.has(spaceId)) this.#tentative.delete(subscription)
       }
       for (const { spaceId } of this.#add(found.value.spaces, this.#lookedAt)) {
         this.#report({ kind: 'note', level: 'info', text: `subscribed to space ${spaceId}, found by itself` })
@@ -318,6 +317,11 @@ export class Subscriptions {
 /** A backend that does not heed `?status=active` lists the others too. */
 function isActive({ status }: SpaceSummary): boolean {
   return status === 'active'
+}
+
+/** For whoever asked for all spaces before all were left. */
+function allLeft(): Refusal {
+  return { error: new BridgeError('CLOSING', 'all spaces were unsubscribed meanwhile'), lasting: false }
 }
 
 /** For whoever waits for a list of spaces that does not come. */
