@@ -68,6 +68,9 @@ const deadInSilence: Scene = async () => {
   const proxy = await TcpProxy.start(server.port)
   const bridge = await BridgeProcess.connected(`http://127.0.0.1:${proxy.port}/mcp`, { args: ['--stateful'] })
   await eventually('the push stream', () => server.listening())
+  // (Its headers must be through: a GET without any is made anew sooner.)
+  server.push({ jsonrpc: '2.0', method: 'notifications/first' })
+  await bridge.waitFor('an event', () => bridge.received('notifications/first').length === 1)
   proxy.abandon()
   proxy.swallow = true
   await eventually('a ping into the void', () => proxy.connections > 0, 40_000)
@@ -80,10 +83,12 @@ const deadInSilence: Scene = async () => {
 /** The first stream opens six seconds after initialized: that is a break, and is told. */
 const lateFirst: Scene = async () => {
   const server = await ScriptedServer.start({ capabilities: { experimental: { 'claude/channel': {} } } })
-  const from = performance.now()
-  server.before((x) =>
-    x.request.method === 'GET' && performance.now() - from < 6_000 ? x.reply(503) : false,
-  )
+  let from: number | undefined
+  server.before((x) => {
+    if (x.request.method !== 'GET') return false
+    from ??= performance.now()
+    return performance.now() - from < 6_000 ? x.reply(503) : false
+  })
   const bridge = await BridgeProcess.connected(server.url, { args: ['--stateful'] })
   await bridge.waitFor(
     'the notice',
