@@ -80,7 +80,7 @@ export async function dial(options: DialOptions, signal: AbortSignal): Promise<R
       resolve(false)
       frames.end()
       heardClose(event)
-      settled.abort('closed')
+      settled.abort()
     })
     socket.addEventListener('error', () => resolve(false))
     socket.addEventListener('message', (event) => {
@@ -95,7 +95,7 @@ export async function dial(options: DialOptions, signal: AbortSignal): Promise<R
   if (open === true && !signal.aborted && seen.raw !== undefined) {
     const live = new Live(socket, seen.raw, agent, frames, closed, options)
     await sleep(SETTLE_MS, settled.signal, signal)
-    if (settled.signal.reason !== 'closed') return yes(live)
+    if (!settled.signal.aborted) return yes(live)
     const { reason, refusal } = await live.ended
     return no(refusal ?? failedBy(new Error(reason), options.what, new URL(options.url).host))
   }

@@ -25,8 +25,9 @@ import type { AskedByServer } from './asked.ts'
 import type { HttpConfig } from './config.ts'
 import type { EventReader } from './events.ts'
 import type { Exchange, Outcome, Refused, Unavailable } from './exchange.ts'
-import { LINGER_MS, POLL_FLOOR_MS, refusalSignature, responseSignature } from './own-calls.ts'
+import { LINGER_MS, POLL_FLOOR_MS } from './own-calls.ts'
 import type { Live, SessionLife } from './session.ts'
+import { refusalSignature, responseSignature } from './signature.ts'
 
 /** A message that is under way. Aborting ends it; the reason is what `send` rejects with, or WITHDRAWN. */
 export class Flight extends Abort {

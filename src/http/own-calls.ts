@@ -5,13 +5,11 @@
  * The one rule: our ids never leave this room. Answers to them end here; what else comes with them goes on.
  */
 import { BridgeError, type BridgeErrorCode, errors, isCertificateFailure } from '../errors.ts'
-import { textAt } from '../json.ts'
 import {
   compose,
   failure,
   LATEST_LEGACY_VERSION,
   METHOD,
-  member,
   type Notification,
   parse,
   type Request,
@@ -22,12 +20,13 @@ import {
   success,
   withId,
 } from '../protocol.ts'
-import { Abort, Backoff, limit, type Signal, sleep } from '../retry.ts'
+import { Backoff, limit, type Signal, sleep } from '../retry.ts'
 import type { Outlet } from '../sides.ts'
 import type { HttpConfig } from './config.ts'
 import type { EventReader } from './events.ts'
-import type { Exchange, Outcome, Refused } from './exchange.ts'
+import type { Exchange, Outcome } from './exchange.ts'
 import type { SessionHeaders } from './round-trip.ts'
+import { responseSignature, type Signature, signatureOf } from './signature.ts'
 
 /** What a server's `initialize` answer opens; `response` may be an error. */
 export interface Opened {
@@ -35,9 +34,7 @@ export interface Opened {
   readonly response: Response
 }
 
-/** What a reply says, short: `ok`, `no-such-session`, `unavailable`, or the refusal itself. Equal ones say the same. */
-export type Signature = string
-
+/** The last attempt within a patience may take so long beyond it. */
 const LAST_ATTEMPT_MS = 1_000
 /** How long a server may take to end a stream whose answer has been read. */
 export const LINGER_MS = 250
@@ -53,7 +50,7 @@ export class OwnCalls {
   readonly #outlet: Outlet
   /** Ends waits, not calls: a goodbye may still need the answer of an `initialize` that is under way. */
   readonly #closing: Signal
-  readonly #ended = new Abort()
+  readonly #ended = new AbortController()
   /** Every `initialize` whose session id may still come. */
   readonly #underway = new Set<Promise<unknown>>()
   #ids = 0
@@ -67,7 +64,7 @@ export class OwnCalls {
 
   /** Aborted when every call ends. */
   get ended(): Signal {
-    return this.#ended
+    return this.#ended.signal
   }
 
   /** An `initialize` for a client that never wrote one: no capabilities. */
@@ -107,7 +104,7 @@ export class OwnCalls {
         'onceMs' in time
           ? time.onceMs
           : Math.max(Math.min(LAST_ATTEMPT_MS, patienceMs), deadline - clock.uptime()),
-        this.#ended,
+        this.#ended.signal,
       )
       const call = this.#exchange.call({ method: 'POST', body: request.raw, signal: over.signal })
       const outcome = await unlessAborted(this.#track(call), signal)
@@ -334,7 +331,7 @@ export class OwnCalls {
 
   /** `task` until `ms` are over, or every call ends. */
   async #within<T>(ms: number, task: (signal: Signal) => Promise<T>): Promise<T> {
-    const over = limit(ms, this.#ended)
+    const over = limit(ms, this.#ended.signal)
     try {
       return await task(over.signal)
     } finally {
@@ -374,65 +371,4 @@ const FINAL: ReadonlySet<BridgeErrorCode> = new Set([
 /** Waiting does not mend these. */
 export function isFinal(error: BridgeError): boolean {
   return FINAL.has(error.code)
-}
-
-/** What a reply to a message says, short: `ok`, `no-such-session`, `unavailable`, or the refusal itself. */
-export function signatureOf(outcome: Outcome): Signature {
-  switch (outcome.kind) {
-    case 'accepted':
-      return 'ok'
-    case 'refused':
-      return refusalSignature(outcome)
-    case 'unavailable':
-      return outcome.status === undefined ? 'unavailable' : `HTTP ${outcome.status}`
-    case 'unauthorized':
-      return `HTTP ${outcome.status}`
-    default:
-      return outcome.kind
-  }
-}
-
-export function refusalSignature({ status, code, message }: Refused): Signature {
-  if (code === undefined) return `HTTP ${status}`
-  return status === 200 ? `HTTP 200, ${code}, ${message ?? 'no message'}` : `HTTP ${status}, ${code}`
-}
-
-/** The JSON-RPC error code in it, if any. */
-function codeOf(said: Signature): string | undefined {
-  return /^HTTP \d+, (-?\d+)/.exec(said)?.[1]
-}
-
-/** A gateway says that there is nobody behind it just now. */
-export function isGatewayFailure(said: Signature): boolean {
-  return /^HTTP 5(0[234]|2[0-4])/.test(said)
-}
-
-/** A page, a redirect, or an odd 5xx: somebody in front of the server speaks, who knows of no sessions. */
-export function isSaidInFront(said: Signature): boolean {
-  return /^HTTP ([23]\d\d$|5(?!00|0[234]|2[0-4]))/.test(said)
-}
-
-/**
- * May what was said to a ping be meant for its session? A 4xx (but for those about the key or the moment), an error
- * of -32000 to -32099, or the very status that `refusal` had. Not: that the method is unknown.
- */
-export function isSessionRefusal(said: Signature, refusal = ''): boolean {
-  const status = /^HTTP (\d+)/.exec(said)?.[1]
-  const code = codeOf(said)
-  if (status === undefined || code === '-32601') return false
-  if (status === '200') return /^-320\d\d$/.test(code ?? '')
-  return /^4(?!0[138]|2[59])/.test(status) || refusal.startsWith(`HTTP ${status}`)
-}
-
-/**
- * The same for a JSON-RPC response that came with 200. There the message counts too: a tool has codes of its own,
- * and what it said must not be taken for the transport's refusal.
- */
-export function responseSignature(response: Response): Signature {
-  if (response.error === undefined) return 'ok'
-  const token = (name: string): string => {
-    const at = member(response.raw, response.error, name)
-    return at === undefined ? `no ${name}` : textAt(response.raw, at)
-  }
-  return `HTTP 200, ${token('code')}, ${token('message')}`
 }

@@ -155,10 +155,9 @@ export class PushStream {
         this.#liveness.suspect()
         return this.end(`nothing was heard for ${seconds(limitMs)}, far beyond its usual pace`, silentSince)
       }
-      const verdict = await this.#life.ping(this.#live)
-      if (signal.aborted) return
-      if (verdict === 'lost') return this.#life.lose(this.#live, '404 to a ping')
-      if (verdict === 'failed') return this.end('it is silent, and a ping got no answer', silentSince)
+      const pulse = await this.#life.check(this.#live)
+      if (signal.aborted || pulse === 'lost') return
+      if (pulse === 'failed') return this.end('it is silent, and a ping got no answer', silentSince)
       pingedAt = clock.uptime()
     }
   }

@@ -16,9 +16,9 @@ import type { EventReader } from './events.ts'
 import type { Exchange, Outcome } from './exchange.ts'
 import type { Forwarder } from './forward.ts'
 import { Liveness } from './liveness.ts'
-import { signatureOf } from './own-calls.ts'
 import { type Delivered, PushStream } from './push-stream.ts'
 import type { Live, SessionLife } from './session.ts'
+import { signatureOf } from './signature.ts'
 
 /** What is said so often in a row is not taken for a moment of a redeploy. */
 const SUSPICIOUS_REFUSALS = 4
@@ -197,7 +197,7 @@ export class Push {
         return await this.#retryRefused('HTTP 405', signal)
       case 'no-such-session':
         // A session that GET never knew but ping does: renewing it would not help.
-        if (!this.#upInSession && (await this.#life.ping(live)) === 'alive') {
+        if (!this.#upInSession && (await this.#life.check(live)) === 'alive') {
           return await this.#retryRefused('HTTP 404', signal)
         }
         return this.#life.lose(live, '404 to the push stream')

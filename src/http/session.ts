@@ -10,22 +10,16 @@
  */
 import { BridgeError, errors, reasonOf } from '../errors.ts'
 import { textAt } from '../json.ts'
-import { METHOD, type Request, type Response } from '../protocol.ts'
-import { Abort, Backoff, limit, type Signal, sleep } from '../retry.ts'
+import type { Request, Response } from '../protocol.ts'
+import { Backoff, limit, type Signal, sleep } from '../retry.ts'
 import type { Outlet } from '../sides.ts'
 import type { HttpConfig } from './config.ts'
 import type { Exchange } from './exchange.ts'
 import { difference, Memory, type Seen, seenIn } from './memory.ts'
-import {
-  INITIALIZED,
-  isFinal,
-  isGatewayFailure,
-  isSaidInFront,
-  isSessionRefusal,
-  OwnCalls,
-  type Signature,
-} from './own-calls.ts'
+import { INITIALIZED, isFinal, OwnCalls } from './own-calls.ts'
+import { PulseTaker } from './pulse.ts'
 import type { SessionHeaders } from './round-trip.ts'
+import type { Signature } from './signature.ts'
 
 export interface Live extends SessionHeaders {
   readonly state: 'live'
@@ -75,8 +69,6 @@ interface Handshake {
   seen?: Seen
 }
 
-/** Of a private ping; the deciding one is one. */
-const PING_LIMIT_MS = 10_000
 const RESTORE_LIMIT_MS = 10_000
 /** A client that initializes again does not wait longer for the old session's end. */
 const LEAVE_LIMIT_MS = 1_000
@@ -90,18 +82,15 @@ export class SessionLife {
   #handshake: Handshake | undefined
   /** Waiters for the next change. */
   #waiters = new Set<() => void>()
-  readonly #closing = new Abort()
+  readonly #closing = new AbortController()
   readonly #calls: OwnCalls
   readonly #memory = new Memory()
   /** Generations since the last that served anything. */
   readonly #renewals: Backoff
   #proven = false
-  /** A ping in a silent session was refused, and the session given up for it. */
+  readonly #pulse: PulseTaker
+  /** The last session was given up for a refused ping alone. */
   #pingRefused = false
-  /** So it was in the fresh session after it: from then on a refusal says nothing. */
-  #refusesPings = false
-  /** The deciding ping under way: all who were refused meanwhile wait for the same one. */
-  #verdict: { readonly generation: number; readonly said: Promise<Signature> } | undefined
   /** A session that the server has opened and that is not live yet. */
   #candidate: Live | undefined
   /** Attempts at the next session that failed, one behind the other. */
@@ -115,7 +104,8 @@ export class SessionLife {
     this.#config = config
     this.#exchange = exchange
     this.#outlet = outlet
-    this.#calls = new OwnCalls(config, exchange, outlet, this.#closing)
+    this.#calls = new OwnCalls(config, exchange, outlet, this.#closing.signal)
+    this.#pulse = new PulseTaker(this.#calls)
     this.#renewals = new Backoff(config.backoff, config.random)
   }
 
@@ -184,7 +174,7 @@ export class SessionLife {
       if (signal.aborted) throw signal.reason
       const session = this.#session
       if (session.state === 'live') return session
-      if (this.#closing.aborted) throw errors.closing()
+      if (this.#closing.signal.aborted) throw errors.closing()
       const left = deadline - clock.uptime()
       switch (session.state) {
         case 'closed':
@@ -238,51 +228,33 @@ export class SessionLife {
   }
 
   /**
-   * Is the session gone, though the server said something other than 404? One private `ping` in it decides:
-   * any 2xx and it lives, refused as well and it is lost, anything else and nothing is known. A POST is refused in
-   * the words of the ping, and otherwise for a reason of its own; a GET may have words of its own (`inAnyWords`).
+   * Is the session gone, though the server said something other than 404? True when it is, and `refusal` was said
+   * for that; see `PulseTaker.confirms`.
    */
   async gone(live: Live, refusal: Signature, inAnyWords = false): Promise<boolean> {
     if (this.#session !== live) return true
     if (live.id === undefined) return false
-    if (this.#verdict?.generation !== live.generation) {
-      const said = this.#calls.ask(live, METHOD.ping, undefined, PING_LIMIT_MS)
-      this.#verdict = { generation: live.generation, said }
-      void said.finally(() => {
-        this.#verdict = undefined
-      })
-    }
-    const said = await this.#verdict.said
-    if (said === 'ok') this.#refusesPings = false
-    const isRefused = said === refusal || (inAnyWords && isSessionRefusal(said, refusal))
-    if (isSaidInFront(said) || (said !== 'no-such-session' && !isRefused)) return false
-    this.#giveUp(live, said)
+    const said = await this.#pulse.confirms(live, refusal, inAnyWords)
+    if (said === undefined) return false
+    this.#giveUp(live, `the server refuses it (${said})`)
     return true
   }
 
-  /** A private `ping` in a session whose stream is silent. `failed`: no answer within the limit, or none that counts. */
-  async ping(live: Live): Promise<'alive' | 'lost' | 'failed'> {
-    const said = await this.#calls.ask(live, METHOD.ping, undefined, PING_LIMIT_MS)
-    if (said === 'ok') this.#refusesPings = false
-    if (said === 'no-such-session') return 'lost'
-    if (said === 'unavailable' || isGatewayFailure(said) || isSaidInFront(said)) return 'failed'
-    if (this.#refusesPings || !isSessionRefusal(said)) return 'alive'
+  /** Is there life in a session whose stream is silent? One that is gone is renewed. */
+  async check(live: Live): Promise<'alive' | 'lost' | 'failed'> {
+    const pulse = await this.#pulse.of(live)
+    if (pulse === 'lost') this.lose(live, '404 to a ping')
+    if (pulse !== 'refused') return pulse
     this.#pingRefused = true
-    this.#giveUp(live, said)
+    this.#giveUp(live, 'the server refuses a ping')
     return 'lost'
   }
 
-  #giveUp(live: Live, said: Signature): void {
+  /** The server may know it still. */
+  #giveUp(live: Live, reason: string): void {
     if (this.#session !== live) return
     void this.#calls.delete(live, this.#config.privateLimitMs)
-    this.lose(live, `the server refuses it (${said})`)
-  }
-
-  /** A session was given up for a refused ping alone: is that what this server says to any? */
-  async #learnPing(fresh: Live): Promise<void> {
-    if (!this.#pingRefused) return
-    this.#pingRefused = false
-    this.#refusesPings = isSessionRefusal(await this.#calls.ask(fresh, METHOD.ping, undefined, PING_LIMIT_MS))
+    this.lose(live, reason)
   }
 
   /** Ends waits, takes leave of the server within `deadlineMs`, and closes. */
@@ -320,7 +292,7 @@ export class SessionLife {
   async #leave(): Promise<void> {
     const session = this.#session
     if (session.state === 'opening' || session.state === 'reopening') {
-      await this.#changedWithin(this.#config.privateLimitMs, this.#closing)
+      await this.#changedWithin(this.#config.privateLimitMs, this.#closing.signal)
     }
     const live = this.live
     this.#memory.forget()
@@ -373,7 +345,7 @@ export class SessionLife {
   /** Starts one attempt at a new session. Never two: only a session that is live or lost can begin one. */
   #renew(generation: number, since: number, waitMs: number, cause?: BridgeError): void {
     const handshake = this.#handshake
-    if (handshake === undefined || this.#closing.aborted) return
+    if (handshake === undefined || this.#closing.signal.aborted) return
     if (!this.#become({ state: 'reopening', generation, since, cause })) return
     if (cause === undefined) this.#failedInRow = 0
     void this.#attemptRenewal(handshake, generation, since, waitMs)
@@ -387,7 +359,7 @@ export class SessionLife {
   ): Promise<void> {
     const { clock } = this.#config
     try {
-      if (waitMs > 0) await sleep(waitMs, this.#closing)
+      if (waitMs > 0) await sleep(waitMs, this.#closing.signal)
       const opened = await this.#calls.initialize(
         this.#calls.underOwnId(handshake.initialize),
         { onceMs: this.#attemptLimitMs },
@@ -400,7 +372,7 @@ export class SessionLife {
         )
       }
       const next: Live = { state: 'live', generation: generation + 1, ...opened.headers }
-      if (this.#closing.aborted) return this.#comeLate(next)
+      if (this.#closing.signal.aborted) return this.#comeLate(next)
       this.#candidate = next
       if (handshake.initialized !== undefined) await this.#resume(next, handshake.initialized)
       this.#candidate = undefined
@@ -414,7 +386,8 @@ export class SessionLife {
         afterMs: Math.round(clock.uptime() - since),
         ...(changed === undefined ? {} : { changed }),
       })
-      void this.#learnPing(live)
+      if (this.#pingRefused) void this.#pulse.learn(live)
+      this.#pingRefused = false
       if (!handshake.own && handshake.initialized !== undefined) {
         for (const message of this.#memory.toTell(handshake.seen))
           void this.#outlet.deliver(message, 'answer')
@@ -465,7 +438,7 @@ export class SessionLife {
   }
 
   async #changedWithin(ms: number, signal: Signal): Promise<void> {
-    const over = limit(ms, signal, this.#closing)
+    const over = limit(ms, signal, this.#closing.signal)
     await this.changed(over.signal)
     over.clear()
   }

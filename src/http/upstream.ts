@@ -14,7 +14,7 @@ import {
   type Request,
   type Response,
 } from '../protocol.ts'
-import { Abort, type Signal, sleep } from '../retry.ts'
+import { type Signal, sleep } from '../retry.ts'
 import type { OpenUpstream, Outlet, Upstream } from '../sides.ts'
 import { AskedByServer } from './asked.ts'
 import type { HttpConfig } from './config.ts'
@@ -42,7 +42,7 @@ class HttpUpstream implements Upstream {
   #barrier: Promise<void> | undefined
   #push: { readonly push: Push; readonly stop: AbortController } | undefined
   #closed: Promise<void> | undefined
-  readonly #ended = new Abort()
+  readonly #ended = new AbortController()
 
   constructor(config: HttpConfig, outlet: Outlet) {
     this.#config = config
@@ -175,12 +175,12 @@ class HttpUpstream implements Upstream {
     }, privateLimitMs)
     late.unref()
     const end = (): void => flight.abort(errors.closing())
-    this.#ended.addEventListener('abort', end)
+    this.#ended.signal.addEventListener('abort', end)
     try {
       await task(flight)
     } finally {
       clearTimeout(late)
-      this.#ended.removeEventListener('abort', end)
+      this.#ended.signal.removeEventListener('abort', end)
     }
   }
 

@@ -216,6 +216,14 @@ describe('never sent again', () => {
     expect(server.posts('tools/list')).toHaveLength(1)
   })
 
+  test('429 to initialized is another matter: without it nothing is served', async () => {
+    const server = await ScriptedServer.start()
+    failing(server, 'notifications/initialized', 1, (x) => x.reply(429))
+    const bridge = await BridgeProcess.connected(server.url)
+    await bridge.call('tools/list')
+    expect(server.posts('notifications/initialized')).toHaveLength(2)
+  })
+
   test('a new session that is to be waited for longer than the patience fails a request at once', async () => {
     const server = await ScriptedServer.start()
     const bridge = await BridgeProcess.connected(server.url)

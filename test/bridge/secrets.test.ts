@@ -26,6 +26,18 @@ test('half a key is none that an error page shows, wherever it is cut', async ()
   }
 })
 
+test('nor is one in the path of a redirect', async () => {
+  const server = await ScriptedServer.start()
+  const bridge = await BridgeProcess.connected(server.url, { env: { CHAMADE_API_KEY: KEY } })
+  server.before((x) => x.reply(307, '', { location: `/auth/${KEY}/loop` }))
+  expect((await bridge.call('a/loop')).error?.message).toMatch(
+    /more than 5 redirects, the last to \/auth\/\[/,
+  )
+  server.before((x) => x.reply(302, '', { location: `https://elsewhere.example/${KEY}` }))
+  await bridge.call('a/away')
+  expect(bridge.lines.join('\n')).not.toContain(KEY)
+})
+
 test.each(levels)('--log-level %s --log-format %s', async (level, format) => {
   const folder = mkdtempSync(join(tmpdir(), 'secrets-'))
   onTestFinished(() => rmSync(folder, { recursive: true }))

@@ -61,6 +61,23 @@ const wipedInSilence: Scene = async (start) => {
   ).toHaveLength(1)
 }
 
+/** The same, and the server says 400 and not 404: the ping is all there is to tell it. */
+const wipedWithoutA404: Scene = async (start) => {
+  const { server, bridge } = await start()
+  server.refuseLost = (x) => x.error(-32000, 'no valid session', 400)
+  server.wipe()
+  await flows(server, bridge, 45_000)
+}
+
+/** A server that refuses every ping: it costs one session, not one every half a minute. */
+const pingsRefused: Scene = async (start) => {
+  const { server, bridge } = await start()
+  server.on('ping', (x) => x.reply(400, 'what?'))
+  await eventually('the second ping of the second session', () => server.posts('ping').length >= 3, 75_000)
+  expect(server.posts('initialize')).toHaveLength(2)
+  await flows(server, bridge, 5_000)
+}
+
 /** The network dies without a word, no heartbeat: the ping gets no answer, the stream is replaced. */
 const deadInSilence: Scene = async () => {
   const server = await ScriptedServer.start()
@@ -158,6 +175,8 @@ test('refusals in the middle of a redeploy, a session wiped in silence, a networ
     refusedAltogether(404),
     refusedAltogether(405),
     wipedInSilence,
+    wipedWithoutA404,
+    pingsRefused,
     deadInSilence,
     lateFirst,
     hangingInitialize,

@@ -14,6 +14,9 @@ interface Own {
   readonly body: unknown
 }
 
+/** The connection breaks instead of an answer. */
+export const CUT: Own = { status: 0, body: '' }
+
 /** What it answers by itself, now or later; undefined leaves the call to the simulator. */
 export type Habit = (method: string, url: URL) => Own | Promise<Own> | undefined
 
@@ -26,7 +29,12 @@ export async function front(moot: Simulator, habit: Habit): Promise<string> {
     const own = habit(method, new URL(url, behind))
     if (own !== undefined) {
       incoming.resume()
-      void Promise.resolve(own).then(({ status, body }) => {
+      void Promise.resolve(own).then((answer) => {
+        if (answer === CUT) {
+          incoming.socket.destroy()
+          return
+        }
+        const { status, body } = answer
         response.writeHead(status ?? 200, { 'content-type': 'application/json' })
         response.end(typeof body === 'string' ? body : JSON.stringify(body))
       })

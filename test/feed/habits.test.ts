@@ -13,7 +13,7 @@ import {
   type Simulator,
   simulator,
 } from './feed-client.ts'
-import { front, type Habit } from './front.ts'
+import { CUT, front, type Habit } from './front.ts'
 
 const SPACE = 'sprint-planning'
 const SLOW_WHEN_REFUSED = { ...QUICK_BACKOFF, slowCapMs: 3_600_000 }
@@ -322,6 +322,37 @@ describe('a history that is not to be had', () => {
       })
     }
   }
+
+  test('a word in a thread that came meanwhile is told once it is known whose thread that is', async () => {
+    const [habit, gate] = gated(async () => ({ status: 503, body: {} }))
+    const moot = await simulator()
+    moot.publish(SPACE, { speaker: moot.agent.actor_id, text: 'mine', thread_id: 'thr_1' })
+    const url = await front(moot, habit)
+    const env = { CONVO_API_URL: url, CONVO_SPACE_ID: SPACE }
+    const client = await connected(moot, env, { limits: { historyMs: 100 } })
+    await eventually('it is up', () => ups(client).length === 1)
+    moot.publish(SPACE, { text: 'an answer', thread_id: 'thr_1' })
+    moot.publish(SPACE, { text: 'elsewhere', thread_id: 'thr_2' })
+    gate.shut = false
+    await client.hears(1)
+    await eventually('it is there again', () => client.log.includes('is there again'))
+    expect(client.told.map(({ meta }) => meta.event_type)).toEqual(['thread_reply'])
+  })
+
+  test('a connection that breaks on it each time keeps nobody from what is said now', async () => {
+    let broken = false
+    const habit: Habit = (_method, url) => {
+      return url.pathname.endsWith('/events') && broken ? Promise.resolve(CUT) : undefined
+    }
+    const [moot, client] = await behind(() => habit)
+    await caughtUp(moot)
+    broken = true
+    moot.sockets.drop('cut')
+    await eventually('it is up again', () => ups(client).length === 2)
+    moot.publish(SPACE, { text: '@MyAgent live' })
+    await client.hears(1)
+    expect(ups(client)).toEqual([true, false])
+  })
 
   test('after a break, without an answer: what is said meanwhile waits for it, no longer', async () => {
     const [habit, gate] = gated(() => never)

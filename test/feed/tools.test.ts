@@ -256,6 +256,24 @@ describe('a subscribe that is cancelled', () => {
     await eventually('it is undone', async () => (await listed(client)) === 'No active subscriptions')
   })
 
+  test('of a space that was left leaves it so, whatever discovery looks at meanwhile', async () => {
+    const moot = await simulator()
+    const client = await connected(moot, {}, { limits: { discoverMs: 20 } })
+    await client.tool('subscribe')
+    await client.tool('unsubscribe', { space_id: SPACE })
+    moot.weather.hangPath = '/join'
+    const lists = (): number => moot.calls.filter(({ path }) => path.includes('/me/spaces')).length
+    const before = lists()
+    const sent = [77, 78].map((id) => call(client, id, { space_id: SPACE }))
+    await eventually('it was looked for', () => lists() > before + 2)
+    for (const id of [77, 78]) await cancel(client, id)
+    await Promise.all(sent)
+    moot.weather.hangPath = undefined
+    const after = lists()
+    await eventually('it was looked for again', () => lists() > after + 2)
+    expect(await listed(client)).toBe('No active subscriptions')
+  })
+
   test('stays when another call found it live meanwhile', async () => {
     const moot = await simulator()
     moot.space('slow')

@@ -1,0 +1,71 @@
+/**
+ * What a reply says, short enough to compare: is a refusal about the message, the session, or somebody in between?
+ *
+ * No call, no state. The one rule: the words of a server are compared, never read; only statuses and codes are.
+ */
+import { textAt } from '../json.ts'
+import { member, type Response } from '../protocol.ts'
+import type { Outcome, Refused } from './exchange.ts'
+
+/** `ok`, `no-such-session`, `unavailable`, or the refusal itself: `HTTP 400, -32000`. Equal ones say the same. */
+export type Signature = string
+
+export function signatureOf(outcome: Outcome): Signature {
+  switch (outcome.kind) {
+    case 'accepted':
+      return 'ok'
+    case 'refused':
+      return refusalSignature(outcome)
+    case 'unavailable':
+      return outcome.status === undefined ? 'unavailable' : `HTTP ${outcome.status}`
+    case 'unauthorized':
+      return `HTTP ${outcome.status}`
+    default:
+      return outcome.kind
+  }
+}
+
+export function refusalSignature({ status, code, message }: Refused): Signature {
+  if (code === undefined) return `HTTP ${status}`
+  return status === 200 ? `HTTP 200, ${code}, ${message ?? 'no message'}` : `HTTP ${status}, ${code}`
+}
+
+/** The JSON-RPC error code in it, if any. */
+function codeOf(said: Signature): string | undefined {
+  return /^HTTP \d+, (-?\d+)/.exec(said)?.[1]
+}
+
+/** A gateway says that there is nobody behind it just now. */
+export function isGatewayFailure(said: Signature): boolean {
+  return /^HTTP 5(0[234]|2[0-4])/.test(said)
+}
+
+/** A page, a redirect, or an odd 5xx: somebody in front of the server speaks, who knows of no sessions. */
+export function isSaidInFront(said: Signature): boolean {
+  return /^HTTP ([23]\d\d$|5(?!00|0[234]|2[0-4]))/.test(said)
+}
+
+/**
+ * May what was said to a ping be meant for its session? A 4xx (but for those about the key or the moment), an error
+ * of -32000 to -32099, or the very status that `refusal` had. Not: that the method is unknown.
+ */
+export function isSessionRefusal(said: Signature, refusal = ''): boolean {
+  const status = /^HTTP (\d+)/.exec(said)?.[1]
+  const code = codeOf(said)
+  if (status === undefined || code === '-32601') return false
+  if (status === '200') return /^-320\d\d$/.test(code ?? '')
+  return /^4(?!0[138]|2[59])/.test(status) || refusal.startsWith(`HTTP ${status}`)
+}
+
+/**
+ * The same for a JSON-RPC response that came with 200. There the message counts too: a tool has codes of its own,
+ * and what it said must not be taken for the transport's refusal.
+ */
+export function responseSignature(response: Response): Signature {
+  if (response.error === undefined) return 'ok'
+  const token = (name: string): string => {
+    const at = member(response.raw, response.error, name)
+    return at === undefined ? `no ${name}` : textAt(response.raw, at)
+  }
+  return `HTTP 200, ${token('code')}, ${token('message')}`
+}
