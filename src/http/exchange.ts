@@ -2,7 +2,7 @@
  * One call: dressed with headers and credentials, sent, and what came back understood.
  *
  * Not a session, not a retry: a call goes out once (but for a redirect inside the origin and a key read again).
- * The one rule: the meaning of a reply is decided here, once, as an Outcome. All that round-trip.ts knows by itself is
+ * The one rule: the meaning of a reply is decided here, once, as an Outcome (outcome.ts). All that round-trip.ts knows by itself is
  * the plain success.
  *
  * [MCP 2025-11-25 transports, Streamable HTTP]
@@ -14,6 +14,7 @@ import type { Signal } from '../retry.ts'
 import type { Body } from './body.ts'
 import type { HttpConfig } from './config.ts'
 import { Connections } from './connections.ts'
+import type { Outcome, Refused, Unavailable } from './outcome.ts'
 import {
   type Accepted,
   type Answer,
@@ -28,43 +29,6 @@ import {
   type SessionHeaders,
   type Stream,
 } from './round-trip.ts'
-
-/** What a reply means. Every text in it is short and safe to show. */
-export type Outcome =
-  | Accepted
-  | Answer
-  | Stream
-  /** 404 to a call that carried a session id: [MCP] start a new session. */
-  | { readonly kind: 'no-such-session' }
-  | { readonly kind: 'unauthorized'; readonly status: number; readonly wantsOauth: boolean }
-  /** 405: the server doesn't do this method here. */
-  | { readonly kind: 'not-offered' }
-  /** The server's decision about this call; `rpcError` is its own JSON-RPC error object, as JSON text. */
-  | Refused
-  /** It did not get through, or the server cannot serve now. `sent`: some byte of it may have reached the server. */
-  | Unavailable
-
-export interface Refused {
-  readonly kind: 'refused'
-  readonly status: number
-  readonly text: string
-  readonly rpcError: string | undefined
-  /** `code` and `message` of the server's JSON-RPC error, as they stand there. */
-  readonly code?: string | undefined
-  readonly message?: string | undefined
-  readonly location: string | undefined
-}
-
-export interface Unavailable {
-  readonly kind: 'unavailable'
-  readonly sent: boolean
-  readonly why: string
-  readonly cause: unknown
-  readonly status: number | undefined
-  readonly retryAfterMs: number | undefined
-  /** The server's own JSON-RPC error object, as JSON text. */
-  readonly rpcError?: string | undefined
-}
 
 /** Where a call goes. */
 interface Target {

@@ -10,9 +10,10 @@ import { sleep } from '../retry.ts'
 import type { Room } from '../sides.ts'
 import type { HttpConfig } from './config.ts'
 import type { EventReader } from './events.ts'
-import type { Forwarder } from './forward.ts'
+import type { Incoming } from './incoming.ts'
 import type { Liveness } from './liveness.ts'
-import type { Live, SessionLife } from './session.ts'
+import type { SessionLife } from './session.ts'
+import type { Live } from './session-state.ts'
 
 /** An event that went to the client. */
 export interface Delivered {
@@ -37,7 +38,7 @@ const HELD_UP_MS = 100
 export class PushStream {
   readonly #config: HttpConfig
   readonly #life: SessionLife
-  readonly #forwarder: Forwarder
+  readonly #incoming: Incoming
   readonly #events: EventReader
   readonly #live: Live
   readonly #liveness: Liveness
@@ -48,14 +49,14 @@ export class PushStream {
   constructor(
     config: HttpConfig,
     life: SessionLife,
-    forwarder: Forwarder,
+    incoming: Incoming,
     events: EventReader,
     live: Live,
     liveness: Liveness,
   ) {
     this.#config = config
     this.#life = life
-    this.#forwarder = forwarder
+    this.#incoming = incoming
     this.#events = events
     this.#live = live
     this.#liveness = liveness
@@ -128,7 +129,7 @@ export class PushStream {
   #receive(message: Message | Malformed): Room {
     const { clock } = this.#config
     if (message.kind === 'request' && message.method === METHOD.ping) this.#liveness.beat(clock.uptime())
-    const room = this.#forwarder.receive(message, this.#live, 'push')
+    const room = this.#incoming.receive(message, this.#live, 'push')
     if (room === undefined) return undefined
     const before = clock.uptime()
     return room.then(() => {

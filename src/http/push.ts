@@ -13,11 +13,13 @@ import type { Outlet } from '../sides.ts'
 import type { PushStatus } from '../status.ts'
 import type { HttpConfig } from './config.ts'
 import type { EventReader } from './events.ts'
-import type { Exchange, Outcome } from './exchange.ts'
-import type { Forwarder } from './forward.ts'
+import type { Exchange } from './exchange.ts'
+import type { Incoming } from './incoming.ts'
 import { Liveness } from './liveness.ts'
+import type { Outcome } from './outcome.ts'
 import { type Delivered, PushStream } from './push-stream.ts'
-import type { Live, SessionLife } from './session.ts'
+import type { SessionLife } from './session.ts'
+import type { Live } from './session-state.ts'
 import { signatureOf } from './signature.ts'
 
 /** What is said so often in a row is not taken for a moment of a redeploy. */
@@ -35,7 +37,7 @@ export class Push {
   readonly #config: HttpConfig
   readonly #exchange: Exchange
   readonly #life: SessionLife
-  readonly #forwarder: Forwarder
+  readonly #incoming: Incoming
   readonly #outlet: Outlet
   readonly #backoff: Backoff
   #generation = 0
@@ -61,17 +63,11 @@ export class Push {
   /** Ends the present rest. */
   #wake: () => void = () => undefined
 
-  constructor(
-    config: HttpConfig,
-    exchange: Exchange,
-    life: SessionLife,
-    forwarder: Forwarder,
-    outlet: Outlet,
-  ) {
+  constructor(config: HttpConfig, exchange: Exchange, life: SessionLife, incoming: Incoming, outlet: Outlet) {
     this.#config = config
     this.#exchange = exchange
     this.#life = life
-    this.#forwarder = forwarder
+    this.#incoming = incoming
     this.#outlet = outlet
     this.#backoff = new Backoff(config.backoff, config.random)
     this.#headersMs = config.headersMs
@@ -167,7 +163,7 @@ export class Push {
   ): Promise<void> {
     const { clock } = this.#config
     const upAt = clock.uptime()
-    const stream = new PushStream(this.#config, this.#life, this.#forwarder, events, live, this.#liveness)
+    const stream = new PushStream(this.#config, this.#life, this.#incoming, events, live, this.#liveness)
     this.#stream = stream
     this.#noteUp(live, cursor !== undefined)
     const end = await stream.read(cursor === undefined ? undefined : this.#lastEvent, (event) => {

@@ -3,8 +3,8 @@
  * it, ended with a DELETE.
  *
  * Not the push stream and not the requests: they ask for the live session, and tell when a reply says it is gone.
- * The one rule: `Session` is the only state, it changes only through `#become`, and news that carries an older
- * generation changes nothing.
+ * The one rule: what decides is the state alone (session-state.ts), and news that carries an older generation changes
+ * nothing.
  *
  * [MCP 2025-11-25 transports, Session Management] 404 to a session id: start a new session without one.
  */
@@ -19,44 +19,8 @@ import { difference, Memory, type Seen, seenIn } from './memory.ts'
 import { INITIALIZED, isFinal, OwnCalls } from './own-calls.ts'
 import { PulseTaker } from './pulse.ts'
 import type { SessionHeaders } from './round-trip.ts'
+import { type Live, type Session, SessionState } from './session-state.ts'
 import type { Signature } from './signature.ts'
-
-export interface Live extends SessionHeaders {
-  readonly state: 'live'
-  /** Counts sessions of this process from 1. */
-  readonly generation: number
-}
-
-export type Session =
-  /** `cause`: why the last attempt to open one failed. */
-  | { readonly state: 'new'; readonly cause?: BridgeError }
-  | { readonly state: 'opening' }
-  | Live
-  /** The server forgot `generation`; one attempt at the next is under way. `cause`: why the one before it failed. */
-  | {
-      readonly state: 'reopening'
-      readonly generation: number
-      readonly since: number
-      readonly cause?: BridgeError | undefined
-    }
-  /** That attempt failed. Left by the next attempt. */
-  | {
-      readonly state: 'lost'
-      readonly generation: number
-      readonly since: number
-      readonly cause: BridgeError
-      readonly attemptEndedAt: number
-    }
-  | { readonly state: 'closed' }
-
-const NEXT: Readonly<Record<Session['state'], readonly Session['state'][]>> = {
-  new: ['opening', 'closed'],
-  opening: ['live', 'new', 'closed'],
-  live: ['reopening', 'new', 'closed'],
-  reopening: ['live', 'lost', 'new', 'closed'],
-  lost: ['reopening', 'new', 'closed'],
-  closed: [],
-}
 
 /** What was said to open a session, kept to be said again. */
 interface Handshake {
@@ -77,11 +41,9 @@ export class SessionLife {
   readonly #config: HttpConfig
   readonly #exchange: Exchange
   readonly #outlet: Outlet
-  #session: Session = { state: 'new' }
+  readonly #state = new SessionState()
   #generation = 0
   #handshake: Handshake | undefined
-  /** Waiters for the next change. */
-  #waiters = new Set<() => void>()
   readonly #closing = new AbortController()
   readonly #calls: OwnCalls
   readonly #memory = new Memory()
@@ -110,11 +72,11 @@ export class SessionLife {
   }
 
   get current(): Session {
-    return this.#session
+    return this.#state.current
   }
 
   get live(): Live | undefined {
-    return this.#session.state === 'live' ? this.#session : undefined
+    return this.#state.live
   }
 
   /** Our own voice, for those who need to say something in the session. */
@@ -134,16 +96,7 @@ export class SessionLife {
 
   /** Resolves at the next change of state, or when `signal` is aborted. */
   changed(signal: Signal): Promise<void> {
-    if (signal.aborted) return Promise.resolve()
-    return new Promise((resolve) => {
-      const done = (): void => {
-        this.#waiters.delete(done)
-        signal.removeEventListener('abort', done)
-        resolve()
-      }
-      this.#waiters.add(done)
-      signal.addEventListener('abort', done, { once: true })
-    })
+    return this.#state.changed(signal)
   }
 
   /**
@@ -172,7 +125,7 @@ export class SessionLife {
       errors.unreachable(this.#exchange.where, 'no session yet', this.#config.patienceMs)
     for (;;) {
       if (signal.aborted) throw signal.reason
-      const session = this.#session
+      const session = this.#state.current
       if (session.state === 'live') return session
       if (this.#closing.signal.aborted) throw errors.closing()
       const left = deadline - clock.uptime()
@@ -198,7 +151,7 @@ export class SessionLife {
           if (spacing > reopenSpacingMs && spacing - rested > left) throw session.cause
           const wait = rested >= spacing ? tries.next() : spacing - rested + tries.next()
           if (wait > 0) await this.#changedWithin(Math.min(wait, left), signal)
-          if (this.#session === session) this.attempt()
+          if (this.#state.current === session) this.attempt()
           break
         }
       }
@@ -207,14 +160,14 @@ export class SessionLife {
 
   /** The session served something: renewing it was not in vain. */
   prove(live: Live): void {
-    if (this.#proven || this.#session !== live) return
+    if (this.#proven || this.#state.live !== live) return
     this.#proven = true
     this.#renewals.reset()
   }
 
   /** A reply says that `live` is gone. Starts the renewal; late news about an older session changes nothing. */
   lose(live: Live, reason: string): void {
-    if (this.#session !== live) return
+    if (this.#state.live !== live) return
     this.onLost(live.generation, reason)
     this.#report('reopening', live.generation, reason)
     // A session that served nothing was renewed in vain: not at once again.
@@ -223,7 +176,7 @@ export class SessionLife {
 
   /** One more attempt to get out of `lost`. */
   attempt(): void {
-    const session = this.#session
+    const session = this.#state.current
     if (session.state === 'lost') this.#renew(session.generation, session.since, 0, session.cause)
   }
 
@@ -232,7 +185,7 @@ export class SessionLife {
    * for that; see `PulseTaker.confirms`.
    */
   async gone(live: Live, refusal: Signature, inAnyWords = false): Promise<boolean> {
-    if (this.#session !== live) return true
+    if (this.#state.live !== live) return true
     if (live.id === undefined) return false
     const said = await this.#pulse.confirms(live, refusal, inAnyWords)
     if (said === undefined) return false
@@ -252,7 +205,7 @@ export class SessionLife {
 
   /** The server may know it still. */
   #giveUp(live: Live, reason: string): void {
-    if (this.#session !== live) return
+    if (this.#state.live !== live) return
     void this.#calls.delete(live, this.#config.privateLimitMs)
     this.lose(live, reason)
   }
@@ -264,7 +217,7 @@ export class SessionLife {
     // A session id may be on the way: without it the server would keep the session.
     await this.#calls.settled(deadlineMs)
     const live = this.live ?? this.#candidate
-    this.#become({ state: 'closed' })
+    this.#state.become({ state: 'closed' })
     if (live !== undefined) {
       await this.#calls.delete(live, Math.max(50, until - this.#config.clock.uptime()))
     }
@@ -273,16 +226,9 @@ export class SessionLife {
 
   // Changing state
 
-  #become(next: Session): boolean {
-    if (!NEXT[this.#session.state].includes(next.state)) return false
-    this.#session = next
-    for (const wake of [...this.#waiters]) wake()
-    return true
-  }
-
   #goLive(headers: SessionHeaders): Live | undefined {
     const live: Live = { state: 'live', generation: this.#generation + 1, ...headers }
-    if (!this.#become(live)) return undefined
+    if (!this.#state.become(live)) return undefined
     this.#generation++
     this.#proven = false
     return live
@@ -290,25 +236,25 @@ export class SessionLife {
 
   /** Before a second `initialize`: the old session ends. */
   async #leave(): Promise<void> {
-    const session = this.#session
+    const session = this.#state.current
     if (session.state === 'opening' || session.state === 'reopening') {
       await this.#changedWithin(this.#config.privateLimitMs, this.#closing.signal)
     }
     const live = this.live
     this.#memory.forget()
     if (live !== undefined) this.onLost(live.generation, 'the client initialized again')
-    this.#become({ state: 'new' })
+    this.#state.become({ state: 'new' })
     if (live !== undefined) await this.#calls.delete(live, LEAVE_LIMIT_MS)
   }
 
   /** Opens the first session of a handshake, within the client's patience. */
   async #open(handshake: Handshake, patienceMs: number, signal: Signal): Promise<Response> {
-    if (!this.#become({ state: 'opening' })) throw errors.closing()
+    if (!this.#state.become({ state: 'opening' })) throw errors.closing()
     this.#outlet.report({ kind: 'session', state: 'opening', generation: this.#generation + 1 })
     try {
       const opened = await this.#calls.initialize(handshake.initialize, { patienceMs }, signal)
       if (opened.response.result === undefined) {
-        this.#become({ state: 'new' })
+        this.#state.become({ state: 'new' })
         return opened.response
       }
       handshake.seen = seenIn(opened.response)
@@ -317,7 +263,7 @@ export class SessionLife {
       this.#report('live', live.generation)
       return opened.response
     } catch (error) {
-      this.#become(error instanceof BridgeError ? { state: 'new', cause: error } : { state: 'new' })
+      this.#state.become(error instanceof BridgeError ? { state: 'new', cause: error } : { state: 'new' })
       throw error
     }
   }
@@ -346,7 +292,7 @@ export class SessionLife {
   #renew(generation: number, since: number, waitMs: number, cause?: BridgeError): void {
     const handshake = this.#handshake
     if (handshake === undefined || this.#closing.signal.aborted) return
-    if (!this.#become({ state: 'reopening', generation, since, cause })) return
+    if (!this.#state.become({ state: 'reopening', generation, since, cause })) return
     if (cause === undefined) this.#failedInRow = 0
     void this.#attemptRenewal(handshake, generation, since, waitMs)
   }
@@ -395,7 +341,7 @@ export class SessionLife {
     } catch (cause) {
       this.#candidate = undefined
       const error = cause instanceof BridgeError ? cause : new BridgeError('SERVER_REFUSED', reasonOf(cause))
-      const lost = this.#become({
+      const lost = this.#state.become({
         state: 'lost',
         generation,
         since,
@@ -410,7 +356,7 @@ export class SessionLife {
 
   /** The session came while we were leaving: `close` takes it from the state, if it is still there to look. */
   #comeLate(next: Live): void {
-    if (!this.#become(next)) void this.#calls.delete(next, LEAVE_LIMIT_MS)
+    if (!this.#state.become(next)) void this.#calls.delete(next, LEAVE_LIMIT_MS)
   }
 
   /** Makes the new session like the one before. Throws, and ends it, when it is gone already. */

@@ -5,7 +5,7 @@
  */
 import { textAt } from '../json.ts'
 import { member, type Response } from '../protocol.ts'
-import type { Outcome, Refused } from './exchange.ts'
+import type { Outcome, Refused } from './outcome.ts'
 
 /** `ok`, `no-such-session`, `unavailable`, or the refusal itself: `HTTP 400, -32000`. Equal ones say the same. */
 export type Signature = string

@@ -16,10 +16,12 @@ import {
 } from '../protocol.ts'
 import { type Signal, sleep } from '../retry.ts'
 import type { OpenUpstream, Outlet, Upstream } from '../sides.ts'
+import { Answers } from './answer.ts'
 import { AskedByServer } from './asked.ts'
 import type { HttpConfig } from './config.ts'
 import { Exchange } from './exchange.ts'
 import { Flight, Forwarder, WITHDRAWN } from './forward.ts'
+import { Incoming } from './incoming.ts'
 import { Push } from './push.ts'
 import { SessionLife } from './session.ts'
 
@@ -34,6 +36,7 @@ class HttpUpstream implements Upstream {
   readonly #exchange: Exchange
   readonly #life: SessionLife
   readonly #asked = new AskedByServer()
+  readonly #incoming: Incoming
   readonly #forwarder: Forwarder
   /** Requests under way, by id token. */
   readonly #flights = new Map<string, Flight>()
@@ -49,7 +52,9 @@ class HttpUpstream implements Upstream {
     this.#outlet = outlet
     this.#exchange = new Exchange(config)
     this.#life = new SessionLife(config, this.#exchange, outlet)
-    this.#forwarder = new Forwarder(config, this.#exchange, this.#life, this.#asked, outlet)
+    this.#incoming = new Incoming(this.#life, this.#asked, outlet)
+    const answers = new Answers(config, this.#exchange, this.#life, this.#incoming)
+    this.#forwarder = new Forwarder(config, this.#exchange, this.#life, answers)
     this.#life.onLost = (generation, reason) => this.#sessionLost(generation, reason)
   }
 
@@ -186,7 +191,7 @@ class HttpUpstream implements Upstream {
 
   #startPush(): void {
     if (this.#push !== undefined || this.#closed !== undefined || !this.#life.clientsOwn) return
-    const push = new Push(this.#config, this.#exchange, this.#life, this.#forwarder, this.#outlet)
+    const push = new Push(this.#config, this.#exchange, this.#life, this.#incoming, this.#outlet)
     const stop = new AbortController()
     this.#push = { push, stop }
     void push.keep(stop.signal)

@@ -1,0 +1,67 @@
+/**
+ * What a reply means: the vocabulary between one call and those who decide what to do about it.
+ *
+ * No call, no state; exchange.ts says which it is. The one rule: every text in it is short and safe to show.
+ */
+import type { Accepted, Answer, Stream } from './round-trip.ts'
+
+export type Outcome =
+  | Accepted
+  | Answer
+  | Stream
+  /** 404 to a call that carried a session id: [MCP] start a new session. */
+  | { readonly kind: 'no-such-session' }
+  | { readonly kind: 'unauthorized'; readonly status: number; readonly wantsOauth: boolean }
+  /** 405: the server doesn't do this method here. */
+  | { readonly kind: 'not-offered' }
+  /** The server's decision about this call; `rpcError` is its own JSON-RPC error object, as JSON text. */
+  | Refused
+  /** It did not get through, or the server cannot serve now. `sent`: some byte of it may have reached the server. */
+  | Unavailable
+
+export interface Refused {
+  readonly kind: 'refused'
+  readonly status: number
+  readonly text: string
+  readonly rpcError: string | undefined
+  /** `code` and `message` of the server's JSON-RPC error, as they stand there. */
+  readonly code?: string | undefined
+  readonly message?: string | undefined
+  readonly location: string | undefined
+}
+
+export interface Unavailable {
+  readonly kind: 'unavailable'
+  readonly sent: boolean
+  readonly why: string
+  readonly cause: unknown
+  readonly status: number | undefined
+  readonly retryAfterMs: number | undefined
+  /** The server's own JSON-RPC error object, as JSON text. */
+  readonly rpcError?: string | undefined
+}
+
+/** It got through, and was taken. */
+export type Success = Outcome & { kind: 'accepted' | 'answer' | 'stream' }
+
+export function isSuccess(outcome: Outcome): outcome is Success {
+  return outcome.kind === 'accepted' || outcome.kind === 'answer' || outcome.kind === 'stream'
+}
+
+/** A few words for an error. */
+export function sayOutcome(outcome: Outcome): string {
+  switch (outcome.kind) {
+    case 'no-such-session':
+      return 'the session was lost'
+    case 'unavailable':
+      return outcome.why
+    case 'refused':
+      return `HTTP ${outcome.status} ${outcome.text}`.trim()
+    case 'unauthorized':
+      return `HTTP ${outcome.status}`
+    case 'not-offered':
+      return 'HTTP 405'
+    default:
+      return outcome.kind
+  }
+}
