@@ -1,4 +1,4 @@
-/** Promises that a review found broken: each test is the shortest way to the defect it keeps out. */
+/** Regressions: promises that were once broken. Each test is the shortest way to the defect it keeps out. */
 import { spawn } from 'node:child_process'
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
