@@ -164,7 +164,8 @@ export interface Redactor {
 }
 
 export function redactor(): Redactor {
-  const secrets = new Set<string>()
+  /** The longest first: one that begins another must not leave the rest of it standing. */
+  let secrets: readonly string[] = []
   const redact = (text: string): string => {
     let clean = text
     for (const secret of secrets) clean = clean.replaceAll(secret, '[redacted]')
@@ -172,7 +173,8 @@ export function redactor(): Redactor {
   }
   return Object.assign(redact, {
     add(secret: string): void {
-      for (const form of [secret, encodeURIComponent(secret)]) if (form.length >= 4) secrets.add(form)
+      const forms = [secret, encodeURIComponent(secret)].filter((form) => form.length >= 4)
+      secrets = [...new Set([...secrets, ...forms])].sort((a, b) => b.length - a.length)
     },
   })
 }
@@ -184,6 +186,9 @@ export interface SinkOptions {
   readonly redact: (text: string) => string
   readonly now?: () => number
 }
+
+/** What would begin another line, or steer the terminal of whoever reads the log. */
+const UNPRINTABLE = /\s*[\p{Cc}\u2028\u2029]+\s*/gu
 
 /** A sink that writes one line per fact; while a stream stays down: the first failure, then at growing intervals. */
 export function statusLog(options: SinkOptions): (status: Status) => void {
@@ -208,7 +213,7 @@ export function statusLog(options: SinkOptions): (status: Status) => void {
     const text = options.redact(render(status))
     const line =
       options.format === 'text'
-        ? `${at} ${level} ${text.replaceAll(/\s*\n\s*/g, ' ')}\n`
+        ? `${at} ${level} ${text.replaceAll(UNPRINTABLE, ' ')}\n`
         : `${JSON.stringify({ at, level, text, ...plain(status) }, (_key, value: unknown) =>
             typeof value === 'string' ? options.redact(value) : value,
           )}\n`
@@ -216,7 +221,12 @@ export function statusLog(options: SinkOptions): (status: Status) => void {
   }
 }
 
+/** The facts themselves, beside the line's own `at`. */
 function plain(status: Status): object {
+  if (status.kind === 'push') {
+    const { at: since, ...facts } = status
+    return { ...facts, since: new Date(since).toISOString() }
+  }
   if (status.kind !== 'failed') return status
   const { error } = status
   return { kind: 'failed', what: status.what, code: error.code, cause: error.cause && reasonOf(error.cause) }
