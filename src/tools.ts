@@ -66,7 +66,6 @@ export function withToolRules(open: OpenUpstream, rules: ToolRules): OpenUpstrea
 
     const call = async (request: Request, name: string): Promise<void> => {
       if (timeoutMs === undefined) return await upstream.send(request)
-      await givenUp.get(request.id)
       const token = member(request.raw, request.params, '_meta', 'progressToken')
       const open: OpenCall = {
         name,
@@ -89,14 +88,19 @@ export function withToolRules(open: OpenUpstream, rules: ToolRules): OpenUpstrea
       throw new BridgeError('RESPONSE_LOST', `${why}; it may still have run`)
     }
 
+    const ask = (request: Request): Promise<void> => {
+      if (request.method === METHOD.toolsList && ignore.length > 0) lists.add(request.id)
+      if (request.method !== METHOD.toolsCall) return upstream.send(request)
+      const name = stringMember(request.raw, request.params, 'name') ?? ''
+      if (isHidden(name)) return Promise.reject(errors.hiddenTool(name))
+      return call(request, name)
+    }
+
     return {
       send: (message: Message) => {
         if (message.kind !== 'request') return upstream.send(message)
-        if (message.method === METHOD.toolsList && ignore.length > 0) lists.add(message.id)
-        if (message.method !== METHOD.toolsCall) return upstream.send(message)
-        const name = stringMember(message.raw, message.params, 'name') ?? ''
-        if (isHidden(name)) return Promise.reject(errors.hiddenTool(name))
-        return call(message, name)
+        const over = givenUp.get(message.id)
+        return over === undefined ? ask(message) : over.then(() => ask(message))
       },
       close: (deadlineMs) => upstream.close(deadlineMs),
     }
