@@ -22,7 +22,7 @@ export function gapNotice(gap: Gap, where: CatchUp): ChannelDraft {
       : ` The server's session was renewed and differs from before: ${clause(gap.changed)}.`
   const catchUp =
     call === undefined
-      ? 'This server lists no tool that looks like catching up: look at the source of these events itself for what came in that time.'
+      ? 'No tool of this server is known that shows what came in that time: if it has one, call it now, else look at the source of these events itself.'
       : `${own(where)}To catch up on what came in that time, call ${call} now.`
   return {
     content:

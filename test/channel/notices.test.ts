@@ -123,7 +123,9 @@ describe('a gap notice', () => {
     await it.connect()
     it.server.report(push('up', { continuous: true }))
     breakOnce(it, 1_000, 2_000)
-    expect((await oneNotice(it)).content).toContain('lists no tool that looks like catching up')
+    expect((await oneNotice(it)).content).toContain(
+      'No tool of this server is known that shows what came in that time',
+    )
   })
 
   it('never carries a secret in its reason', async () => {
@@ -234,6 +236,7 @@ describe('the tools in a notice', () => {
     breakOnce(it, 1_000, 2_000)
     const event = it.server.say(channel('waits behind'))
     await event
+    expect(it.notices()[0]?.content).toContain('No tool of this server is known')
     expect(it.events().map(({ meta }) => meta.event_type)).toEqual(['channel_gap', undefined])
     const request = it.server.sent.at(-1)
     if (request?.kind !== 'request') throw new Error('tools were not asked for')
