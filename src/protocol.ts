@@ -263,8 +263,7 @@ function classify(raw: Buffer): Message | Malformed {
 
 function understand(raw: Buffer, envelope: Envelope): Message | Malformed {
   const { jsonrpc, id, method, params, result, error } = envelope
-  if (jsonrpc === undefined || !spells(raw, jsonrpc.start, jsonrpc.end, '"2.0"'))
-    return notRpc('"jsonrpc" is not "2.0"')
+  if (jsonrpc === undefined || !isVersion2(raw, jsonrpc)) return notRpc('"jsonrpc" is not "2.0"')
   if (method !== undefined) {
     if (!isString(raw, method)) return notRpc('"method" is not a string')
     const name = methodAt(raw, method)
@@ -291,6 +290,10 @@ function understand(raw: Buffer, envelope: Envelope): Message | Malformed {
   if (token === undefined && textAt(raw, id) !== 'null')
     return notRpc('"id" is neither a string nor a number')
   return { kind: 'response', raw, id: token, idSpan: id, result, error }
+}
+
+function isVersion2(raw: Buffer, span: Span): boolean {
+  return spells(raw, span.start, span.end, '"2.0"') || (isString(raw, span) && stringAt(raw, span) === '2.0')
 }
 
 /** The frequent methods are not read out of the bytes each time. */

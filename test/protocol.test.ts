@@ -55,6 +55,7 @@ describe('parse', () => {
 
   test.each([
     ['{"jsonrpc":"2.0","method":"m"}', 'notification'],
+    ['{"jsonrpc":"2\\u002e0","method":"m"}', 'notification'],
     ['{"jsonrpc":"2.0","id":null,"error":{"code":1,"message":"m"}}', 'response'],
     ['{"jsonrpc":"2.0","id":1,"result":null}', 'response'],
     ['{"jsonrpc":"2.0","id":1,"result":{},"method":"m"}', 'request'],
