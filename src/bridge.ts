@@ -96,7 +96,7 @@ class Bridge {
     }
     let answeredAll = !this.#requestsOpen
     await this.#upstream.close(cause === 'signal' ? GOODBYE_SIGNAL_MS : GOODBYE_EOF_MS)
-    for (const id of [...this.#ledger.keys()]) this.#fail(id, errors.closing())
+    for (const [id, { method }] of [...this.#ledger]) this.#fail(id, errors.closing(method))
     // Whoever ended stdin may still read slowly; whoever sent a signal kills soon.
     const limitMs = cause === 'eof' ? this.#options.drainMs : FLUSH_MS
     const flushed = new AbortController()
@@ -194,9 +194,8 @@ class Bridge {
   #failed(id: string, line: Line, cause: unknown): void {
     if (this.#ledger.get(id) !== line) return
     const error = toBridgeError(cause)
-    if (error.code !== 'CLOSING' && !line.cancelled) {
-      this.#options.report({ kind: 'failed', what: line.method, error })
-    }
+    if (error.code === 'CLOSING') return this.#fail(id, errors.closing(line.method))
+    if (!line.cancelled) this.#options.report({ kind: 'failed', what: line.method, error })
     this.#fail(id, error)
   }
 

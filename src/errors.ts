@@ -128,8 +128,15 @@ export const errors = {
       hint: 'remove that option if the agent should have it',
     }),
   superseded: (): BridgeError =>
-    new BridgeError('SUPERSEDED', 'the client initialized again before this request was answered'),
-  closing: (): BridgeError => new BridgeError('CLOSING', 'the bridge is shutting down'),
+    new BridgeError(
+      'SUPERSEDED',
+      'the client initialized again before this request was answered; it may have run',
+    ),
+  closing: (method?: string): BridgeError =>
+    new BridgeError(
+      'CLOSING',
+      `the bridge is shutting down${method === undefined ? '' : `; ${method} may have run`}`,
+    ),
 } as const
 
 /** "12 s", "4 min", for texts. */

@@ -74,8 +74,20 @@ describe('a value of the configuration that is an everyday word', () => {
     await bridge.waitFor('its line', () => bridge.stderr.includes('push'))
     bridge.eof()
     await bridge.gone()
-    for (const line of bridge.stderr.trim().split('\n'))
-      expect(() => JSON.parse(line) as unknown).not.toThrow()
+    const lines = bridge.stderr.trim().split('\n')
+    expect(lines.length).toBeGreaterThan(2)
+    for (const line of lines) {
+      const { at } = JSON.parse(line) as { readonly at: unknown }
+      expect(at).toMatch(/^\d{4}-\d\d-\d\dT[\d:.]+Z$/)
+    }
+  })
+
+  test('a name of the client neither begins a line of the log nor steers the terminal', async () => {
+    const bridge = BridgeProcess.start('http://127.0.0.1:9/mcp')
+    bridge.send('{"jsonrpc":"2.0","method":"a\\u001b[2J\\r\\u009bb\\n\\u2028c"}')
+    bridge.eof()
+    await bridge.gone()
+    expect(bridge.stderr).toMatch(/^\S+ warn dropped a \[2J b c to the server: [^\n]*\n$/)
   })
 })
 
@@ -221,13 +233,23 @@ describe('a call', () => {
     const bridge = await BridgeProcess.connected(server.url, { args: ['--tool-timeout', '0.2'] })
     bridge.send('{"jsonrpc":"2.0","id":5,"method":"tools/call","params":{"name":"first"}}')
     expect((await bridge.reply(5)).error?.data?.code).toBe('RESPONSE_LOST')
-    server.on('resources/list', (x) => late.push(x))
+    server.on('resources/list', (x) => x.result({ of: 'second' }))
     bridge.send('{"jsonrpc":"2.0","id":5,"method":"resources/list"}')
-    await eventually('the second request', () => late.length === 2)
-    late[0]?.result({ of: 'first' })
     await bridge.call('tools/list')
-    late[1]?.result({ of: 'second' })
+    late[0]?.result({ of: 'first' })
     await bridge.waitFor('its answer', () => bridge.answersTo(5).length === 2)
+    expect(bridge.answersTo(5)[1]?.result).toEqual({ of: 'second' })
+  })
+
+  test('given up by --tool-timeout and never answered swallows no answer to a request that has its id', async () => {
+    const server = await ScriptedServer.start()
+    server.on('tools/call', () => {})
+    const bridge = await BridgeProcess.connected(server.url, { args: ['--tool-timeout', '0.2'] })
+    bridge.send('{"jsonrpc":"2.0","id":5,"method":"tools/call","params":{"name":"first"}}')
+    expect((await bridge.reply(5)).error?.data?.code).toBe('RESPONSE_LOST')
+    server.on('resources/list', (x) => x.result({ of: 'second' }))
+    bridge.send('{"jsonrpc":"2.0","id":5,"method":"resources/list"}')
+    await bridge.waitFor('its answer', () => bridge.answersTo(5).length === 2, 8_000)
     expect(bridge.answersTo(5)[1]?.result).toEqual({ of: 'second' })
   })
 

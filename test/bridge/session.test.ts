@@ -145,7 +145,9 @@ describe('a second initialize of the client', () => {
       },
     })
     expect((await bridge.reply('second')).result).toBeDefined()
-    expect((await bridge.reply(open)).error?.data?.code).toBe('SUPERSEDED')
+    const { error } = await bridge.reply(open)
+    expect(error?.data?.code).toBe('SUPERSEDED')
+    expect(error?.message).toContain('may have run')
     bridge.notify('notifications/initialized')
     await eventually('the push stream of the second', () => server.listening())
     expect([...server.sessions.values()].map((session) => session.endedBy)).toEqual(['delete', undefined])
