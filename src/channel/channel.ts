@@ -141,20 +141,21 @@ class Channel implements Upstream {
     return this.#upstream.send(message)
   }
 
-  /** Held events go out first, and nothing is told any more. */
+  /** Held events go out first, but a client that does not read delays no goodbye; nothing is told any more. */
   async close(deadlineMs: number): Promise<void> {
+    const began = this.#options.clock.uptime()
     this.#closing.abort()
     this.#hold.release()
     this.#breaks.close()
     if (this.#lane.busy) {
       const emptied = new AbortController()
       const left = this.#lane.run(turn).then(() => emptied.abort())
-      await Promise.race([left, sleep(deadlineMs, emptied.signal)])
+      await Promise.race([left, sleep(deadlineMs / 3, emptied.signal)])
     }
     this.#filtered.finish()
     this.#ignored.finish()
     this.#held.finish()
-    await this.#upstream.close(deadlineMs)
+    await this.#upstream.close(deadlineMs - (this.#options.clock.uptime() - began))
   }
 
   /** Events that are held stay so: the client that starts anew hears no better. */

@@ -5,7 +5,7 @@ import { describe, expect, onTestFinished, test } from 'vitest'
 import { BridgeProcess, baseEnv, bin, root } from '../support/bridge-process.ts'
 import { eventually, pause } from '../support/eventually.ts'
 import { ScriptedServer } from '../support/scripted-server.ts'
-import { drain } from '../support/settings.ts'
+import { drain, hold } from '../support/settings.ts'
 
 const stateful = { args: ['--stateful'] }
 const posix = process.platform !== 'win32'
@@ -147,6 +147,28 @@ describe('a slow reader', () => {
     await eventually('the exit', () => bridge.exit, 3_000)
     expect((bridge.exit?.at ?? 0) - at).toBeLessThan(450)
     expect(server.of('DELETE')).toHaveLength(1)
+  })
+
+  test.runIf(posix)('the same with an event held, and a server that does not answer the DELETE', async () => {
+    const server = await ScriptedServer.start({ capabilities: { experimental: { 'claude/channel': {} } } })
+    let goodbyeAt = 0
+    server.before((x) => {
+      if (x.request.method === 'DELETE') goodbyeAt = performance.now()
+      return x.request.method === 'DELETE'
+    })
+    server.on('resources/list', (x) => x.result({ t: 'x'.repeat(1_000_000) }))
+    const bridge = await listening(server, { args: ['--stateful', ...hold(20_000)] })
+    bridge.read(false)
+    bridge.ask('resources/list')
+    await eventually('the request', () => server.posts('resources/list').length === 1)
+    await pause(200)
+    server.pushChannel('held')
+    await pause(200)
+    const at = performance.now()
+    bridge.signal('SIGTERM')
+    await eventually('the exit', () => bridge.exit, 3_000)
+    expect((bridge.exit?.at ?? 0) - at).toBeLessThan(450)
+    expect(goodbyeAt - at).toBeLessThan(250)
   })
 })
 
