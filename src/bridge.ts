@@ -95,7 +95,7 @@ class Bridge {
       else if (this.#options.signal.aborted) cause = 'signal'
     }
     let answeredAll = !this.#requestsOpen
-    await this.#upstream.close(cause === 'signal' ? GOODBYE_SIGNAL_MS : GOODBYE_EOF_MS)
+    await this.#goodbye(cause === 'signal' ? GOODBYE_SIGNAL_MS : GOODBYE_EOF_MS)
     for (const [id, { method }] of [...this.#ledger]) this.#fail(id, errors.closing(method))
     // Whoever ended stdin may still read slowly; whoever sent a signal kills soon.
     const limitMs = cause === 'eof' ? this.#options.drainMs : FLUSH_MS
@@ -137,6 +137,15 @@ class Bridge {
       this.#wake = () => woken.abort()
       await sleep(Math.min(leftMs, DRAIN_LOOK_MS), woken.signal)
     }
+  }
+
+  /** A signal that comes in the midst of it shortens what is left. */
+  async #goodbye(deadlineMs: number): Promise<void> {
+    const { signal } = this.#options
+    const over = new AbortController()
+    const closed = this.#upstream.close(deadlineMs).then(() => over.abort())
+    await sleep(deadlineMs, signal, over.signal)
+    await (signal.aborted ? Promise.race([closed, sleep(GOODBYE_SIGNAL_MS, over.signal)]) : closed)
   }
 
   get #requestsOpen(): boolean {

@@ -306,6 +306,17 @@ describe.runIf(posix)('signals', () => {
     expect((await bridge.gone()).at - at).toBeLessThan(450)
     expect(server.of('DELETE')).toHaveLength(1)
   })
+
+  test('after EOF, in the middle of a goodbye that is not answered', async () => {
+    const server = await ScriptedServer.start()
+    server.before((x) => x.request.method === 'DELETE')
+    const bridge = await listening(server)
+    bridge.eof()
+    await eventually('the goodbye', () => server.of('DELETE').length === 1)
+    const at = performance.now()
+    bridge.signal('SIGTERM')
+    expect((await bridge.gone()).at - at).toBeLessThan(450)
+  })
 })
 
 describe('the client is gone', () => {
