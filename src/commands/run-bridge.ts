@@ -20,7 +20,8 @@ export async function serveStdio(
   redact: Redactor,
   notes: readonly Status[],
 ): Promise<number> {
-  const report = statusLog({ ...logSettings(values), redact, write: logWriter(values, io) })
+  const complain = (text: string): void => report({ kind: 'note', level: 'error', text })
+  const report = statusLog({ ...logSettings(values), redact, write: logWriter(values, io, complain) })
   const channel = {
     ...DEFAULT_CHANNEL,
     redact,
@@ -53,7 +54,7 @@ const AT_A_TERMINAL: Status = {
 }
 
 /** To stderr unless `--silent`, and to `--log-file`, which only its owner can read. */
-function logWriter(values: OptionValues, io: Io): (line: string) => void {
+function logWriter(values: OptionValues, io: Io, complain: (text: string) => void): (line: string) => void {
   const path = text(values.logFile)
   let file = path === undefined ? undefined : openLog(path)
   return (line) => {
@@ -64,8 +65,7 @@ function logWriter(values: OptionValues, io: Io): (line: string) => void {
     } catch (cause) {
       // A full disk is no reason to be deaf.
       file = undefined
-      if (values.silent !== true)
-        io.stderr.write(`error: the log file ${path} cannot be written: ${reasonOf(cause)}\n`)
+      complain(`the log file ${path} cannot be written: ${reasonOf(cause)}`)
     }
   }
 }

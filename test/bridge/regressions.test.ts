@@ -489,13 +489,15 @@ test('the session of a renewal that the goodbye interrupts is deleted', async ()
 test.skipIf(!existsSync('/dev/full'))('a full disk under the log file silences only the log', async () => {
   const server = await ScriptedServer.start()
   const bridge = await BridgeProcess.connected(server.url, {
-    args: ['--log-file', '/dev/full', '--log-level', 'debug'],
+    args: ['--log-file', '/dev/full', '--log-level', 'debug', '--log-format', 'json'],
   })
   await eventually('a push stream', () => server.listening())
   server.session.push.hangUp()
   await eventually('the next', () => server.of('GET').length === 2 && server.listening())
   expect((await bridge.call('tools/call')).error).toBeUndefined()
-  expect(bridge.stderr.match(/cannot be written/g)).toHaveLength(1)
+  const lines = bridge.stderr.trim().split('\n')
+  const complaints = lines.filter((line) => line.includes('cannot be written'))
+  expect(complaints.map((line) => (JSON.parse(line) as { level: string }).level)).toEqual(['error'])
 })
 
 test('millions of brackets are no message, and cost a byte each', async () => {
