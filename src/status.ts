@@ -27,7 +27,7 @@ export interface SessionStatus {
 /** A push stream changed its state. */
 export interface PushStatus {
   readonly kind: 'push'
-  /** `held-off`: the server doesn't offer one. `retrying`: an attempt failed, another comes in `delayMs`. */
+  /** `not-offered`: the server has none. `retrying`: an attempt failed, another comes in `delayMs`. */
   readonly state: 'up' | 'down' | 'retrying' | 'not-offered'
   /** Which stream, where an Upstream has several (moot: the space). */
   readonly stream?: string
@@ -225,7 +225,7 @@ export function statusLog(options: SinkOptions): (status: Status) => void {
 function plain(status: Status): object {
   if (status.kind === 'push') {
     const { at: since, ...facts } = status
-    return { ...facts, since: new Date(since).toISOString() }
+    return { ...facts, since }
   }
   if (status.kind !== 'failed') return status
   const { error } = status
