@@ -2,9 +2,7 @@
  * The answer to one request, found in the body or on the stream that came back; and what comes around it.
  *
  * Not the sending: what cannot be had any more is an error that says whether the request may have run.
- * The one rule: a stream that broke is resumed where it names a cursor; the request itself is never sent again here.
- *
- * [MCP 2025-11-25 transports, Resumability and Redelivery]
+ * The one rule: the request itself is never sent again here. A stream that broke is gone on from (resumption.ts).
  */
 import { type BridgeError, errors, reasonOf } from '../errors.ts'
 import {
@@ -16,13 +14,14 @@ import {
   type Response,
   sameId,
 } from '../protocol.ts'
-import { Backoff, type Signal, sleep } from '../retry.ts'
+import { type Signal, sleep } from '../retry.ts'
 import type { HttpConfig } from './config.ts'
-import type { EventReader } from './events.ts'
+import { type EventReader, isSameEvent, type Known, MAX_KEPT_BYTES } from './events.ts'
 import type { Exchange } from './exchange.ts'
 import type { Incoming } from './incoming.ts'
-import { type Outcome, type Success, sayOutcome } from './outcome.ts'
-import { LINGER_MS, POLL_FLOOR_MS } from './own-calls.ts'
+import type { Success } from './outcome.ts'
+import { LINGER_MS } from './own-calls.ts'
+import { Resumption } from './resumption.ts'
 import type { SessionLife } from './session.ts'
 import type { Live } from './session-state.ts'
 import { responseSignature } from './signature.ts'
@@ -32,6 +31,14 @@ import { responseSignature } from './signature.ts'
  * notifications a moment later than responses: read together, the last progress would find its request answered.
  */
 const AFTER_PROGRESS_MS = 2
+
+/** A stream that came to its end before the answer did. */
+interface Broken {
+  readonly kind: 'broken'
+  readonly why: string
+  readonly messages: number
+  readonly last: Known | undefined
+}
 
 export class Answers {
   readonly #config: HttpConfig
@@ -97,64 +104,37 @@ export class Answers {
   }
 
   async #takeStream(first: EventReader, request: Request, live: Live, signal: Signal): Promise<boolean> {
-    const { clock, resumeMs, backoff, random } = this.#config
-    const tries = new Backoff(backoff, random)
-    let events: EventReader | undefined = first
-    let cursor: string | undefined
-    let retryMs = 0
-    let empty = 0
-    let failingSince: number | undefined
-    let why = 'the stream ended without it'
-    let askedToWaitMs = 0
+    const resumption = new Resumption(this.#config, this.#exchange, this.#life, live, signal)
+    let events = first
+    let known: Known | undefined
     for (;;) {
-      if (events !== undefined) {
-        const end = await this.#readStream(events, request, live, events === first)
-        if (end.kind === 'answered') return true
-        if (end.kind === 'session-lost') return false
-        if (signal.aborted) throw signal.reason
-        why = end.why
-        cursor = events.cursor
-        retryMs = events.retryMs ?? retryMs
-        empty = end.messages > 0 ? 0 : empty + 1
-      }
-      if (cursor === undefined) throw errors.mayHaveRun(request.method, this.#exchange.where, why)
-      const wait =
-        events === undefined
-          ? tries.next(0, Math.max(retryMs, askedToWaitMs))
-          : Math.max(retryMs, empty >= 2 ? POLL_FLOOR_MS : 0)
-      await sleep(wait, signal)
+      const end = await this.#readStream(events, request, live, events === first ? 'untouched' : known)
+      if (end.kind === 'answered') return true
+      if (end.kind === 'session-lost') return false
       if (signal.aborted) throw signal.reason
-      const outcome: Outcome =
-        this.#life.live?.generation === live.generation
-          ? await this.#exchange.call({ method: 'GET', session: live, cursor, signal })
-          : { kind: 'no-such-session' }
+      known = end.last ?? known
+      const { cursor } = events
+      if (cursor === undefined) throw errors.mayHaveRun(request.method, this.#exchange.where, end.why)
+      const next = await resumption.after(events, cursor, end.messages > 0)
       if (signal.aborted) throw signal.reason
-      events = undefined
-      if (outcome.kind === 'stream') {
-        events = outcome.events
-        failingSince = undefined
-        tries.reset()
-        continue
+      if (typeof next === 'string') {
+        throw errors.mayHaveRun(request.method, this.#exchange.where, `${end.why}; then ${next}`)
       }
-      if (outcome.kind === 'no-such-session') this.#life.lose(live, '404 to a resumed stream')
-      askedToWaitMs = outcome.kind === 'unavailable' ? (outcome.retryAfterMs ?? 0) : 0
-      failingSince ??= clock.uptime()
-      if (!mayPass(outcome) || clock.uptime() - failingSince > resumeMs) {
-        throw errors.mayHaveRun(request.method, this.#exchange.where, `${why}; then ${sayOutcome(outcome)}`)
-      }
+      events = next
     }
   }
 
+  /** `before`: the last event of the stream that this one goes on from; the server may begin with it. */
   async #readStream(
     events: EventReader,
     request: Request,
     live: Live,
-    untouched: boolean,
-  ): Promise<
-    { kind: 'answered' } | { kind: 'session-lost' } | { kind: 'broken'; why: string; messages: number }
-  > {
+    before: Known | 'untouched' | undefined,
+  ): Promise<{ kind: 'answered' } | { kind: 'session-lost' } | Broken> {
     let messages = 0
+    let last: Known | undefined
     let progressAt = Number.NEGATIVE_INFINITY
+    const broken = (why: string): Broken => ({ kind: 'broken', why, messages, last })
     try {
       for (
         let event = await events.next();
@@ -162,15 +142,19 @@ export class Answers {
         event = events.take() ?? (await events.next())
       ) {
         if (event.kind === 'comment' || event.data.length === 0) continue
+        const { id, data } = event
+        const repeated = last === undefined && before !== 'untouched' && isSameEvent(event, before)
+        last = id === undefined || data.length > MAX_KEPT_BYTES ? undefined : { id, data }
+        if (repeated) continue
         let answered = false
-        for (const message of parse(event.data)) {
+        for (const message of parse(data)) {
           messages++
           if (answered || !isAnswer(message, request)) {
             await this.#incoming.receive(message, live, 'answer')
             if (message.kind === 'notification') progressAt = this.#config.clock.uptime()
             continue
           }
-          if (untouched && messages === 1 && (await this.#meansLost(message, request, live))) {
+          if (before === 'untouched' && messages === 1 && (await this.#meansLost(message, request, live))) {
             events.destroy()
             return { kind: 'session-lost' }
           }
@@ -183,10 +167,10 @@ export class Answers {
           return { kind: 'answered' }
         }
       }
-      return { kind: 'broken', why: 'the stream ended without it', messages }
+      return broken('the stream ended without it')
     } catch (cause) {
       if (cause instanceof RangeError) throw this.#confused(request, cause.message)
-      return { kind: 'broken', why: reasonOf(cause), messages }
+      return broken(reasonOf(cause))
     }
   }
 
@@ -220,14 +204,6 @@ export class Answers {
     const ran = isRepeatable(request.method) ? '' : '; it may have run'
     return errors.confused(request.method, this.#exchange.where, `${why}${ran}`)
   }
-}
-
-/** A refused resume that time may mend; 409: the server has not noticed yet that the old connection is gone. */
-function mayPass(outcome: Outcome): boolean {
-  return (
-    outcome.kind === 'unavailable' ||
-    (outcome.kind === 'refused' && (outcome.status === 409 || outcome.status >= 500))
-  )
 }
 
 /** Is `message` the response to `request`? Its exchange carries no other, so an error without an id is it too. */

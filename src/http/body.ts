@@ -5,6 +5,7 @@
  * The one rule: nobody reads, nothing piles up. Past a small buffer the socket is paused.
  */
 import { Gathered } from '../gathered.ts'
+import { systemClock } from '../retry.ts'
 
 /** What the body needs of undici's controller. */
 export interface Valve {
@@ -24,6 +25,7 @@ export class Body {
   #paused = false
   #ended = false
   #error: Error | undefined
+  #endedAt: number | undefined
   /** Runs out on a transfer of which nothing more is wanted. */
   #patience: NodeJS.Timeout | undefined
   #reader: { resolve: (chunk: Buffer | undefined) => void; reject: (error: Error) => void } | undefined
@@ -38,6 +40,11 @@ export class Body {
   /** True once the last byte has been read, or the transfer failed: the socket is not in use any more. */
   get over(): boolean {
     return this.#ended || this.#error !== undefined
+  }
+
+  /** Wall time (ms) at which it ended: whoever does not read hears of it later. */
+  get endedAt(): number | undefined {
+    return this.#endedAt
   }
 
   /** True when the transfer did not come to its end. */
@@ -95,8 +102,8 @@ export class Body {
   }
 
   /** Ends the transfer; the socket goes with it unless the body was over. Idempotent. */
-  destroy(): void {
-    if (!this.over) this.#abort(new Error('aborted'))
+  destroy(why = 'aborted'): void {
+    if (!this.over) this.#abort(new Error(why))
   }
 
   // What the connection tells.
@@ -126,6 +133,7 @@ export class Body {
   end(): void {
     clearTimeout(this.#patience)
     this.#ended = true
+    this.#endedAt = systemClock.now()
     this.#reader?.resolve(undefined)
     this.#reader = undefined
     const gathering = this.#gathering
@@ -137,6 +145,7 @@ export class Body {
     if (this.over) return
     clearTimeout(this.#patience)
     this.#error = error
+    this.#endedAt = systemClock.now()
     this.#reader?.reject(error)
     this.#reader = undefined
     const gathering = this.#gathering

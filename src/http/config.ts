@@ -53,6 +53,8 @@ export interface HttpTiming {
   readonly headersMs: number
   /** How long a broken answer is sought again. */
   readonly resumeMs: number
+  /** A resumed stream of an answer that is silent for so long is asked for again; twice as long each time. */
+  readonly resumedSilenceMs: number
   /** A push stream without a known cadence is checked by a ping after so much silence. */
   readonly idlePingMs: number
   /** An attempt to make a new session that fails is not repeated sooner for a client's request. */
@@ -72,6 +74,7 @@ export const DEFAULT_TIMING: HttpTiming = {
   cancelGraceMs: 5_000,
   headersMs: 15_000,
   resumeMs: 25_000,
+  resumedSilenceMs: 15_000,
   idlePingMs: 30_000,
   reopenSpacingMs: 1_000,
   minSilenceMs: 5_000,

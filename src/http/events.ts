@@ -17,6 +17,17 @@ export type ServerEvent =
   | { readonly kind: 'message'; readonly id: string | undefined; readonly data: Buffer }
   | { readonly kind: 'comment' }
 
+/** An event to be known again: a server may begin a resumed stream with the very one that was named. */
+export interface Known {
+  readonly id: string | undefined
+  readonly data: Buffer
+}
+
+/** Up to here an event is worth keeping for that. */
+export const MAX_KEPT_BYTES = 64 * 1024
+/** A server that asks for more patience than this would make the client deaf. */
+export const MAX_RETRY_MS = 10 * 60_000
+
 const LF = 0x0a
 const CR = 0x0d
 const SPACE = 0x20
@@ -78,7 +89,7 @@ export class EventReader {
       },
       onComment: () => this.#add(COMMENT),
       onRetry: (retryMs) => {
-        this.#retryMs = retryMs
+        this.#retryMs = Math.min(retryMs, MAX_RETRY_MS)
       },
       onError: (error) => {
         if (error.type === 'max-buffer-size-exceeded') this.#fail()
@@ -91,7 +102,7 @@ export class EventReader {
     return this.#cursor
   }
 
-  /** The server's `retry`, milliseconds. */
+  /** The server's `retry`, milliseconds; ten minutes at most. */
   get retryMs(): number | undefined {
     return this.#retryMs
   }
@@ -99,6 +110,16 @@ export class EventReader {
   /** Since when a reader waits for the next byte (uptime, ms); undefined while nobody reads. */
   get quietSince(): number | undefined {
     return this.#quietSince
+  }
+
+  /** True once nothing more will come. */
+  get over(): boolean {
+    return this.#body.over
+  }
+
+  /** Wall time (ms) at which it ended. */
+  get endedAt(): number | undefined {
+    return this.#body.endedAt
   }
 
   /** True when the connection broke; false after an end that the server meant. */
@@ -140,9 +161,9 @@ export class EventReader {
     this.#body.discard(ms)
   }
 
-  /** Ends the transfer. */
-  destroy(): void {
-    this.#body.destroy()
+  /** Ends the transfer; `why` is what a reader is told. */
+  destroy(why?: string): void {
+    this.#body.destroy(why)
   }
 
   /** Gives the parser whole lines; the start of one that has not ended is kept. */
@@ -224,6 +245,11 @@ export class EventReader {
     }
     return event
   }
+}
+
+/** Is it the event that was delivered before, under its own id? */
+export function isSameEvent(event: Known, before: Known | undefined): boolean {
+  return event.id !== undefined && event.id === before?.id && event.data.equals(before.data)
 }
 
 function unmarked(data: string): string {

@@ -9,17 +9,11 @@ import { type Malformed, METHOD, type Message, parse } from '../protocol.ts'
 import { sleep } from '../retry.ts'
 import type { Room } from '../sides.ts'
 import type { HttpConfig } from './config.ts'
-import type { EventReader } from './events.ts'
+import type { EventReader, Known } from './events.ts'
 import type { Incoming } from './incoming.ts'
 import type { Liveness } from './liveness.ts'
 import type { SessionLife } from './session.ts'
 import type { Live } from './session-state.ts'
-
-/** An event that went to the client. */
-export interface Delivered {
-  readonly id: string | undefined
-  readonly data: Buffer
-}
 
 /** How a stream ended. */
 export interface StreamEnd {
@@ -64,10 +58,13 @@ export class PushStream {
   }
 
   /**
-   * Delivers every event until the stream ends. `known`: the event of the cursor it was asked for; a server that
-   * begins with that very event, under its own id, has sent it before. `onDelivered` is told after each delivery.
+   * Delivers every event until the stream ends. `isKnown`: is it the event of the cursor it was asked for? A server
+   * that begins with that one has sent it before. `onDelivered` is told after each delivery.
    */
-  async read(known: Delivered | undefined, onDelivered: (event: Delivered) => void): Promise<StreamEnd> {
+  async read(
+    isKnown: (event: Known) => boolean,
+    onDelivered: (event: Known, repeated: boolean) => void,
+  ): Promise<StreamEnd> {
     const { clock } = this.#config
     let first = true
     let reason = 'the server ended it'
@@ -81,8 +78,7 @@ export class PushStream {
           this.#liveness.beat(clock.uptime())
           continue
         }
-        const repeated =
-          first && event.id !== undefined && event.id === known?.id && event.data.equals(known.data)
+        const repeated = first && isKnown(event)
         if (event.data.length > 0) first = false
         if (event.data.length > 0 && !repeated) {
           for (const message of parse(event.data)) {
@@ -90,7 +86,7 @@ export class PushStream {
             if (room !== undefined) await room
           }
         }
-        onDelivered(event)
+        onDelivered(event, repeated)
       }
     } catch (cause) {
       reason = reasonOf(cause)
@@ -99,7 +95,8 @@ export class PushStream {
       this.#done.abort()
       this.#events.destroy()
     }
-    return { reason: this.#ours?.reason ?? reason, silentSince: this.#ours?.silentSince, poisoned }
+    const silentSince = this.#ours === undefined ? this.#events.endedAt : this.#ours.silentSince
+    return { reason: this.#ours?.reason ?? reason, silentSince, poisoned }
   }
 
   /** Of the last event that had an id; undefined when there is none. */

@@ -12,12 +12,13 @@ import { Backoff, limit, sleep } from '../retry.ts'
 import type { Outlet } from '../sides.ts'
 import type { PushStatus } from '../status.ts'
 import type { HttpConfig } from './config.ts'
-import type { EventReader } from './events.ts'
+import { type EventReader, type Known, MAX_RETRY_MS } from './events.ts'
 import type { Exchange } from './exchange.ts'
 import type { Incoming } from './incoming.ts'
 import { Liveness } from './liveness.ts'
 import type { Outcome } from './outcome.ts'
-import { type Delivered, PushStream } from './push-stream.ts'
+import { Place } from './place.ts'
+import { PushStream, type StreamEnd } from './push-stream.ts'
 import type { SessionLife } from './session.ts'
 import type { Live } from './session-state.ts'
 import { signatureOf } from './signature.ts'
@@ -26,12 +27,25 @@ import { signatureOf } from './signature.ts'
 const SUSPICIOUS_REFUSALS = 4
 /** A server that refuses for longer than this is asked seldom. */
 const SLOW_AFTER_MS = 60_000
-/** Up to here the last event is kept, to know it again. */
-const MAX_KEPT_BYTES = 64 * 1024
-/** A server that asks for more patience than this would make the client deaf. */
-const MAX_FLOOR_MS = 10 * 60_000
+/** To wait for headers in vain takes long: it counts as so many refusals. */
+const LATE_WEIGHT = 2
+/** A server that takes our old stream for open for so long will not notice that it is gone. */
+const STUCK_MS = 30_000
+/** What is replayed comes within this; a server that has replaced a stream by another has ended it by then too. */
+const SOON_MS = 1_000
 /** How often the clock is looked at. */
 const CLOCK_LOOK_MS = 1_000
+
+/** A stream while it is read. */
+interface Reading {
+  readonly stream: PushStream
+  readonly end: Promise<StreamEnd>
+  readonly ended: AbortSignal
+  /** How many have come. */
+  readonly events: number
+  /** Among them one that had not come before. */
+  readonly news: boolean
+}
 
 export class Push {
   readonly #config: HttpConfig
@@ -41,7 +55,7 @@ export class Push {
   readonly #outlet: Outlet
   readonly #backoff: Backoff
   #generation = 0
-  #cursor: string | undefined
+  readonly #place = new Place()
   #retryMs = 0
   /** A stream was open once: from then on its absence is a break and not a feature. */
   #everUp = false
@@ -51,15 +65,15 @@ export class Push {
   /** Wall time from which on something may have been missed. */
   #downAt = 0
   #refusalsInRow = 0
+  /** Uptime since when it is refused because there is a stream already. */
+  #conflictSince: number | undefined
   /** Ends a GET that has no answer yet. */
   #asking: AbortController | undefined
   /** How long the next one may have none. */
   #headersMs: number
   readonly #liveness: Liveness
-  /** The stream being read. */
-  #stream: PushStream | undefined
-  /** The last event that was delivered: a server may replay it though we named it. */
-  #lastEvent: Delivered | undefined
+  /** What is being read. */
+  readonly #streams = new Set<PushStream>()
   /** Ends the present rest. */
   #wake: () => void = () => undefined
 
@@ -82,7 +96,7 @@ export class Push {
       try {
         await this.#turn(signal)
       } catch (cause) {
-        this.#stream?.end('an internal error')
+        this.#endStreams('an internal error')
         this.#outlet.report({ kind: 'note', level: 'error', text: `internal error: ${reasonOf(cause)}` })
         await this.#rest(this.#backoff.slow(), signal)
       }
@@ -99,7 +113,7 @@ export class Push {
         await this.#rest(
           Math.max(
             this.#delayFor(!this.#mendsByWaiting(session.cause.code)),
-            Math.min(session.cause.retryAfterMs ?? 0, MAX_FLOOR_MS),
+            Math.min(session.cause.retryAfterMs ?? 0, MAX_RETRY_MS),
           ),
           signal,
         )
@@ -114,7 +128,11 @@ export class Push {
     if (generation !== this.#generation) return
     this.#noteDown(reason)
     this.#asking?.abort()
-    this.#stream?.end(reason)
+    this.#endStreams(reason)
+  }
+
+  #endStreams(reason: string): void {
+    for (const stream of this.#streams) stream.end(reason)
   }
 
   /** One GET. A server that sends no headers before its first event is a stream too: it is given ever more time. */
@@ -122,10 +140,11 @@ export class Push {
     if (live.generation !== this.#generation) {
       this.#upInSession = false
       this.#generation = live.generation
-      this.#cursor = undefined
+      this.#place.forget()
       this.#refusalsInRow = 0
+      this.#conflictSince = undefined
     }
-    const cursor = this.#cursor
+    const cursor = this.#place.next()
     const asking = new AbortController()
     this.#asking = asking
     const patience = limit(this.#headersMs, signal, asking.signal)
@@ -141,12 +160,14 @@ export class Push {
     if (late) {
       if (outcome.kind === 'stream') outcome.events.destroy()
       if (signal.aborted || asking.signal.aborted) return
-      this.#headersMs = Math.min(this.#headersMs * 2, MAX_FLOOR_MS)
+      this.#headersMs = Math.min(this.#headersMs * 2, MAX_RETRY_MS)
+      this.#place.failed(LATE_WEIGHT)
       return await this.#retry('the server does not answer the GET', signal)
     }
     if (outcome.kind === 'stream') {
       this.#headersMs = this.#config.headersMs
       this.#refusalsInRow = 0
+      this.#conflictSince = undefined
       this.#upInSession = true
       this.#life.prove(live)
       return await this.#hold(outcome.events, live, cursor, signal)
@@ -161,23 +182,79 @@ export class Push {
     cursor: string | undefined,
     signal: AbortSignal,
   ): Promise<void> {
-    const { clock } = this.#config
+    const { clock, backoff } = this.#config
     const upAt = clock.uptime()
-    const stream = new PushStream(this.#config, this.#life, this.#incoming, events, live, this.#liveness)
-    this.#stream = stream
+    const brokeAt = this.#downAt
     this.#noteUp(live, cursor !== undefined)
-    const end = await stream.read(cursor === undefined ? undefined : this.#lastEvent, (event) => {
-      this.#cursor = stream.cursor
-      this.#lastEvent = event.data.length <= MAX_KEPT_BYTES ? event : undefined
-    })
-    this.#stream = undefined
-    this.#retryMs = stream.retryMs ?? this.#retryMs
+    let main = this.#read(events, live, cursor)
+    const own = cursor === undefined ? undefined : await this.#askBeside(main, live, signal)
+    if (own !== undefined) {
+      const resumed = main
+      main = this.#read(own, live, undefined)
+      // One that holds a stream at a time has ended the older one for it, and nothing is missing.
+      await sleep(SOON_MS, main.ended, resumed.ended)
+      if (!resumed.ended.aborted) {
+        resumed.stream.end('it is silent, and the server gives another')
+        this.#noteDown('the server said nothing on the stream it resumed', brokeAt)
+        this.#noteUp(live, false)
+      }
+    }
+    const end = await main.end
+    this.#endStreams(end.reason)
     // Asked for with its cursor, an event that is too long would come again for ever.
-    if (end.poisoned) this.#cursor = undefined
-    this.#backoff.settled(clock.uptime() - upAt)
+    if (end.poisoned) this.#place.forget()
+    const upMs = clock.uptime() - upAt
+    if (main.events > 0 || upMs >= backoff.stableAfterMs) this.#place.held()
+    else this.#place.failed()
+    // A server may end its stream after each event.
+    const good = main.news && upMs < backoff.stableAfterMs
+    if (good) this.#backoff.reset()
+    else this.#backoff.settled(upMs)
     if (signal.aborted) return
     this.#noteDown(end.reason, end.silentSince)
-    if (this.#life.live === live) await this.#rest(this.#nextDelay(this.#retryMs), signal)
+    const delayMs = this.#nextDelay(this.#retryMs)
+    if (this.#life.live === live) await this.#rest(good ? Math.max(delayMs, backoff.baseMs) : delayMs, signal)
+  }
+
+  /** Reads a stream to its end. */
+  #read(events: EventReader, live: Live, cursor: string | undefined): Reading {
+    const stream = new PushStream(this.#config, this.#life, this.#incoming, events, live, this.#liveness)
+    this.#streams.add(stream)
+    const ended = new AbortController()
+    const isKnown = cursor === undefined ? () => false : (event: Known) => this.#place.isKnown(event)
+    const reading = { stream, ended: ended.signal, events: 0, news: false }
+    const end = stream
+      .read(isKnown, (event, repeated) => {
+        reading.events++
+        reading.news ||= event.data.length > 0 && !repeated
+        this.#place.moved(stream.cursor, event)
+      })
+      .finally(() => {
+        this.#streams.delete(stream)
+        this.#retryMs = stream.retryMs ?? this.#retryMs
+        ended.abort()
+      })
+    return Object.assign(reading, { end })
+  }
+
+  /**
+   * There are stores of events (the example of the TypeScript SDK among them) that take the cursor of this stream,
+   * replay what followed it, and bind what they gave to nothing: but for keep-alives it stays silent for ever. One on
+   * which no event came since the replay is not trusted: a server that holds it refuses a second (409), one that gives
+   * another holds none.
+   */
+  async #askBeside(resumed: Reading, live: Live, signal: AbortSignal): Promise<EventReader | undefined> {
+    await sleep(SOON_MS, signal, resumed.ended)
+    const { events } = resumed
+    await sleep(this.#config.idlePingMs, signal, resumed.ended)
+    if (signal.aborted || resumed.ended.aborted || resumed.events > events) return undefined
+    const patience = limit(this.#headersMs, signal, resumed.ended)
+    const outcome = await this.#exchange.call({ method: 'GET', session: live, signal: patience.signal })
+    patience.clear()
+    if (outcome.kind !== 'stream') return undefined
+    if (!patience.signal.aborted) return outcome.events
+    outcome.events.destroy()
+    return undefined
   }
 
   /** The GET got no stream: what now? */
@@ -186,6 +263,7 @@ export class Push {
     live: Live,
     signal: AbortSignal,
   ): Promise<void> {
+    if (mayBeTheCursor(outcome)) this.#place.failed()
     switch (outcome.kind) {
       case 'not-offered':
         if (!this.#everUp) return await this.#notOffered(live, 'HTTP 405', signal)
@@ -226,11 +304,17 @@ export class Push {
   async #refused(outcome: Outcome & { kind: 'refused' }, live: Live, signal: AbortSignal): Promise<void> {
     const why = `HTTP ${outcome.status}${outcome.text === '' ? '' : `: ${outcome.text}`}`
     // 409: the server still holds our old stream; it will notice that it is gone.
-    if (outcome.status === 409) return await this.#retry(why, signal)
-    if (outcome.status === 400 && this.#cursor !== undefined) {
+    if (outcome.status === 409) {
+      const { clock } = this.#config
+      this.#conflictSince ??= clock.uptime()
+      const stuck = this.#upInSession && clock.uptime() - this.#conflictSince > STUCK_MS
+      return stuck
+        ? this.#life.giveUp(live, 'its old push stream stays open')
+        : await this.#retry(why, signal)
+    }
+    if (outcome.status === 400 && this.#place.hasCursor) {
       // It does not know the cursor: once more without, and continuity is lost.
-      this.#cursor = undefined
-      return
+      return this.#place.forget()
     }
     const mayMeanSession =
       this.#everUp || (outcome.status >= 400 && outcome.status <= 500) || outcome.rpcError !== undefined
@@ -277,7 +361,7 @@ export class Push {
 
   #nextDelay(floorMs = 0): number {
     const failingForMs = this.#downSince === undefined ? 0 : this.#config.clock.uptime() - this.#downSince
-    return this.#backoff.next(failingForMs, Math.min(floorMs, MAX_FLOOR_MS))
+    return this.#backoff.next(failingForMs, Math.min(floorMs, MAX_RETRY_MS))
   }
 
   /** Sleeps, unless the session changes or the clock jumps. */
@@ -306,7 +390,7 @@ export class Push {
       this.#outlet.report({ kind: 'note', level: 'info', text })
       this.#wake()
       this.#asking?.abort()
-      void this.#stream?.wake(before)
+      for (const stream of this.#streams) void stream.wake(before)
     }
   }
 
@@ -323,7 +407,9 @@ export class Push {
       ...(first && broken === undefined
         ? {}
         : {
-            downMs: Math.round(clock.now() - this.#downAt),
+            downMs: Math.round(
+              Math.max(clock.now() - this.#downAt, clock.uptime() - (broken ?? clock.uptime())),
+            ),
             attempts: this.#backoff.attempts,
           }),
     })
@@ -349,4 +435,10 @@ export class Push {
   #report(fact: Omit<PushStatus, 'kind' | 'at'>): void {
     this.#outlet.report({ kind: 'push', at: this.#config.clock.now(), ...fact })
   }
+}
+
+/** Could it be otherwise without the cursor? A server that is away, or holds our old stream, says nothing of it. */
+function mayBeTheCursor(outcome: Outcome): boolean {
+  if (outcome.kind === 'refused') return outcome.status !== 409
+  return outcome.kind !== 'unavailable' && outcome.kind !== 'no-such-session'
 }

@@ -189,7 +189,7 @@ export class SessionLife {
     if (live.id === undefined) return false
     const said = await this.#pulse.confirms(live, refusal, inAnyWords)
     if (said === undefined) return false
-    this.#giveUp(live, `the server refuses it (${said})`)
+    this.giveUp(live, `the server refuses it (${said})`)
     return true
   }
 
@@ -199,12 +199,12 @@ export class SessionLife {
     if (pulse === 'lost') this.lose(live, '404 to a ping')
     if (pulse !== 'refused') return pulse
     this.#pingRefused = true
-    this.#giveUp(live, 'the server refuses a ping')
+    this.giveUp(live, 'the server refuses a ping')
     return 'lost'
   }
 
   /** The server may know it still. */
-  #giveUp(live: Live, reason: string): void {
+  giveUp(live: Live, reason: string): void {
     if (this.#state.live !== live) return
     void this.#calls.delete(live, this.#config.privateLimitMs)
     this.lose(live, reason)
