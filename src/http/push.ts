@@ -29,8 +29,6 @@ const SUSPICIOUS_REFUSALS = 4
 const SLOW_AFTER_MS = 60_000
 /** To wait for headers in vain takes long: it counts as so many refusals. */
 const LATE_WEIGHT = 2
-/** A server that takes our old stream for open for so long will not notice that it is gone. */
-const STUCK_MS = 30_000
 /** What is replayed comes within this; a server that has replaced a stream by another has ended it by then too. */
 const SOON_MS = 1_000
 /** How often the clock is looked at. */
@@ -305,9 +303,9 @@ export class Push {
     const why = `HTTP ${outcome.status}${outcome.text === '' ? '' : `: ${outcome.text}`}`
     // 409: the server still holds our old stream; it will notice that it is gone.
     if (outcome.status === 409) {
-      const { clock } = this.#config
+      const { clock, conflictMs } = this.#config
       this.#conflictSince ??= clock.uptime()
-      const stuck = this.#upInSession && clock.uptime() - this.#conflictSince > STUCK_MS
+      const stuck = this.#upInSession && clock.uptime() - this.#conflictSince > conflictMs
       return stuck
         ? this.#life.giveUp(live, 'its old push stream stays open')
         : await this.#retry(why, signal)

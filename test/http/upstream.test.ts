@@ -1,37 +1,21 @@
 /** The far side without a process around it, where a process would have to wait too long, or hides too much. */
 import { describe, expect, onTestFinished, test } from 'vitest'
-import { DEFAULT_TIMING, type HttpConfig, SYSTEM } from '../../src/http/config.ts'
 import { Exchange } from '../../src/http/exchange.ts'
 import { Liveness } from '../../src/http/liveness.ts'
 import { openHttp } from '../../src/http/upstream.ts'
 import { compose } from '../../src/protocol.ts'
 import { Abort } from '../../src/retry.ts'
 import { eventually, pause } from '../support/eventually.ts'
+import { httpConfig } from '../support/http-config.ts'
 import { ScriptedServer } from '../support/scripted-server.ts'
 import { TcpProxy } from '../support/tcp-proxy.ts'
-
-function config(url: string, more: Partial<HttpConfig> = {}): HttpConfig {
-  const headers = {}
-  return {
-    ...DEFAULT_TIMING,
-    ...SYSTEM,
-    url,
-    stateful: true,
-    credentials: { source: undefined, headers: () => headers, renew: async () => false },
-    userAgent: 'test',
-    version: '0',
-    maxMessageBytes: 1 << 20,
-    redact: Object.assign((text: string) => text, { add: () => undefined }),
-    ...more,
-  }
-}
 
 test('a GET that a balancer has swallowed is made again, and one that only begins late is not cut for ever', async () => {
   const server = await ScriptedServer.start()
   let swallowed = 3
   server.before((x) => x.request.method === 'GET' && swallowed-- > 0)
   const delivered: string[] = []
-  const upstream = openHttp(config(server.url, { headersMs: 100 }))({
+  const upstream = openHttp(httpConfig(server.url, { headersMs: 100 }))({
     deliver: (message) => void delivered.push(message.raw.toString()),
     report: () => undefined,
   })
@@ -51,7 +35,7 @@ test('a call that was given up leaves no connection, and opens none', async () =
   const server = await ScriptedServer.start()
   server.before(() => true)
   const proxy = await TcpProxy.start(server.port)
-  const exchange = new Exchange(config(`http://127.0.0.1:${proxy.port}/mcp`))
+  const exchange = new Exchange(httpConfig(`http://127.0.0.1:${proxy.port}/mcp`))
   onTestFinished(() => exchange.destroy())
   const signals = Array.from({ length: 20 }, () => new Abort())
   const calls = signals.map((signal) => exchange.call({ method: 'POST', body: Buffer.from('{}'), signal }))

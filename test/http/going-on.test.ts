@@ -1,0 +1,236 @@
+/** A stream that was cut is gone on from, whatever the server makes of the cursor; and nobody waits for ever. */
+import { expect, onTestFinished, test } from 'vitest'
+import { DEFAULT_TIMING, type HttpTiming } from '../../src/http/config.ts'
+import { openHttp } from '../../src/http/upstream.ts'
+import { compose } from '../../src/protocol.ts'
+import type { PushStatus, Status } from '../../src/status.ts'
+import { eventually, pause } from '../support/eventually.ts'
+import { httpConfig } from '../support/http-config.ts'
+import { type Exchange, ScriptedServer } from '../support/scripted-server.ts'
+
+const params = { protocolVersion: '2025-11-25', capabilities: {}, clientInfo: { name: 't', version: '1' } }
+const message = (text: string) => ({ jsonrpc: '2.0', method: 'notifications/message', params: { text } })
+
+interface Far {
+  readonly pushes: (state: PushStatus['state']) => PushStatus[]
+  readonly texts: () => string[]
+  readonly answers: () => string[]
+  /** Never rejects: what it failed with. */
+  readonly call: (id: number) => Promise<unknown>
+}
+
+/** The far side, its handshake made and its push stream open. */
+async function open(
+  server: ScriptedServer,
+  timing: Partial<HttpTiming> = {},
+  reading = Promise.resolve(),
+): Promise<Far> {
+  const delivered: string[] = []
+  const facts: Status[] = []
+  const backoff = { ...DEFAULT_TIMING.backoff, baseMs: 10, capMs: 20 }
+  const upstream = openHttp(httpConfig(server.url, { backoff, ...timing }))({
+    deliver: (each, lane) => {
+      delivered.push(each.raw.toString())
+      return lane === 'push' ? reading : undefined
+    },
+    report: (fact) => void facts.push(fact),
+  })
+  onTestFinished(() => upstream.close(100))
+  await upstream.send(compose({ jsonrpc: '2.0', id: 0, method: 'initialize', params }))
+  await upstream.send(compose({ jsonrpc: '2.0', method: 'notifications/initialized' }))
+  await eventually('the push stream', () => server.listening())
+  return {
+    pushes: (state) => facts.filter((fact) => fact.kind === 'push' && fact.state === state) as PushStatus[],
+    texts: () => delivered.flatMap((text) => /"text":"([^"]*)"/.exec(text)?.[1] ?? []),
+    answers: () => delivered.filter((text) => text.includes('"result"')),
+    call: (id) =>
+      upstream
+        .send(compose({ jsonrpc: '2.0', id, method: 'tools/call', params: { name: 'echo' } }))
+        .catch((error: unknown) => error),
+  }
+}
+
+const withCursor = (x: Exchange): boolean =>
+  x.request.method === 'GET' && x.request.headers['last-event-id'] !== undefined
+
+/** One event is delivered, so that there is a cursor; then the stream is cut. */
+async function cut(server: ScriptedServer, far: Far): Promise<void> {
+  server.push(message('one'))
+  await eventually('the first event', () => far.texts().includes('one'))
+  server.session.push.cut()
+}
+
+const refusals: readonly [string, (x: Exchange) => unknown, Partial<HttpTiming>][] = [
+  ['500', (x) => x.reply(500), {}],
+  ['410', (x) => x.reply(410), {}],
+  ['403', (x) => x.reply(403), {}],
+  ['no headers', () => undefined, { headersMs: 30 }],
+  ['an empty stream', (x) => x.reply(200, '', { 'content-type': 'text/event-stream' }), {}],
+]
+
+test.each(refusals)(
+  'a cursor that gets %s for ever is given up, and said to be',
+  async (_, refuse, timing) => {
+    const server = await ScriptedServer.start({ replay: true })
+    server.before((x) => (withCursor(x) ? refuse(x) : false))
+    const far = await open(server, timing)
+    await cut(server, far)
+    await eventually('a stream without the cursor', () => server.listening())
+    server.push(message('two'))
+    await eventually('what is said then', () => far.texts().includes('two'))
+    expect(far.pushes('up').at(-1)?.continuous).toBe(false)
+  },
+)
+
+test('a cursor that gets 500 three times is kept: what was missed is replayed', async () => {
+  const server = await ScriptedServer.start({ replay: true })
+  let refused = 0
+  server.before((x) => (withCursor(x) && refused++ < 3 ? x.reply(500) : false))
+  const far = await open(server)
+  await cut(server, far)
+  server.push(message('meanwhile'))
+  await eventually('what was missed', () => far.texts().includes('meanwhile'))
+  expect(far.pushes('up').at(-1)?.continuous).toBe(true)
+})
+
+test('a stream that is resumed, and bound to nothing, is replaced by one of its own; the break is told', async () => {
+  const server = await ScriptedServer.start({ replay: true })
+  server.before((x) => {
+    return withCursor(x) ? x.stream() : false
+  })
+  const far = await open(server, { idlePingMs: 50 })
+  const cutAt = Date.now()
+  await cut(server, far)
+  await eventually('the resumed one', () => server.of('GET').length === 2)
+  await eventually('a stream that hears', () => server.listening())
+  server.push(message('two'))
+  await eventually('what is said then', () => far.texts().includes('two'))
+  await eventually('the fact', () => far.pushes('up').at(-1)?.continuous === false)
+  expect(far.pushes('up').at(-1)?.downMs).toBeGreaterThan(Date.now() - cutAt - 1_500)
+  expect(server.of('GET').map((get) => get.headers['last-event-id'] !== undefined)).toEqual([
+    false,
+    true,
+    false,
+  ])
+  await eventually('the end of the silent one', () => server.of('GET')[1]?.aborted === true)
+})
+
+test('a resumed stream that is quiet, and held by the server, stays: no event is missed and no break told', async () => {
+  const server = await ScriptedServer.start({ replay: true })
+  const far = await open(server, { idlePingMs: 50 })
+  await cut(server, far)
+  await eventually('the question', () => server.of('GET').length === 3)
+  await pause(50)
+  expect(server.of('GET')[2]?.status).toBe(409)
+  server.push(message('two'))
+  await eventually('what is said then', () => far.texts().includes('two'))
+  expect(far.pushes('up').at(-1)?.continuous).toBe(true)
+})
+
+test('a server for which the old stream stays open is asked for a new session', async () => {
+  const server = await ScriptedServer.start()
+  const far = await open(server, { conflictMs: 100 })
+  const old = server.session.id
+  server.before((x) => {
+    return x.request.method === 'GET' && x.request.session === old ? x.reply(409) : false
+  })
+  server.session.push.cut()
+  await eventually('a session of its own', () => server.listening() && server.session.id !== old)
+  server.push(message('two'))
+  await eventually('what is said then', () => far.texts().includes('two'))
+  expect(server.of('DELETE').map((each) => each.session)).toEqual([old])
+})
+
+test('a server that ends its stream after each event is asked again at once, each time', async () => {
+  const server = await ScriptedServer.start({ replay: true })
+  const far = await open(server, { backoff: { ...DEFAULT_TIMING.backoff, baseMs: 10, capMs: 60_000 } })
+  for (let i = 0; i < 15; i++) {
+    server.push(message(`event ${i}`))
+    await eventually('it', () => far.texts().length === i + 1)
+    server.session.push.hangUp()
+    await eventually('the next stream', () => server.listening())
+  }
+  expect(far.texts()).toHaveLength(15)
+})
+
+test('a stream that broke while nobody read was down from the moment it broke', async () => {
+  const server = await ScriptedServer.start()
+  let read: () => void = () => undefined
+  const far = await open(
+    server,
+    {},
+    new Promise((resolve) => {
+      read = resolve
+    }),
+  )
+  server.push(message('one'))
+  await eventually('the event', () => far.texts().length === 1)
+  const brokeAt = Date.now()
+  server.session.push.cut()
+  await pause(300)
+  read()
+  await eventually('the fact', () => far.pushes('down').length === 1)
+  expect(far.pushes('down')[0]?.at).toBeLessThan(brokeAt + 200)
+})
+
+test('a call whose resumed stream is bound to nothing is asked for again, and answered once', async () => {
+  const server = await ScriptedServer.start()
+  let call: Exchange | undefined
+  const stream = server.openStream(true)
+  server.on('tools/call', (x) => {
+    call = x
+    stream.attach(x.response)
+    stream.send(message('one'))
+    setTimeout(() => stream.cut(), 50)
+  })
+  let resumed = 0
+  server.before((x) => {
+    const cursor = x.request.headers['last-event-id']
+    if (x.request.method !== 'GET' || typeof cursor !== 'string') return false
+    if (++resumed > 1) return stream.attach(x.response, cursor)
+    // A store's mistake: what comes from now on is kept, and sent to nobody.
+    stream.send((call as Exchange).answer({ done: true }))
+    return x.stream()
+  })
+  const far = await open(server, { resumedSilenceMs: 60 })
+  await far.call(1)
+  expect(far.answers().filter((text) => text.includes('"done":true'))).toHaveLength(1)
+  expect(far.texts()).toEqual(['one'])
+  expect(resumed).toBe(2)
+})
+
+test.each<[string, (x: Exchange) => unknown]>([
+  ['is swallowed', () => undefined],
+  ['gets Retry-After: 86400', (x) => x.reply(503, '', { 'retry-after': '86400' })],
+])('a call whose resuming GET %s fails within the time for it', async (_, refuse) => {
+  const server = await ScriptedServer.start()
+  server.on('tools/call', (x) => {
+    const stream = x.stream(true)
+    stream.send(message('one'))
+    setTimeout(() => stream.cut(), 20)
+  })
+  server.before((x) => (withCursor(x) ? refuse(x) : false))
+  const far = await open(server, { resumeMs: 200, headersMs: 100 })
+  const began = performance.now()
+  expect(String(await far.call(1))).toMatch(/may have run/)
+  expect(performance.now() - began).toBeLessThan(2_000)
+})
+
+test('a resumed stream of a call that begins with the event it was asked to go on from repeats nothing', async () => {
+  const server = await ScriptedServer.start()
+  let call: Exchange | undefined
+  server.on('tools/call', (x) => {
+    call = x
+    const stream = x.stream()
+    stream.write(`id: a\ndata: ${JSON.stringify(message('one'))}\n\n`)
+    setTimeout(() => stream.cut(), 20)
+  })
+  server.before((x) => {
+    if (!withCursor(x)) return false
+    const answer = (call as Exchange).answer({ done: true })
+    return x.stream().write(`id: a\ndata: ${JSON.stringify(message('one'))}\n\nid: b\ndata: ${answer}\n\n`)
+  })
+  const far = await open(server)
+  await far.call(1)
+  expect(far.texts()).toEqual(['one'])
+})
