@@ -8,7 +8,17 @@ import { Agent, type Dispatcher, request } from 'undici'
 import { reasonOf } from '../errors.ts'
 import type { FeedConfig } from './config.ts'
 import { isRecord, text } from './filter.ts'
-import { type Clean, cleaner, failedBy, no, type Reply, refusedBy, unreadable, yes } from './refusal.ts'
+import {
+  type Clean,
+  cleaner,
+  failedBy,
+  no,
+  type Reply,
+  refusedBy,
+  retryAfterMs,
+  unreadable,
+  yes,
+} from './refusal.ts'
 import { firstOf } from './texts.ts'
 
 export interface Actor {
@@ -154,6 +164,8 @@ export class Backend {
         headers: {
           authorization: `Bearer ${apiKey}`,
           accept: 'application/json',
+          // [RFC 9110 §12.5.3] Without this any coding may come.
+          'accept-encoding': 'identity',
           ...(body === undefined ? {} : { 'content-type': 'application/json' }),
         },
         body: body === undefined ? null : JSON.stringify(body),
@@ -177,15 +189,16 @@ export class Backend {
 
   /** The `detail` of an error body, as one short clean line. */
   #said(body: string): string {
-    let said: unknown
+    let line: string
     try {
       const value: unknown = JSON.parse(body)
-      said = isRecord(value) ? (value.detail ?? value.error ?? value.message) : undefined
+      const said = isRecord(value) ? (value.detail ?? value.error ?? value.message) : undefined
+      if (said === undefined || said === null) return ''
+      // What is nested too deep can be read, but not written.
+      line = typeof said === 'string' ? said : JSON.stringify(said)
     } catch {
       return ''
     }
-    if (said === undefined || said === null) return ''
-    const line = typeof said === 'string' ? said : JSON.stringify(said)
     return firstOf(this.#clean(line).replaceAll(/\s+/g, ' '), MAX_SAID)
   }
 }
@@ -215,10 +228,4 @@ export function timeOf(event: unknown): number | undefined {
   // Date.parse takes a time without a zone for one of this machine; Python's naive ones are UTC.
   const at = Date.parse(/^\d{4}-\d\d-\d\d[T ][\d:.]+$/.test(said) ? `${said}Z` : said)
   return Number.isNaN(at) ? undefined : at
-}
-
-/** [RFC 9110 §10.2.3] seconds; the form of a date is not used by moot. */
-function retryAfterMs(value: string | undefined): number | undefined {
-  const s = Number(value)
-  return value === undefined || !Number.isFinite(s) || s < 0 ? undefined : Math.min(s * 1_000, 10 * 60_000)
 }

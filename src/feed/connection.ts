@@ -11,7 +11,16 @@ import type { Duplex } from 'node:stream'
 import { Agent, DecoratorHandler, type Dispatcher, ping, WebSocket } from 'undici'
 import type { Clock } from '../retry.ts'
 import { sleep } from '../retry.ts'
-import { type Clean, failedBy, no, type Refusal, type Reply, refusedBy, yes } from './refusal.ts'
+import {
+  type Clean,
+  failedBy,
+  no,
+  type Refusal,
+  type Reply,
+  refusedBy,
+  retryAfterMs,
+  yes,
+} from './refusal.ts'
 import { firstOf } from './texts.ts'
 
 export interface DialOptions {
@@ -286,6 +295,7 @@ class Frames implements AsyncIterable<string> {
 /** What the dispatcher saw of a handshake. */
 interface Seen {
   status?: number
+  retryAfter?: string
   error?: Error
   raw?: Duplex
 }
@@ -297,7 +307,12 @@ function watching(seen: Seen): Dispatcher.DispatcherComposeInterceptor {
 /** undici's declaration leaves the methods of this class out. */
 interface Handler {
   onRequestUpgrade(by: unknown, status: number, headers: unknown, socket: Duplex): void
-  onResponseStart(by: unknown, status: number, headers: unknown, statusMessage?: string): void
+  onResponseStart(
+    by: unknown,
+    status: number,
+    headers: Readonly<Record<string, string | string[] | undefined>>,
+    statusMessage?: string,
+  ): void
   onResponseError(by: unknown, error: Error): void
 }
 const Decorator = DecoratorHandler as unknown as new (handler: Dispatcher.DispatchHandler) => Handler
@@ -317,7 +332,9 @@ class Witness extends Decorator {
   }
 
   override onResponseStart(...args: Parameters<Handler['onResponseStart']>): void {
+    const retryAfter = args[2]['retry-after']
     this.#seen.status = args[1]
+    if (typeof retryAfter === 'string') this.#seen.retryAfter = retryAfter
     super.onResponseStart(...args)
   }
 
@@ -329,7 +346,9 @@ class Witness extends Decorator {
 
 function whyNot(seen: Seen, options: DialOptions, timedOut: boolean): Refusal {
   const host = new URL(options.url).host
-  if (seen.status !== undefined && seen.status !== 101) return refusedBy(seen.status, options.what)
+  if (seen.status !== undefined && seen.status !== 101) {
+    return refusedBy(seen.status, options.what, '', retryAfterMs(seen.retryAfter))
+  }
   if (timedOut) {
     const cause = new Error(`no answer to the handshake within ${options.handshakeMs} ms`)
     return failedBy(cause, options.what, host)

@@ -10,8 +10,8 @@
  * asked for until one brings nothing new.
  */
 import { createHash } from 'node:crypto'
-import { type EventQuery, tellsOrder } from './backend.ts'
-import { isRecord, text } from './filter.ts'
+import { type EventQuery, tellsOrder, timeOf } from './backend.ts'
+import { isRecord, readEvent, text } from './filter.ts'
 import { isDeclined, no, type Reply, yes } from './refusal.ts'
 
 /** Fetches one page, oldest first. */
@@ -180,14 +180,15 @@ export function idOf(event: unknown): string {
   return isRecord(event) ? (text(event.event_id) ?? '') : ''
 }
 
-/** What an event is known again by: its id, or where it has none all that it says. No place to continue from. */
+/**
+ * What an event is known again by: its id, or where it has none all of it that is read (no more: what is nested
+ * too deep can't be written down). No place to continue from.
+ */
 function identityOf(event: unknown): string {
   const id = idOf(event)
-  return id === ''
-    ? createHash('sha256')
-        .update(JSON.stringify(event) ?? '')
-        .digest('base64')
-    : id
+  if (id !== '') return id
+  const said = JSON.stringify([timeOf(event), readEvent(event, '')])
+  return createHash('sha256').update(said).digest('base64')
 }
 
 /** What lies between `since` and the first event of a page: nothing, if pages begin with the oldest. */

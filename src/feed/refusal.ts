@@ -82,7 +82,7 @@ export function refusedBy(
       status,
       new BridgeError('FEED_REFUSED', text, { hint: 'the space is paused or archived; it must be active' }),
     )
-  if (status === 429 || status >= 500) {
+  if (isOfTheMoment(status) || status >= 500) {
     const error = new BridgeError('SERVER_BUSY', `moot could not ${what} (${how}${words})`, {
       hint: 'nothing to do: it is tried again by itself',
     })
@@ -99,11 +99,17 @@ export function refusedBy(
 /**
  * True for a refusal that is about the call alone (400, 404, 405, 409, 422, 501 …, or an answer of no use): the
  * backend is there and the key is good, but this it does not do. Not those about the key (401, 403), or about the
- * moment (408, 425, 429).
+ * moment.
  */
 export function isDeclined({ status, error }: Refusal): boolean {
   if (status === undefined) return error.code === 'SERVER_CONFUSED'
-  return status === 501 || (status >= 400 && status < 500 && ![401, 403, 408, 425, 429].includes(status))
+  if (status === 401 || status === 403 || isOfTheMoment(status)) return false
+  return status === 501 || (status >= 400 && status < 500)
+}
+
+/** Too slow, too early, too many: the next time it may well work. */
+function isOfTheMoment(status: number): boolean {
+  return status === 408 || status === 425 || status === 429
 }
 
 /** True for a status that says: there is no such thing. */
@@ -142,6 +148,12 @@ export function unreadable(what: string, why: string): Refusal {
 export function sentence(refusal: Refusal): string {
   const { message, hint } = refusal.error
   return hint === undefined ? `${message}.` : `${message}. Try: ${hint}.`
+}
+
+/** [RFC 9110 §10.2.3] `Retry-After` in ms: seconds; the form of a date is not used by moot. */
+export function retryAfterMs(value: string | undefined): number | undefined {
+  const s = Number(value)
+  return value === undefined || !Number.isFinite(s) || s < 0 ? undefined : Math.min(s * 1_000, 10 * 60_000)
 }
 
 function lasting(status: number, error: BridgeError): Refusal {

@@ -124,7 +124,7 @@ export class Space {
       return yes(undefined)
     }
     const caught = await this.#tellMissed(live, (query) => this.#patience.page(query, signal), signal)
-    if (caught.ok && this.#pastless === undefined) await this.#settled()
+    if (caught.ok && this.#pastless === undefined && !signal.aborted) await this.#settled()
     if (signal.aborted || caught.ok || !this.#patience.tiresOf(caught.no)) return caught
     live(false, caught.no.error.message)
     this.#history.hold()

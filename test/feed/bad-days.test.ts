@@ -140,6 +140,20 @@ describe('a subscription is kept, and heals by itself, when', () => {
     })
   }
 
+  for (const status of [408, 425]) {
+    for (const path of ['/actors/me', '/join', 'the handshake']) {
+      test(`${path} answers ${status} once, which is about the moment alone`, async () => {
+        const moot = await simulator()
+        if (path === 'the handshake')
+          Object.assign(moot.weather, { handshakeStatus: status, handshakeTimes: 1 })
+        else moot.weather.failures.push({ path, status, times: path === '/join' ? 1 : 2 })
+        const client = await connected(moot)
+        expect((await client.tool('subscribe', { space_id: SPACE })).text).toMatch(/is tried again.*is kept/)
+        await isWell(moot, client)
+      })
+    }
+  }
+
   test('it is asked to wait by Retry-After, and waits', async () => {
     const moot = await simulator()
     moot.weather.failures.push({ path: '/join', status: 429, times: 1, retryAfterS: 0.2 })
@@ -148,6 +162,15 @@ describe('a subscription is kept, and heals by itself, when', () => {
     const joins = moot.calls.filter(({ path }) => path.endsWith('/join'))
     expect(joins).toHaveLength(2)
     expect((joins[1]?.at ?? 0) - (joins[0]?.at ?? 0)).toBeGreaterThanOrEqual(190)
+  })
+
+  test('it is asked to wait by the Retry-After of a handshake, and waits', async () => {
+    const moot = await simulator()
+    Object.assign(moot.weather, { handshakeStatus: 503, handshakeTimes: 1, handshakeRetryAfterS: 0.2 })
+    const client = await connected(moot, { CONVO_SPACE_ID: SPACE })
+    await isWell(moot, client)
+    const waits = client.pushStatuses(SPACE).filter(({ state }) => state === 'retrying')
+    expect(waits.map(({ delayMs }) => delayMs)).toEqual([200])
   })
 
   test('the space set at start does not exist yet', async () => {

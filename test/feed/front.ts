@@ -2,7 +2,7 @@
  * A moot with habits of its own: stands before a simulator, answers some calls itself, hands on all others and
  * every socket. Not a mock: both are real servers.
  */
-import { createServer, request } from 'node:http'
+import { createServer, type IncomingHttpHeaders, request } from 'node:http'
 import { type AddressInfo, connect, type Socket } from 'node:net'
 import { onTestFinished } from 'vitest'
 import type { Simulator } from './feed-client.ts'
@@ -18,7 +18,7 @@ interface Own {
 export const CUT: Own = { status: 0, body: '' }
 
 /** What it answers by itself, now or later; undefined leaves the call to the simulator. */
-export type Habit = (method: string, url: URL) => Own | Promise<Own> | undefined
+export type Habit = (method: string, url: URL, headers: IncomingHttpHeaders) => Own | Promise<Own> | undefined
 
 /** Starts it; the URL of it. */
 export async function front(moot: Simulator, habit: Habit): Promise<string> {
@@ -26,7 +26,7 @@ export async function front(moot: Simulator, habit: Habit): Promise<string> {
   const { hostname, port } = behind
   const server = createServer((incoming, response) => {
     const { method = 'GET', url = '/', headers } = incoming
-    const own = habit(method, new URL(url, behind))
+    const own = habit(method, new URL(url, behind), headers)
     if (own !== undefined) {
       incoming.resume()
       void Promise.resolve(own).then((answer) => {

@@ -36,6 +36,10 @@ async function caughtUp(moot: Simulator): Promise<void> {
   await eventually('it has caught up', () => asked() === 2)
 }
 
+function nested(depth: number): string {
+  return `${'['.repeat(depth)}${']'.repeat(depth)}`
+}
+
 function states(client: FeedClient): readonly string[] {
   return client.pushStatuses(SPACE).map(({ state }) => state)
 }
@@ -143,6 +147,17 @@ describe('an event', () => {
     const frame = JSON.stringify({ type: 'context_event', data: { text: '@MyAgent ping' } })
     for (let i = 0; i < 2; i++) moot.sockets.raw(SPACE, frame)
     await client.hears(2)
+  })
+
+  test('nested too deep to be written down is told as any other, and so is what follows', async () => {
+    const moot = await simulator()
+    const client = await connected(moot, { CONVO_SPACE_ID: SPACE })
+    await eventually('it is up', () => states(client).at(-1) === 'up')
+    const data = `{"text":"@MyAgent deep","references":${nested(100_000)}}`
+    moot.sockets.raw(SPACE, `{"type":"context_event","data":${data}}`)
+    moot.publish(SPACE, { text: '@MyAgent after' })
+    await client.hears(2)
+    expect([mentions(client, 'deep'), mentions(client, 'after')]).toEqual([1, 1])
   })
 
   test('under an id that is none of the known spaces is told: it may be another name of this one', async () => {
@@ -339,6 +354,36 @@ describe('a history that is not to be had', () => {
     expect(client.told.map(({ meta }) => meta.event_type)).toEqual(['thread_reply'])
   })
 
+  test('a word in a thread waits on, though the connection breaks while the history is told', async () => {
+    const [habit, gate] = gated(async () => ({ status: 503, body: {} }))
+    gate.shut = false
+    const moot = await simulator()
+    const url = await front(moot, habit)
+    const env = { CONVO_API_URL: url, CONVO_CHANNEL_URL: moot.channelUrl, CONVO_SPACE_ID: SPACE }
+    const client = await connected(moot, env, { backoff: { ...QUICK_BACKOFF, slowCapMs: 3_600_000 } })
+    await caughtUp(moot)
+    gate.shut = true
+    moot.sockets.drop('cut')
+    moot.publish(SPACE, { text: '@MyAgent missed' })
+    moot.publish(SPACE, { speaker: moot.agent.actor_id, text: 'mine', thread_id: 'thr_1' })
+    await eventually('it is up again', () => ups(client).length === 2)
+    moot.publish(SPACE, { text: 'an answer', thread_id: 'thr_1' })
+    moot.publish(SPACE, { text: '@MyAgent live' })
+    await client.hears(1)
+    gate.shut = false
+    let take: () => void = () => undefined
+    client.gate = new Promise((resolve) => {
+      take = resolve
+    })
+    moot.sockets.drop('cut')
+    await eventually('the first of what was missed is given', () => client.offered === 2)
+    moot.sockets.drop('cut')
+    await eventually('it is down', () => states(client).at(-1) === 'down')
+    take()
+    await client.hears(3)
+    expect(client.told.map(({ meta }) => meta.event_type)).toEqual(['mention', 'mention', 'thread_reply'])
+  })
+
   test('a connection that breaks on it each time keeps nobody from what is said now', async () => {
     let broken = false
     const habit: Habit = (_method, url) => {
@@ -379,9 +424,9 @@ describe('a history that is not to be had', () => {
 })
 
 describe('what no backend should answer costs no subscription:', () => {
-  for (const body of ['', '{}', 'null', '<html>', '{"error":"x"}']) {
+  for (const body of ['', '{}', 'null', '<html>', '{"error":"x"}', `[{"x":${nested(50_000)}}]`]) {
     for (const path of ['/events', '/join']) {
-      test(`${JSON.stringify(body)} at ${path}`, async () => {
+      test(`${JSON.stringify(body).slice(0, 40)} at ${path}`, async () => {
         const [moot, client] = await behind(
           () => (_method, url) => (url.pathname.endsWith(path) ? { body } : undefined),
         )
@@ -391,6 +436,23 @@ describe('what no backend should answer costs no subscription:', () => {
       })
     }
   }
+
+  test('compressed answers to whoever does not say that it can read none', async () => {
+    const habit: Habit = (_method, _url, headers) =>
+      headers['accept-encoding'] === 'identity' ? undefined : { body: '\x1f\x8b' }
+    const [, client] = await behind(() => habit)
+    expect((await client.tool('subscribe', { space_id: SPACE })).isError).toBe(false)
+  })
+
+  test('an error whose detail is nested too deep to be written down', async () => {
+    const detail = { status: 409, body: `{"detail":${nested(50_000)}}` }
+    const [moot, client] = await behind(
+      () => (_method, url) => (url.pathname.endsWith('/join') ? detail : undefined),
+    )
+    expect((await client.tool('subscribe', { space_id: SPACE })).isError).toBe(false)
+    moot.publish(SPACE, { text: '@MyAgent live' })
+    await client.hears(1)
+  })
 
   for (const member of ['events', 'items', 'data']) {
     test(`a list in "${member}" is one`, async () => {

@@ -122,7 +122,9 @@ export class Sockets {
     const actor = this.#actorOf(request, url)
     const status = this.#statusFor(url.pathname, actor, spaceId)
     if (status !== undefined && (this.#weather.refuseBy === 'handshake' || status >= 500)) {
-      raw.end(`HTTP/1.1 ${status} Refused\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`)
+      const { handshakeRetryAfterS: wait } = this.#weather
+      const retryAfter = wait === undefined ? '' : `Retry-After: ${wait}\r\n`
+      raw.end(`HTTP/1.1 ${status} Refused\r\n${retryAfter}Connection: close\r\nContent-Length: 0\r\n\r\n`)
       return
     }
     this.#server.handleUpgrade(request, raw, head, (socket) => {

@@ -13,6 +13,7 @@ export interface Weather {
   /** Handshakes get this status, so many times. */
   handshakeStatus: number | undefined
   handshakeTimes: number
+  handshakeRetryAfterS: number | undefined
   /** Handshakes are never answered. */
   hangHandshakes: boolean
   /** REST calls are never answered. */
@@ -36,6 +37,7 @@ export function fairWeather(): Weather {
     refuseBy: 'handshake',
     handshakeStatus: undefined,
     handshakeTimes: Number.POSITIVE_INFINITY,
+    handshakeRetryAfterS: undefined,
     hangHandshakes: false,
     hangHttp: false,
     hangPath: undefined,
