@@ -5,7 +5,8 @@
  * server said or a Refusal, never an exception (but for a caller's own abort).
  */
 import { Agent, type Dispatcher, request } from 'undici'
-import { reasonOf } from '../errors.ts'
+import { reasonOf, seconds } from '../errors.ts'
+import { limit } from '../retry.ts'
 import type { FeedConfig } from './config.ts'
 import { isRecord, text } from './filter.ts'
 import {
@@ -41,6 +42,14 @@ export interface EventQuery {
   readonly since?: string | undefined
   readonly before?: string | undefined
   readonly limit: number
+}
+
+interface CallOptions {
+  readonly body?: object
+  /** Is told the `Date` of the answer. */
+  readonly tellDate?: (date: string) => void
+  /** For all of the answer. */
+  readonly wholeMs?: number
 }
 
 /** A long answer of an error page is no use to anybody. */
@@ -91,24 +100,18 @@ export class Backend {
       participant_type: 'agent',
       agent_adapter: 'channel',
     }
-    return this.#call('POST', `${spacePath(spaceId)}/join`, `join space ${spaceId}`, signal, body)
+    return this.#call('POST', `${spacePath(spaceId)}/join`, `join space ${spaceId}`, signal, { body })
   }
 
   /** `GET /api/actors/me/spaces?status=active` */
   async activeSpaces(signal: AbortSignal): Promise<Reply<Discovered>> {
     const what = 'list the spaces of this agent'
     let at: number | undefined
-    const reply = await this.#call(
-      'GET',
-      '/api/actors/me/spaces?status=active',
-      what,
-      signal,
-      undefined,
-      (date) => {
-        const ms = Date.parse(date)
-        at = Number.isNaN(ms) ? undefined : ms
-      },
-    )
+    const tellDate = (date: string): void => {
+      const ms = Date.parse(date)
+      at = Number.isNaN(ms) ? undefined : ms
+    }
+    const reply = await this.#call('GET', '/api/actors/me/spaces?status=active', what, signal, { tellDate })
     if (!reply.ok) return reply
     const list = listIn(reply.value, 'spaces')
     if (list === undefined) return no(unreadable(what, 'it is no list'))
@@ -126,7 +129,9 @@ export class Backend {
     if (query.since !== undefined) search.set('since', query.since)
     if (query.before !== undefined) search.set('before', query.before)
     const what = `give the events of space ${spaceId}`
-    const reply = await this.#call('GET', `${spacePath(spaceId)}/events?${search}`, what, signal)
+    // Pages may be long and lines slow: who can't wait says so.
+    const whole = { wholeMs: Number.POSITIVE_INFINITY }
+    const reply = await this.#call('GET', `${spacePath(spaceId)}/events?${search}`, what, signal, whole)
     if (!reply.ok) return reply
     const list = listIn(reply.value, 'events')
     return list === undefined ? no(unreadable(what, 'it is no list')) : yes(oldestFirst(list))
@@ -149,10 +154,10 @@ export class Backend {
     path: string,
     what: string,
     signal: AbortSignal,
-    body?: object,
-    tellDate: (date: string) => void = () => undefined,
+    { body, tellDate, wholeMs = this.#config.limits.httpMs }: CallOptions = {},
   ): Promise<Reply<unknown>> {
     const { apiUrl, apiKey } = this.#config
+    const soon = limit(wholeMs, signal)
     let received: string
     let status: number
     let retryAfter: string | undefined
@@ -160,7 +165,7 @@ export class Backend {
       const response = await request(`${apiUrl}${path}`, {
         method,
         dispatcher: this.#agent,
-        signal,
+        signal: soon.signal,
         headers: {
           authorization: `Bearer ${apiKey}`,
           accept: 'application/json',
@@ -172,10 +177,14 @@ export class Backend {
       })
       status = response.statusCode
       retryAfter = text(response.headers['retry-after'])
-      tellDate(text(response.headers.date) ?? '')
+      tellDate?.(text(response.headers.date) ?? '')
       received = await response.body.text()
     } catch (cause) {
-      return no(failedBy(cause, what, this.#host))
+      const late = soon.signal.aborted && !signal.aborted
+      const why = late ? new Error(`no whole answer within ${seconds(wholeMs)}`, { cause }) : cause
+      return no(failedBy(why, what, this.#host))
+    } finally {
+      soon.clear()
     }
     if (status < 200 || status > 299) {
       return no(refusedBy(status, what, this.#said(received), retryAfterMs(retryAfter)))

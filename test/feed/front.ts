@@ -17,6 +17,9 @@ interface Own {
 /** The connection breaks instead of an answer. */
 export const CUT: Own = { status: 0, body: '' }
 
+/** A byte now and then, and never an end. */
+export const DRIP: Own = { status: 0, body: ' ' }
+
 /** What it answers by itself, now or later; undefined leaves the call to the simulator. */
 export type Habit = (method: string, url: URL, headers: IncomingHttpHeaders) => Own | Promise<Own> | undefined
 
@@ -35,6 +38,11 @@ export async function front(moot: Simulator, habit: Habit): Promise<string> {
           return
         }
         const { status, body } = answer
+        if (answer === DRIP) {
+          const drops = setInterval(() => response.write(' '), 20)
+          response.on('close', () => clearInterval(drops))
+          return
+        }
         response.writeHead(status ?? 200, { 'content-type': 'application/json' })
         response.end(typeof body === 'string' ? body : JSON.stringify(body))
       })

@@ -13,7 +13,7 @@ import {
   type Simulator,
   simulator,
 } from './feed-client.ts'
-import { CUT, front, type Habit } from './front.ts'
+import { CUT, DRIP, front, type Habit } from './front.ts'
 
 const SPACE = 'sprint-planning'
 const SLOW_WHEN_REFUSED = { ...QUICK_BACKOFF, slowCapMs: 3_600_000 }
@@ -443,6 +443,22 @@ describe('what no backend should answer costs no subscription:', () => {
     const [, client] = await behind(() => habit)
     expect((await client.tool('subscribe', { space_id: SPACE })).isError).toBe(false)
   })
+
+  for (const path of ['/actors/me', '/join', '/actors/me/spaces', '/status']) {
+    test(`${path} dripping without an end`, async () => {
+      let dripping = true
+      const habit: Habit = (_method, url) =>
+        url.pathname.endsWith(path) && dripping ? Promise.resolve(DRIP) : undefined
+      const [moot, client] = await behind(() => habit, { limits: { httpMs: 100 } })
+      const all = client.tool('subscribe')
+      await eventually('it is given up', () => /within 100 ms|push stream .* up/.test(client.log))
+      dripping = false
+      await all
+      await eventually('it is up', () => states(client).at(-1) === 'up')
+      moot.publish(SPACE, { text: '@MyAgent live' })
+      await client.hears(1)
+    })
+  }
 
   test('an error whose detail is nested too deep to be written down', async () => {
     const detail = { status: 409, body: `{"detail":${nested(50_000)}}` }

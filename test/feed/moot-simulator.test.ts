@@ -1,5 +1,7 @@
 /** The local moot keeps to what is public of the real one: its paths, its shapes, its refusals. */
-import { describe, expect, test } from 'vitest'
+import { once } from 'node:events'
+import { connect } from 'node:net'
+import { describe, expect, onTestFinished, test } from 'vitest'
 import { eventually } from '../support/eventually.ts'
 import { type Simulator, simulator } from './feed-client.ts'
 
@@ -122,6 +124,23 @@ describe('REST', () => {
     await reading
   })
 })
+
+for (const path of ['//', '/api/spaces/%E0/events', '/api/spaces/%E0/ws']) {
+  for (const [kind, upgrade] of [
+    ['call', ''],
+    ['handshake', 'Connection: Upgrade\r\nUpgrade: websocket\r\n'],
+  ] as const) {
+    test(`an address that is none, ${path}, is a ${kind} refused`, async () => {
+      const moot = await simulator()
+      const socket = connect(Number(new URL(moot.url).port), '127.0.0.1')
+      onTestFinished(() => void socket.destroy())
+      const auth = `Authorization: Bearer ${moot.key}\r\n`
+      socket.write(`GET ${path} HTTP/1.1\r\nHost: localhost\r\n${auth}${upgrade}\r\n`)
+      const [first] = (await once(socket, 'data')) as [Buffer]
+      expect(first.toString('latin1')).toMatch(/^HTTP\/1\.1 4\d\d /)
+    })
+  }
+}
 
 describe('the levers', () => {
   test('publish, status and faults over HTTP', async () => {

@@ -169,10 +169,10 @@ export class MootSimulator {
   }
 
   async #handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const url = new URL(request.url ?? '/', 'http://localhost')
     const method = request.method ?? 'GET'
-    this.calls.push({ method, path: `${url.pathname}${url.search}`, at: Date.now() })
     try {
+      const url = new URL(request.url ?? '/', 'http://localhost')
+      this.calls.push({ method, path: `${url.pathname}${url.search}`, at: Date.now() })
       const body = await readBody(request)
       const call: Call = { method, path: url.pathname, query: url.searchParams, body }
       if (call.path === '/health') return reply(response, { status: 200, body: { status: 'ok' } })
@@ -187,7 +187,7 @@ export class MootSimulator {
       if (given instanceof Object && 'stream' in given) return this.#stream(response, given.stream)
       reply(response, given)
     } catch {
-      response.destroy()
+      reply(response, refuse(400, 'Bad Request'))
     }
   }
 

@@ -43,9 +43,13 @@ export class Sockets {
   }
 
   attach(server: Server): void {
-    server.on('upgrade', (request: IncomingMessage, raw: Duplex, head: Buffer) =>
-      this.#upgrade(request, raw, head),
-    )
+    server.on('upgrade', (request: IncomingMessage, raw: Duplex, head: Buffer) => {
+      try {
+        this.#upgrade(request, raw, head)
+      } catch {
+        raw.end(refusal(400))
+      }
+    })
   }
 
   /** How many sockets hear `spaceId`, or are open at all. */
@@ -122,9 +126,7 @@ export class Sockets {
     const actor = this.#actorOf(request, url)
     const status = this.#statusFor(url.pathname, actor, spaceId)
     if (status !== undefined && (this.#weather.refuseBy === 'handshake' || status >= 500)) {
-      const { handshakeRetryAfterS: wait } = this.#weather
-      const retryAfter = wait === undefined ? '' : `Retry-After: ${wait}\r\n`
-      raw.end(`HTTP/1.1 ${status} Refused\r\n${retryAfter}Connection: close\r\nContent-Length: 0\r\n\r\n`)
+      raw.end(refusal(status, this.#weather.handshakeRetryAfterS))
       return
     }
     this.#server.handleUpgrade(request, raw, head, (socket) => {
@@ -180,4 +182,10 @@ export class Sockets {
     if (space === undefined) return 404
     return space.participants.has(actor.actor_id) ? undefined : 403
   }
+}
+
+/** A handshake answered with `status`. */
+function refusal(status: number, retryAfterS?: number): string {
+  const retryAfter = retryAfterS === undefined ? '' : `Retry-After: ${retryAfterS}\r\n`
+  return `HTTP/1.1 ${status} Refused\r\n${retryAfter}Connection: close\r\nContent-Length: 0\r\n\r\n`
 }
