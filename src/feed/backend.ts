@@ -27,7 +27,7 @@ export interface Actor {
   readonly displayName: string
 }
 
-/** The spaces of this agent, of any status, and when that was so, by the server's own clock: ms since 1970, if it tells. */
+/** The spaces of this agent, each once, of any status, and when that was so, by the server's own clock: ms since 1970, if it tells. */
 export interface Discovered {
   readonly spaces: readonly SpaceSummary[]
   readonly at: number | undefined
@@ -115,12 +115,14 @@ export class Backend {
     if (!reply.ok) return reply
     const list = listIn(reply.value, 'spaces')
     if (list === undefined) return no(unreadable(what, 'it is no list'))
-    const spaces = list.filter(isRecord).flatMap((space): SpaceSummary[] => {
+    const spaces = new Map<string, SpaceSummary>()
+    for (const space of list.filter(isRecord)) {
       const spaceId = text(space.space_id)
       // Active ones were asked for: one without a status is.
-      return spaceId === undefined ? [] : [{ spaceId, status: text(space.status) ?? 'active' }]
-    })
-    return yes({ spaces, at })
+      const status = text(space.status) ?? 'active'
+      if (spaceId !== undefined) spaces.set(spaceId, { spaceId, status })
+    }
+    return yes({ spaces: [...spaces.values()], at })
   }
 
   /** `GET /api/spaces/{id}/events`, oldest first whatever the server's order, as far as their times tell. */

@@ -437,6 +437,17 @@ describe('what no backend should answer costs no subscription:', () => {
     }
   }
 
+  test('a space that is listed twice, and it is followed once', async () => {
+    const twice = { body: [{ space_id: SPACE }, { space_id: SPACE }] }
+    const moot = await simulator()
+    const url = await front(moot, (_method, { pathname }) =>
+      pathname.endsWith('/actors/me/spaces') ? twice : undefined,
+    )
+    const client = await connected(moot, { CONVO_API_URL: url })
+    expect((await client.tool('subscribe')).text).toContain('Subscribed to 1 new space(s). Total: 1')
+    expect(moot.sockets.count()).toBe(1)
+  })
+
   test('compressed answers to whoever does not say that it can read none', async () => {
     const habit: Habit = (_method, _url, headers) =>
       headers['accept-encoding'] === 'identity' ? undefined : { body: '\x1f\x8b' }
