@@ -61,7 +61,7 @@ export function readEvent(value: unknown, spaceId: string): SpaceEvent | undefin
     speakerType: text(value.speaker_type) ?? '?',
     text: text(value.text) ?? '',
     threadId: text(value.thread_id),
-    mentions: mentions.filter((mention) => typeof mention === 'string'),
+    mentions: mentions.flatMap((mention) => text(mention) ?? []),
     messageType: text(metadata.message_type),
   }
 }

@@ -101,7 +101,7 @@ describe('reading an event', () => {
   test('fields of a wrong type do no harm', () => {
     const read = readEvent({ event_id: 7, metadata: 'x', mentions: 3, thread_id: null, text: {} }, 's')
     expect(read).toMatchObject({ eventId: '7', mentions: [], threadId: undefined, text: '' })
-    expect(readEvent({ metadata: { mentions: [1, 'a', null] } }, 's')?.mentions).toEqual(['a'])
+    expect(readEvent({ metadata: { mentions: [1, 'a', null] } }, 's')?.mentions).toEqual(['1', 'a'])
   })
 
   test('an agent without a known id is not mentioned by everybody who names nobody', () => {
