@@ -1,0 +1,228 @@
+/**
+ * The past of one space: read at the start, continued from after a break, and owed while it is not to be had.
+ *
+ * Not what an event is worth: each is handed on. Not the pages (history.ts), nor how long one is waited for
+ * (patience.ts). The one rule: what is missed is told before what comes then, unless it can't be had in time;
+ * then it is owed, and asked for beside what comes until it is had or declined.
+ */
+import { Backoff, sleep } from '../retry.ts'
+import type { Status } from '../status.ts'
+import { type Backend, type EventQuery, timeOf } from './backend.ts'
+import type { FeedConfig } from './config.ts'
+import { type FetchPage, FORGOTTEN, History } from './history.ts'
+import { Patience } from './patience.ts'
+import { isAbsent, isDeclined, no, type Refusal, type Reply, yes } from './refusal.ts'
+
+export interface PastOptions {
+  readonly spaceId: string
+  /** What was said since is no past; ms, the server's clock. */
+  readonly newsSince?: number | undefined
+  readonly backend: Backend
+  readonly report: (status: Status) => void
+  readonly config: FeedConfig
+  /** News: resolves once it is dealt with, and has been remembered or postponed. */
+  readonly tell: (event: unknown) => Promise<void>
+  /** Past: it is not to be told, but what it says of the agent counts. */
+  readonly note: (event: unknown) => void
+}
+
+/** The space is followed; `continuous`: nothing was missed, or it is told now. If not, `why`. */
+export type Up = (continuous: boolean, why?: string) => void
+
+/** So long after it was stored an event may still come over the socket. */
+const ON_ITS_WAY_MS = 10_000
+/** Events kept that may turn out to concern the agent; beyond, they don't. */
+const MAX_UNSURE = 1_000
+
+export class Past {
+  readonly #options: PastOptions
+  readonly #history = new History()
+  readonly #patience: Patience
+  /** Why there is no past to continue from. */
+  #pastless: Refusal | undefined
+  /** What was missed is still to be had, beside the frames. */
+  #owed = false
+  /** What came meanwhile and may concern the agent: that is not known yet. */
+  #unsure: unknown[] = []
+  #connections = 0
+  #wasUp = false
+
+  constructor(options: PastOptions) {
+    this.#options = options
+    this.#patience = new Patience(options.spaceId, options.backend, options.config)
+  }
+
+  /**
+   * Reads the past, if it is to be had in time: what is said now is worth more. A refusal means: try again.
+   * `unjoined`: why the space could not be joined. Without a past either there is no such space.
+   */
+  async begin(unjoined: Refusal | undefined, signal: AbortSignal): Promise<Reply<unknown>> {
+    const past = await this.#readPast((query) => this.#patience.page(query, signal))
+    if (past.ok || signal.aborted) return past
+    const declined = isDeclined(past.no)
+    const noSpace = isAbsent(unjoined?.status) && isAbsent(past.no.status)
+    if (unjoined !== undefined && noSpace) return no(unjoined)
+    if (!declined && !this.#patience.tiresOf(past.no)) return past
+    this.#pastless = past.no
+    this.#owed = !declined
+    const { message } = past.no.error
+    const what = declined ? "is not to be had (%); breaks can't be filled" : 'is not to be had yet (%)'
+    const text = `the past of space ${this.#options.spaceId} ${what.replace('%', () => message)}`
+    this.#options.report({ kind: 'note', level: 'warn', text })
+    return yes(undefined)
+  }
+
+  /**
+   * Gives what was missed. `up` is called once it is known whether the gap closes, before the first event is
+   * given. A refusal means: could not be told, try again on a new connection.
+   */
+  async catchUp(up: Up, signal: AbortSignal): Promise<Reply<unknown>> {
+    const wasUp = this.#wasUp
+    this.#connections++
+    const live: Up = (continuous, why) => {
+      this.#wasUp = true
+      up(continuous, why)
+    }
+    if (!this.#history.placed) {
+      // At the start nothing was missed yet; without a history to come, all is told as it is heard.
+      if (!wasUp && this.#owed) live(true)
+      else live(false, this.#pastless?.error.message)
+      return yes(undefined)
+    }
+    const caught = await this.#tellMissed(live, (query) => this.#patience.page(query, signal), signal)
+    if (caught.ok && this.#pastless === undefined && !signal.aborted) await this.#settled()
+    if (signal.aborted || caught.ok || !this.#patience.tiresOf(caught.no)) return caught
+    live(false, caught.no.error.message)
+    this.#history.hold()
+    this.#owed = true
+    return yes(undefined)
+  }
+
+  /** Beside the frames of a connection that caught up: the history, if it could not be had yet. */
+  async settle(signal: AbortSignal): Promise<void> {
+    const { spaceId, backend, config, report } = this.#options
+    const backoff = new Backoff(config.backoff, config.random)
+    const fetch = (query: EventQuery): ReturnType<FetchPage> => backend.events(spaceId, query, signal)
+    while (this.#owed && !signal.aborted) {
+      await sleep(backoff.slow(), signal)
+      if (signal.aborted) return
+      const past = this.#pastless === undefined ? yes(undefined) : await this.#readPast(fetch)
+      // That something is missing was told when the connection came up.
+      const caught = past.ok ? await this.#tellMissed(() => undefined, fetch, signal) : past
+      if (signal.aborted) return
+      if (caught.ok || isDeclined(caught.no)) await this.#settled()
+      if (!caught.ok) continue
+      const text = `the history of space ${spaceId} is there again; what was missed has been fetched`
+      report({ kind: 'note', level: 'info', text })
+    }
+  }
+
+  /** Was it told, or part of the past? */
+  knows(event: unknown): boolean {
+    return this.#history.knows(event)
+  }
+
+  /** It is dealt with: what is missed from now on comes behind it. */
+  remember(event: unknown): void {
+    this.#history.remember(event)
+  }
+
+  /** Is it to wait for the history that is owed, which may make it matter? Then it is given to `tell` again. */
+  postpones(event: unknown): boolean {
+    if (this.#owed && this.#unsure.length < MAX_UNSURE) this.#unsure.push(event)
+    return this.#owed
+  }
+
+  /** The history is there, or will never be: what waited for it is looked at again. */
+  async #settled(): Promise<void> {
+    this.#owed = false
+    for (const event of this.#unsure.splice(0)) await this.#options.tell(event)
+  }
+
+  async #tellMissed(up: Up, fetch: FetchPage, signal: AbortSignal): Promise<Reply<unknown>> {
+    let isUp = false
+    for await (const page of this.#history.since(fetch)) {
+      if (signal.aborted) return yes(undefined)
+      if (!page.ok) {
+        if (!isDeclined(page.no) || isUp) return page
+        return this.#startOver((why) => up(false, why), page.no, fetch, signal)
+      }
+      const { missing, events } = page.value
+      if (!isUp || missing !== undefined) up(missing === undefined, missing)
+      isUp = true
+      for (const event of events) {
+        if (this.#isOld(event)) this.#takeAsPast(event)
+        else await this.#options.tell(event)
+        if (signal.aborted) return yes(undefined)
+      }
+    }
+    this.#patience.restore()
+    return yes(undefined)
+  }
+
+  /** The backend does not know where we were: what it has that we do not know is given, and from there we go on. */
+  async #startOver(
+    up: (why: string) => void,
+    because: Refusal,
+    fetch: FetchPage,
+    signal: AbortSignal,
+  ): Promise<Reply<unknown>> {
+    const now = await fetch({ limit: 200 })
+    if (!now.ok && !isDeclined(now.no)) return now
+    const { message } = because.error
+    up(now.ok ? `${FORGOTTEN}: ${message}` : message)
+    if (!now.ok) {
+      this.#history.hold()
+      return yes(undefined)
+    }
+    for (const event of now.value) {
+      if (signal.aborted) return yes(undefined)
+      await this.#options.tell(event)
+    }
+    this.#history.restart(now.value)
+    this.#patience.restore()
+    return yes(undefined)
+  }
+
+  async #readPast(fetch: FetchPage): Promise<Reply<unknown>> {
+    const past = await fetch({ limit: 200 })
+    if (!past.ok) return past
+    for (const event of past.value) this.#options.note(event)
+    const known = this.#beforeNews(past.value)
+    if (this.#pastless === undefined) {
+      this.#history.seed(known)
+    } else {
+      // Late, the end of it may be on its way to us; what was missed in a break may be in all of it.
+      const latest = timeOf(known.at(-1)) ?? 0
+      if (this.#connections < 2) {
+        this.#history.pass(known.filter((event) => (timeOf(event) ?? latest) < latest - ON_ITS_WAY_MS))
+      }
+      if (!this.#history.placed || this.#options.newsSince !== undefined) {
+        this.#history.restart(known.slice(-1))
+      }
+    }
+    this.#pastless = undefined
+    this.#patience.restore()
+    return past
+  }
+
+  /** Of the latest events those that are no news. */
+  #beforeNews(latest: readonly unknown[]): readonly unknown[] {
+    const { newsSince } = this.#options
+    if (newsSince === undefined) return latest
+    const past = latest.filter((event) => (timeOf(event) ?? 0) < newsSince)
+    // A full page of news and nothing older: without a place to begin, begin with the page.
+    return past.length === 0 && latest.length >= 200 ? latest.slice(0, 1) : past
+  }
+
+  /** Was it said before this space appeared? The latest events seldom reach back so far. */
+  #isOld(event: unknown): boolean {
+    const { newsSince = 0 } = this.#options
+    return (timeOf(event) ?? newsSince) < newsSince
+  }
+
+  #takeAsPast(value: unknown): void {
+    this.#options.note(value)
+    this.#history.remember(value)
+  }
+}
