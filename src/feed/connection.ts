@@ -1,8 +1,8 @@
 /**
  * One WebSocket connection: opened or refused with a reason, read frame by frame, ended.
  *
- * Not the loop that keeps it up (socket.ts), no idea what a frame says. The one rule: the reader sets the pace;
- * what it has not taken waits in a queue of limited length, beyond that the TCP socket is not read.
+ * Not the loop that keeps it up (socket.ts), no idea what a frame says. The one rule: the reader sets the pace; what
+ * it has not taken waits in frames.ts, and while nothing is read nobody is taken for dead.
  *
  * undici's WebSocket tells neither why a handshake failed nor lets itself be paused. Both are had from its
  * dispatcher, which sees the response, the error, and the socket of the upgrade.
@@ -11,6 +11,7 @@ import type { Duplex } from 'node:stream'
 import { Agent, DecoratorHandler, type Dispatcher, ping, WebSocket } from 'undici'
 import type { Clock } from '../retry.ts'
 import { sleep } from '../retry.ts'
+import { Frames } from './frames.ts'
 import {
   type Clean,
   failedBy,
@@ -214,81 +215,6 @@ class Live implements Connection {
           code: event.code,
           refusal: refusedBy(status, options.what, said, undefined, `close code ${event.code}`),
         }
-  }
-}
-
-/** Frames on their way to the reader; pauses the socket while too much waits. */
-class Frames implements AsyncIterable<string> {
-  readonly #limit: number
-  readonly #raw: () => Duplex | undefined
-  #queue: string[] = []
-  #taken = 0
-  #queued = 0
-  #ended = false
-  #held = false
-  /** How often the socket was held, so that somebody can tell whether it was meanwhile. */
-  holds = 0
-  #wake: () => void = () => undefined
-
-  constructor(limit: number, raw: () => Duplex | undefined) {
-    this.#limit = limit
-    this.#raw = raw
-  }
-
-  /** Is the socket not read at the moment? */
-  get held(): boolean {
-    return this.#held
-  }
-
-  push(frame: string): void {
-    if (this.#ended) return
-    this.#queue.push(frame)
-    this.#queued += frame.length
-    if (this.#queued > this.#limit) this.#hold()
-    this.#wake()
-  }
-
-  end(): void {
-    this.#ended = true
-    this.#wake()
-  }
-
-  discard(): void {
-    this.end()
-    this.#queue = []
-    this.#taken = 0
-    this.#queued = 0
-    this.#release()
-  }
-
-  #hold(): void {
-    this.#held = true
-    this.holds++
-    this.#raw()?.pause()
-  }
-
-  #release(): void {
-    this.#held = false
-    this.#raw()?.resume()
-  }
-
-  async *[Symbol.asyncIterator](): AsyncIterator<string> {
-    for (;;) {
-      const frame = this.#queue[this.#taken]
-      if (frame === undefined) {
-        if (this.#ended) return
-        this.#queue = []
-        this.#taken = 0
-        await new Promise<void>((resolve) => {
-          this.#wake = resolve
-        })
-        continue
-      }
-      this.#queue[this.#taken++] = ''
-      this.#queued -= frame.length
-      if (this.#held && this.#queued <= this.#limit / 2) this.#release()
-      yield frame
-    }
   }
 }
 
