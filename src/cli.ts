@@ -66,6 +66,8 @@ const COMMANDS: readonly CommandEntry[] = [
 ]
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
+/** A command that was told to end and has not done so by then (it reads a stdin that stays open) is left alone. */
+const GOODBYE_MS = 2_000
 
 async function main(): Promise<void> {
   const args = process.argv.slice(2)
@@ -87,15 +89,23 @@ async function main(): Promise<void> {
   })
   let code: number
   try {
-    code = await run(args, worldOf(stop.signal))
+    code = await Promise.race([run(args, worldOf(stop.signal)), overdue(stop.signal)])
   } catch (error) {
-    code = complain(error)
+    // What ends because it was told to has failed of nothing.
+    code = error === stop.signal.reason ? 1 : complain(error)
   }
   // The failure of the last write is told a moment after it.
   await new Promise(setImmediate)
   if (lost) code = 1
   if (stop.signal.aborted) code = 128 + (constants.signals[stop.signal.reason as NodeJS.Signals] ?? 0)
   process.exit(code)
+}
+
+/** Resolves when the time for a goodbye is over. */
+function overdue(stop: AbortSignal): Promise<number> {
+  return new Promise((resolve) => {
+    stop.addEventListener('abort', () => setTimeout(resolve, GOODBYE_MS, 1), { once: true })
+  })
 }
 
 async function run(args: readonly string[], io: Io): Promise<number> {

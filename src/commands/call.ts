@@ -53,7 +53,7 @@ async function run(values: OptionValues, operands: readonly string[], io: Io): P
     },
   })
   try {
-    await client.initialize()
+    await client.initialize(io.signal)
     const tool = toolNamed(await client.tools(io.signal), name)
     const params = { name, arguments: { ...whole, ...argumentsOf(pairs, tool) }, _meta: { progressToken: 1 } }
     const patience = limit(timeoutMs ?? MAX_WAIT_MS, io.signal)

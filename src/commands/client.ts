@@ -70,12 +70,13 @@ export class McpClient {
   }
 
   /** Shakes hands. Rejects with a BridgeError, or with the server's refusal as `RefusedError`. */
-  async initialize(): Promise<ServerIdentity> {
-    const answer = await this.request(METHOD.initialize, {
+  async initialize(signal?: AbortSignal): Promise<ServerIdentity> {
+    const params = {
       protocolVersion: LATEST_LEGACY_VERSION,
       capabilities: {},
       clientInfo: { name: 'chamade-mcp', version: this.#options.version },
-    })
+    }
+    const answer = await this.request(METHOD.initialize, params, signal)
     const result = settled(METHOD.initialize, answer)
     await this.#upstream.send(compose({ jsonrpc: '2.0', method: METHOD.initialized }))
     const info = record(result.serverInfo)

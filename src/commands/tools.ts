@@ -28,7 +28,7 @@ async function run(values: OptionValues, operands: readonly string[], io: Io): P
   const side = await serverSide(values, [], io, redact)
   const client = new McpClient(side.open, { version: VERSION, onStatus: reportTo(io, side, redact) })
   try {
-    await client.initialize()
+    await client.initialize(io.signal)
     const all = await client.tools(io.signal)
     const [name] = operands
     const found = name === undefined ? all : [toolNamed(all, name)]

@@ -13,8 +13,8 @@ export interface CliOptions {
   readonly env?: Readonly<Record<string, string>>
   readonly home?: string
   readonly cwd?: string
-  /** Written to stdin, which is closed then. */
-  readonly input?: string
+  /** Written to stdin, which is closed then; `open`: nothing is, and it stays open. */
+  readonly input?: string | { readonly open: true }
 }
 
 export interface Ended {
@@ -51,7 +51,7 @@ export class Cli {
       this.stderr += chunk.toString()
     })
     this.child.stdin.on('error', () => undefined)
-    this.child.stdin.end(options.input ?? '')
+    if (typeof options.input !== 'object') this.child.stdin.end(options.input ?? '')
     this.ended = new Promise((resolve) => {
       this.child.on('close', (code) => resolve({ code, stdout: this.stdout, stderr: this.stderr }))
     })
