@@ -207,14 +207,19 @@ export function shown(text: string): string {
   return (text.split('?')[0] ?? '').replace(/^([a-z]+:\/\/)?.*@/i, '$1')
 }
 
-/** Headers that belong to the transport: setting them would break it. */
+/** Headers that belong to the transport: setting them would break it, or not be possible at all. */
 const OURS = new Set([
   'host',
   'content-length',
   'content-type',
+  'content-encoding',
   'transfer-encoding',
   'connection',
+  'keep-alive',
+  'upgrade',
+  'expect',
   'accept',
+  'accept-encoding',
   'mcp-session-id',
   'mcp-protocol-version',
   'last-event-id',

@@ -3,6 +3,7 @@
  * twins and help; a command reads neither `process` nor `argv`.
  */
 
+import { BridgeError } from '../errors.ts'
 import { switchSet, TWINS } from '../options.ts'
 
 /** One option. `flags` in commander's notation: `--port <n>`, `--stateful`, `--header <line...>` for repeatable. */
@@ -57,7 +58,10 @@ export interface CommandEntry {
   readonly load: () => Promise<CommandSpec>
 }
 
-/** Flags win; else the environment twin counts. Throws CONFIG_INVALID for a switch set to neither yes nor no. */
+/**
+ * Flags win; else the environment twin counts, unless it is empty. Throws CONFIG_INVALID for a flag without a
+ * value (`--url "$UNSET"` must not come to mean the default), and for a switch set to neither yes nor no.
+ */
 export function withEnvironment(
   values: OptionValues,
   options: readonly OptionSpec[],
@@ -67,6 +71,7 @@ export function withEnvironment(
   const twins: Record<string, string> = {}
   for (const option of options) {
     const name = camelCase(longName(option))
+    refuseEmpty(option, merged[name])
     const twin = option.env === undefined ? undefined : env[option.env]?.trim()
     if (merged[name] !== undefined || twin === undefined || twin === '') continue
     if (option.flags.includes('<')) merged[name] = twin
@@ -74,6 +79,14 @@ export function withEnvironment(
     twins[name] = String(option.env)
   }
   return { ...merged, [TWINS]: twins }
+}
+
+function refuseEmpty(option: OptionSpec, value: OptionValues[string]): void {
+  const empty = typeof value === 'string' ? value === '' : Array.isArray(value) && value.includes('')
+  if (!empty) return
+  throw new BridgeError('CONFIG_INVALID', `--${longName(option)} is empty`, {
+    hint: 'give it a value (a variable in it may not be set), or leave it away',
+  })
 }
 
 /** `--api-key-file <path>` -> `api-key-file`. */
