@@ -6,7 +6,7 @@
  */
 import { parseArgs } from 'node:util'
 import { invalid, text } from '../config.ts'
-import { SERVER_OPTIONS } from '../options.ts'
+import { SERVER_OPTIONS, TWINS } from '../options.ts'
 import { record } from './client.ts'
 import {
   camelCase,
@@ -46,16 +46,16 @@ export async function askedFor(values: OptionValues, operands: readonly string[]
     )
   }
   const { entry } = found
-  const flags = withoutTwins(values, io)
+  const flags = withoutTwins(values)
   const env = { ...io.env, ...expanded(record(entry.env), io.env) }
   const url = text(entry.url as string | undefined)
   if (url !== undefined) {
-    const headers = Object.entries(record(entry.headers)).map(
-      ([key, value]) => `${key}: ${plain(String(value))}`,
+    const headers = Object.entries(expanded(record(entry.headers), io.env)).map(
+      ([key, value]) => `${key}: ${plain(value)}`,
     )
-    return { values: { ...flags, url, header: headers }, operands: [], env }
+    return { values: { ...flags, url: here(url, io.env), header: headers }, operands: [], env }
   }
-  const args = strings(entry.args)
+  const args = strings(entry.args).map((word) => here(word, io.env))
   if (!isOurs(entry) || args.includes('moot')) {
     throw invalid(
       `the entry "${name}" is no entry for an MCP server behind a URL`,
@@ -80,31 +80,24 @@ export async function askedFor(values: OptionValues, operands: readonly string[]
 }
 
 /** What was said by flag: in a client the environment of the entry wins over that of the shell. */
-function withoutTwins(values: OptionValues, io: Io): OptionValues {
-  const kept = Object.entries(values).filter(([name, value]) => {
-    const option = SERVER_OPTIONS.find((each) => camelCase(longName(each)) === name)
-    const twin = option?.env === undefined ? undefined : io.env[option.env]?.trim()
-    return twin === undefined || (value !== twin && value !== true)
-  })
-  return Object.fromEntries(kept)
+function withoutTwins(values: OptionValues): OptionValues {
+  const twins = values[TWINS] ?? {}
+  return Object.fromEntries(Object.entries(values).filter(([name]) => twins[name] === undefined))
 }
 
 function shape(option: OptionSpec): { type: 'string' | 'boolean'; multiple: boolean } {
   return { type: option.flags.includes('<') ? 'string' : 'boolean', multiple: option.flags.includes('...') }
 }
 
-/** `${NAME}` and `${env:NAME}` as they are here; what is not set stays as it is, as it does in the client. */
-function expanded(variables: Readonly<Record<string, unknown>>, env: Io['env']): Record<string, string> {
-  return Object.fromEntries(
-    Object.entries(variables).map(([name, value]) => [
-      name,
-      String(value).replaceAll(
-        /\$\{(?:env:)?([A-Za-z_]\w*)(?::-([^}]*))?\}/g,
-        (whole, key: string, other?: string) => {
-          return env[key] ?? other ?? whole
-        },
-      ),
-    ]),
+function expanded(members: Readonly<Record<string, unknown>>, env: Io['env']): Record<string, string> {
+  return Object.fromEntries(Object.entries(members).map(([name, value]) => [name, here(String(value), env)]))
+}
+
+/** `${NAME}`, `${NAME:-other}` and `${env:NAME}` as they are here; what is not set stays, as it does in the client. */
+function here(text: string, env: Io['env']): string {
+  return text.replaceAll(
+    /\$\{(?:env:)?([A-Za-z_]\w*)(?::-([^}]*))?\}/g,
+    (whole, name: string, other?: string) => env[name] ?? other ?? whole,
   )
 }
 

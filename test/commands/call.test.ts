@@ -113,9 +113,23 @@ describe('call', () => {
     const cli = new Cli(['call', 'echo', '--url', server.url])
     await eventually('the call is there', () => server.posts('tools/call').length === 1, 10_000)
     cli.child.kill('SIGINT')
-    expect((await cli.ended).code).toBe(130)
+    expect(await cli.ended).toEqual({ code: 130, stdout: '', stderr: '' })
     expect(server.of('DELETE')).toHaveLength(1)
   })
+
+  test.each([[['tools']], [['call', 'echo']]])(
+    '%j: is interrupted in the middle of its handshake',
+    async (args) => {
+      const server = await ScriptedServer.start()
+      server.on('initialize', () => undefined)
+      const cli = new Cli([...args, '--url', server.url])
+      await eventually('it asks', () => server.posts('initialize').length === 1, 10_000)
+      const at = performance.now()
+      cli.child.kill('SIGINT')
+      expect(await cli.ended).toEqual({ code: 130, stdout: '', stderr: '' })
+      expect(performance.now() - at).toBeLessThan(5_000)
+    },
+  )
 
   test('shows blocks that are no text as what they are', async () => {
     const server = await ScriptedServer.start()
@@ -229,6 +243,34 @@ describe('--entry', () => {
     expect((await runCli(args, { cwd, env: elsewhere })).code).toBe(0)
     const { stderr } = await runCli([...args, '--url', 'http://127.0.0.1:1/mcp'], { cwd, env: elsewhere })
     expect(stderr).toContain('127.0.0.1:1')
+  })
+
+  test('names variables with and without a default, in the address, the arguments and the headers', async () => {
+    const server = await ScriptedServer.start()
+    const path = new URL(server.url).pathname
+    const url = `\${SOMEWHERE:-http://127.0.0.1:9}${path}`
+    const token = 'Bearer ${TOKEN:-other}'
+    const shell = { SOMEWHERE: new URL(server.url).origin, TOKEN: 'my-token-1' }
+    const folders = [
+      configured({ type: 'http', url: `${url}?stateful`, headers: { Authorization: token } }),
+      configured({ ...ours, args: [...ours.args, url, '--header', `Authorization: ${token}`] }),
+    ]
+    for (const cwd of folders) {
+      server.requests.length = 0
+      const { code, stderr } = await runCli(['tools', '--entry', 'chamade'], { cwd, env: shell })
+      expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
+      expect(server.requests[0]?.headers.authorization).toBe('Bearer my-token-1')
+      await runCli(['tools', '--entry', 'chamade'], { cwd, env: { SOMEWHERE: shell.SOMEWHERE } })
+      expect(server.requests.at(-1)?.headers.authorization).toBe('Bearer other')
+    }
+  })
+
+  test('is followed in what the shell says too, but never in what a flag says', async () => {
+    const server = await ScriptedServer.start()
+    const cwd = configured({ ...ours, args: ours.args.slice(0, -1), env: { CHAMADE_MCP_URL: server.url } })
+    const env = { CHAMADE_STATEFUL: '0' }
+    await runCli(['tools', '--entry', 'chamade', '--stateful'], { cwd, env })
+    expect(server.requests[0]?.url).toMatch(/\?stateful$/)
   })
 
   test('says which entries there are', async () => {

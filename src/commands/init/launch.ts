@@ -47,7 +47,8 @@ function pushes(entry: Plain): boolean {
 }
 
 function hasStatefulKey(text: string): boolean {
-  return URL.canParse(text) && new URL(text).searchParams.has('stateful')
+  // (Not parsed: a variable may stand where the host will be.)
+  return /^[^?#]*:[^?#]*\?(?:[^#]*&)?stateful(?:[=&#]|$)/.test(text)
 }
 
 function words(entry: Plain): string[] {
