@@ -107,6 +107,40 @@ describe('init', () => {
     expect(existsSync(join(cwd, '.mcp.json.bak'))).toBe(false)
   })
 
+  test('leaves a file that is no UTF-8 as it is, byte for byte', async () => {
+    const cwd = emptyFolder()
+    const latin = Buffer.from('{"mcpServers":{"x":{"command":"/home/Jos\xe9/x"}}}\n', 'latin1')
+    writeFileSync(join(cwd, '.mcp.json'), latin)
+    const { code, stderr } = await runCli(['init', '--yes'], { cwd })
+    expect(code).toBe(2)
+    expect(stderr).toMatch(/^error: .*no UTF-8\ntry: /)
+    expect(readFileSync(join(cwd, '.mcp.json'))).toEqual(latin)
+  })
+
+  test('what the entry said before does not win over what is chosen now', async () => {
+    const cwd = emptyFolder()
+    const env = {
+      CHAMADE_URL: 'https://dev.chamade.example',
+      CHAMADE_STATEFUL: '1',
+      CHAMADE_API_KEY: 'chmd_x',
+      OTHER: '1',
+    }
+    writeFileSync(join(cwd, '.mcp.json'), JSON.stringify({ mcpServers: { chamade: { command: 'x', env } } }))
+    await runCli(['init', '--yes', '--stateless'], { cwd })
+    const { mcpServers } = JSON.parse(read(cwd, '.mcp.json'))
+    expect(mcpServers.chamade.env).toEqual({ CHAMADE_API_KEY: 'chmd_x', OTHER: '1' })
+  })
+
+  test.skipIf(process.platform === 'win32')('follows a link to where nothing is yet', async () => {
+    const cwd = emptyFolder()
+    const dotfiles = emptyFolder()
+    symlinkSync(join(dotfiles, 'new', 'mcp.json'), join(cwd, '.mcp.json'))
+    const { code } = await runCli(['init', '--yes'], { cwd })
+    expect(code).toBe(0)
+    expect(lstatSync(join(cwd, '.mcp.json')).isSymbolicLink()).toBe(true)
+    expect(read(dotfiles, 'new', 'mcp.json')).toContain('"chamade"')
+  })
+
   test.skipIf(process.platform === 'win32')(
     'follows a link instead of replacing it, and keeps the mode',
     async () => {

@@ -111,8 +111,10 @@ function setEnvironment(
     if (`${rival}_FILE` in env && rival in old) set([...path, rival], undefined)
     if (rival in env && `${rival}_FILE` in old) set([...path, `${rival}_FILE`], undefined)
   }
-  // An endpoint that was named before must not win over the one that was chosen now.
-  if (!('CHAMADE_MCP_URL' in env) && 'CHAMADE_MCP_URL' in old) set([...path, 'CHAMADE_MCP_URL'], undefined)
+  // What was named before must not win over what was chosen now: the endpoint, and (in the arguments) a session.
+  for (const rival of ['CHAMADE_MCP_URL', 'CHAMADE_URL', 'CHAMADE_STATEFUL']) {
+    if (!(rival in env) && rival in old) set([...path, rival], undefined)
+  }
 }
 
 function withInput(text: string, input: Input, tree: Node, layout: Layout): string {

@@ -4,25 +4,43 @@
  * The one rule: at every moment there is a whole file. The new text is written beside it and put in its place;
  * the text before is kept as a backup; a link (dotfiles are often links) is followed, not replaced.
  */
+import { isUtf8 } from 'node:buffer'
 import { randomBytes } from 'node:crypto'
 import { constants } from 'node:fs'
-import { access, copyFile, mkdir, open, readFile, realpath, rename, rm, stat } from 'node:fs/promises'
-import { dirname } from 'node:path'
+import {
+  access,
+  copyFile,
+  mkdir,
+  open,
+  readFile,
+  readlink,
+  realpath,
+  rename,
+  rm,
+  stat,
+} from 'node:fs/promises'
+import { dirname, resolve } from 'node:path'
 import { BridgeError, reasonOf } from '../../errors.ts'
 
 /** The text of `file`, or undefined when there is none. */
 export async function textOf(file: string): Promise<string | undefined> {
+  let bytes: Buffer
   try {
-    return await readFile(file, 'utf8')
+    bytes = await readFile(file)
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
     throw unusable(file, 'read', error)
   }
+  // What is no UTF-8 would be written back as something else.
+  if (isUtf8(bytes)) return bytes.toString('utf8')
+  throw new BridgeError('CONFIG_INVALID', `${file} is not changed: it holds text that is no UTF-8`, {
+    hint: 'save it as UTF-8, or use --print and put the entry in by hand',
+  })
 }
 
 /** Throws when a file could not be put there: the nearest folder above it that exists takes none. */
 export async function mayBeWritten(file: string): Promise<void> {
-  const real = await realpath(file).catch(() => file)
+  const real = await target(file)
   for (let folder = dirname(real); ; folder = dirname(folder)) {
     try {
       return await access(folder, constants.W_OK | constants.X_OK)
@@ -49,8 +67,8 @@ export async function replaceText(
     })
   }
   try {
-    await mkdir(dirname(file), { recursive: true })
-    const real = before === undefined ? file : await realpath(file)
+    const real = await target(file)
+    await mkdir(dirname(real), { recursive: true })
     const backup = before === undefined ? undefined : await backUp(real)
     await writeBeside(
       real,
@@ -61,6 +79,14 @@ export async function replaceText(
   } catch (error) {
     throw unusable(file, 'written', error)
   }
+}
+
+/** Where a link leads, though nothing may be there yet. */
+async function target(file: string): Promise<string> {
+  const real = await realpath(file).catch(() => undefined)
+  if (real !== undefined) return real
+  const link = await readlink(file).catch(() => undefined)
+  return link === undefined ? file : await target(resolve(dirname(file), link))
 }
 
 async function writeBeside(file: string, text: string, mode: number): Promise<void> {
