@@ -1,7 +1,7 @@
 /**
  * The common end of `connect` and `moot`: a Port on stdin and stdout, the bridge, and an Upstream behind it.
  */
-import { openSync, writeSync } from 'node:fs'
+import { constants, fstatSync, openSync, writeSync } from 'node:fs'
 import { type BridgeEnd, runBridge } from '../bridge.ts'
 import { DEFAULT_CHANNEL, withChannel } from '../channel/channel.ts'
 import { parseFilter } from '../channel/filter.ts'
@@ -70,15 +70,34 @@ function logWriter(values: OptionValues, io: Io, complain: (text: string) => voi
   }
 }
 
+const STDOUT = 1
+
+/** Never waited for: a named pipe that nobody reads is no log file. */
+const APPEND =
+  constants.O_WRONLY |
+  constants.O_APPEND |
+  constants.O_CREAT |
+  ((constants.O_NONBLOCK as number | undefined) ?? 0)
+
 function openLog(path: string): number {
   try {
-    return openSync(path, 'a', 0o600)
+    const file = openSync(path, APPEND, 0o600)
+    if (!isStdout(file)) return file
   } catch (cause) {
     throw invalid(
       `the log file ${path} cannot be written (${reasonOf(cause)})`,
       'check the path and its permissions',
     )
   }
+  throw invalid(
+    `the log file ${path} is stdout, which belongs to the protocol`,
+    'name a file, or read stderr',
+  )
+}
+
+function isStdout(file: number): boolean {
+  const [log, out] = [fstatSync(file), fstatSync(STDOUT)]
+  return (log.isFile() || log.isFIFO()) && log.dev === out.dev && log.ino === out.ino
 }
 
 /** 0 when every request had its answer. */

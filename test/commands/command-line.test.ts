@@ -2,13 +2,15 @@
  * The command line itself: help, and what it says of settings that cannot be meant, by the name they were given.
  */
 import { spawnSync } from 'node:child_process'
-import { existsSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { withEnvironment } from '../../src/commands/command.ts'
 import { SERVER_OPTIONS } from '../../src/options.ts'
 import { bin } from '../support/bridge-process.ts'
-import { emptyFolder, runCli } from './support.ts'
+import { eventually } from '../support/eventually.ts'
+import { ScriptedServer } from '../support/scripted-server.ts'
+import { Cli, emptyFolder, runCli } from './support.ts'
 
 const COMMANDS = ['init', 'doctor', 'listen', 'tools', 'call', 'moot', 'simulate', 'emit']
 
@@ -117,6 +119,88 @@ test('SSL_CERT_FILE is for many programs: over plain http it is nothing to fail 
   })
   expect(code).toBe(0)
   expect(stdout).toContain('-32601')
+})
+
+test.each([
+  [['--url', ''], '--url'],
+  [['--url=', '--header', 'Authorization: Bearer not-for-chamade'], '--url'],
+  [['--api-key-file='], '--api-key-file'],
+  [['--header='], '--header'],
+  [['--only', ''], '--only'],
+  [['--ca='], '--ca'],
+  [['listen', '--for='], '--for'],
+  [['simulate', '--key', 'a', '--key='], '--key'],
+  [['init', '--print', '--url='], '--url'],
+  [['moot', '--space='], '--space'],
+])('%j: a flag without a value is none that was left away', async (args, flag) => {
+  const { code, stdout, stderr } = await runCli(args, { env: { CONVO_API_KEY: 'convo_x' } })
+  expect({ code, stdout }).toEqual({ code: 2, stdout: '' })
+  expect(stderr).toContain(`error: ${flag} is empty\ntry: `)
+})
+
+test.each([
+  'Expect: 100-continue',
+  'Upgrade: h2c',
+  'Keep-Alive: 3',
+  'Accept-Encoding: gzip',
+  'Content-Encoding: gzip',
+])('--header %j is left to the transport, and keeps nothing from its answer', async (header) => {
+  const server = await ScriptedServer.start()
+  const input = '{"jsonrpc":"2.0","id":1,"method":"tools/list"}\n'
+  const { code, stdout, stderr } = await runCli([server.url, '--header', header], { input })
+  expect(code).toBe(0)
+  expect(JSON.parse(stdout)).toMatchObject({ id: 1, result: {} })
+  expect(stderr).toContain(`--header ${header.split(':')[0]} is set by the transport itself`)
+  expect(
+    server.requests.every(
+      ({ headers }) => headers[String(header.split(':')[0]).toLowerCase()] !== header.split(': ')[1],
+    ),
+  ).toBe(true)
+})
+
+/** It hears SIGHUP from then on; the others Node catches from the start. */
+function catches(pid: number | undefined): boolean {
+  const mask = /^SigCgt:\s*(\w+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? '0'
+  return (BigInt(`0x${mask}`) & 1n) !== 0n
+}
+
+test.runIf(existsSync('/proc/self/status')).each([[['call', 'echo', '--arguments', '-']], [['emit', '-']]])(
+  '%j: a stdin that stays open does not keep it from ending',
+  async (args) => {
+    const cli = new Cli(args, { input: { open: true } })
+    await eventually('it hears signals', () => catches(cli.child.pid), 10_000)
+    cli.child.kill('SIGHUP')
+    expect(await cli.ended).toEqual({ code: 129, stdout: '', stderr: '' })
+  },
+)
+
+describe.skipIf(process.platform === 'win32')('a log file', () => {
+  const input = '{"jsonrpc":"2.0","id":1,"method":"ping"}\n'
+  const shell = (line: string, cwd: string) =>
+    spawnSync('/bin/sh', ['-c', `"${process.execPath}" "${bin}" http://127.0.0.1:9/mcp ${line}`], {
+      cwd,
+      input,
+      encoding: 'utf8',
+      timeout: 20_000,
+      killSignal: 'SIGKILL',
+    })
+
+  test.each(['--log-file /dev/stdout | cat', '--log-file out > out'])(
+    'that is stdout is refused: %s',
+    (line) => {
+      const { stdout, stderr } = shell(line, emptyFolder())
+      expect(stdout).toBe('')
+      expect(stderr).toMatch(/^error: the log file \S+ is stdout, which belongs to the protocol\ntry: /)
+    },
+  )
+
+  test('that is a pipe nobody reads is refused, not waited for', () => {
+    const cwd = emptyFolder()
+    spawnSync('mkfifo', [join(cwd, 'pipe')])
+    const { status, stderr } = shell('--log-file pipe', cwd)
+    expect(status).toBe(2)
+    expect(stderr).toContain('error: the log file pipe cannot be written (ENXIO')
+  })
 })
 
 describe('a variable', () => {
