@@ -139,6 +139,11 @@ export const errors = {
     ),
 } as const
 
+/** A setting that cannot be meant, and how to write it. */
+export function invalid(message: string, hint: string): BridgeError {
+  return new BridgeError('CONFIG_INVALID', message, { hint })
+}
+
 /** "12 s", "4 min", for texts. */
 export function seconds(ms: number): string {
   if (ms < 1_000) return `${Math.round(ms)} ms`

@@ -5,7 +5,7 @@
  * The one rule: an option stands here once, and every command that has it takes it from here.
  */
 import type { OptionSpec, OptionValues } from './commands/command.ts'
-import { BridgeError } from './errors.ts'
+import { invalid } from './errors.ts'
 
 /** Where the values keep which of them came from a variable: names of variables by camel-cased long flag. */
 export const TWINS = Symbol('twins')
@@ -30,9 +30,7 @@ export function switchOf(word: string): boolean | undefined {
 export function switchSet(variable: string, word: string): boolean {
   const on = switchOf(word)
   if (on !== undefined) return on
-  throw new BridgeError('CONFIG_INVALID', `${variable}=${word.slice(0, 40)} is neither yes nor no`, {
-    hint: `set ${variable} to 1 or to 0`,
-  })
+  throw invalid(`${variable}=${word.slice(0, 40)} is neither yes nor no`, `set ${variable} to 1 or to 0`)
 }
 
 export const DEFAULT_URL = 'https://mcp.chamade.io/mcp/'

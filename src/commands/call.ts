@@ -4,7 +4,8 @@
  * The one rule: stdout holds what the tool said and nothing else; the exit code says whether it said yes.
  */
 
-import { text as given, invalid } from '../config.ts'
+import { text as given } from '../config.ts'
+import { invalid } from '../errors.ts'
 import type { Notification } from '../protocol.ts'
 import { valueAt } from '../protocol.ts'
 import { limit, MAX_WAIT_MS } from '../retry.ts'

@@ -3,7 +3,7 @@
  * twins and help; a command reads neither `process` nor `argv`.
  */
 
-import { BridgeError } from '../errors.ts'
+import { invalid } from '../errors.ts'
 import { switchSet, TWINS } from '../options.ts'
 
 /** One option. `flags` in commander's notation: `--port <n>`, `--stateful`, `--header <line...>` for repeatable. */
@@ -84,9 +84,10 @@ export function withEnvironment(
 function refuseEmpty(option: OptionSpec, value: OptionValues[string]): void {
   const empty = typeof value === 'string' ? value === '' : Array.isArray(value) && value.includes('')
   if (!empty) return
-  throw new BridgeError('CONFIG_INVALID', `--${longName(option)} is empty`, {
-    hint: 'give it a value (a variable in it may not be set), or leave it away',
-  })
+  throw invalid(
+    `--${longName(option)} is empty`,
+    'give it a value (a variable in it may not be set), or leave it away',
+  )
 }
 
 /** `--api-key-file <path>` -> `api-key-file`. */

@@ -4,7 +4,8 @@
  * Between a message out there and an agent here stand a dozen things that fail without a word. Each has a named
  * check. The one rule: nothing is changed, and what is printed can be pasted into an issue.
  */
-import { type Redactor, redactor } from '../status.ts'
+import { PLACEHOLDER } from '../credentials.ts'
+import { redactor } from '../status.ts'
 import { VERSION } from '../version.ts'
 import type { CommandSpec, Io, OptionValues } from './command.ts'
 import { type Check, type Result, runCheck } from './doctor/check.ts'
@@ -16,7 +17,6 @@ import { SERVER_CHECKS } from './doctor/server.ts'
 import { STREAM_CHECKS } from './doctor/stream.ts'
 import { WAY_CHECKS } from './doctor/way.ts'
 import { CONNECTION_OPTIONS } from './far-side.ts'
-import { PLACEHOLDER } from './init/entry.ts'
 import { lengthOf } from './values.ts'
 
 export const doctor: CommandSpec = {
@@ -43,7 +43,7 @@ const LONG_MS = 15 * 60_000
 
 async function run(values: OptionValues, operands: readonly string[], io: Io): Promise<number> {
   const waitMs = lengthOf(values, 'wait') ?? 35_000
-  const redact = cutter()
+  const redact = redactor()
   for (const [name, value] of Object.entries(io.env)) {
     if (
       /KEY|TOKEN|SECRET|PASSW/i.test(name) &&
@@ -51,8 +51,8 @@ async function run(values: OptionValues, operands: readonly string[], io: Io): P
       value !== undefined &&
       value.length >= 8
     ) {
-      // The text of a reference is no secret, and the finding about it must stay readable.
-      if (!value.includes('${')) redact.add(value)
+      // The text of a reference or placeholder is no secret, and the finding about it must stay readable.
+      if (!value.includes('${') && value !== PLACEHOLDER) redact.add(value)
     }
   }
   const server: ServerContext = {
@@ -96,14 +96,4 @@ async function run(values: OptionValues, operands: readonly string[], io: Io): P
   }
   report.end(results)
   return results.some(({ state }) => state === 'fail') ? 1 : 0
-}
-
-/** The placeholder of a key is no secret either. */
-function cutter(): Redactor {
-  const redact = redactor()
-  return Object.assign((text: string) => redact(text), {
-    add: (secret: string): void => {
-      if (secret !== PLACEHOLDER) redact.add(secret)
-    },
-  })
 }

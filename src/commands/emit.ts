@@ -6,13 +6,13 @@
  */
 import { readFile } from 'node:fs/promises'
 import { basename, resolve } from 'node:path'
-import { BridgeError, reasonOf } from '../errors.ts'
+import { BridgeError, invalid, reasonOf } from '../errors.ts'
 import { ASSUMED } from '../simulator/assumptions.ts'
 import { FAULTS } from '../simulator/faults.ts'
 import { MOOT_FAULTS } from '../simulator/moot/faults.ts'
 import type { CommandSpec, Io, OptionValues } from './command.ts'
 import { letHappen, runningSimulators, type Wanted } from './emit/running.ts'
-import { invalid, listOf, numberOf, textOf } from './simulator-options.ts'
+import { listOf, numberOf, textOf } from './simulator-options.ts'
 
 function list(faults: Readonly<Record<string, string>>): string {
   return Object.entries(faults)

@@ -5,7 +5,8 @@
  * what the client would not understand is said, not guessed.
  */
 import { parseArgs } from 'node:util'
-import { invalid, text } from '../config.ts'
+import { text } from '../config.ts'
+import { invalid } from '../errors.ts'
 import { SERVER_OPTIONS, TWINS } from '../options.ts'
 import { record } from './client.ts'
 import {

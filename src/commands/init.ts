@@ -5,7 +5,9 @@
  * written that was not shown, and what was there is kept beside it.
  */
 import { randomBytes } from 'node:crypto'
-import { invalid, list, text } from '../config.ts'
+import { list, text } from '../config.ts'
+import { PLACEHOLDER } from '../credentials.ts'
+import { invalid } from '../errors.ts'
 import { asGiven } from '../options.ts'
 import type { CommandSpec, Io, OptionValues } from './command.ts'
 import { CLIENTS, type Client, clientNamed, type Place, paths, type Scope } from './init/clients.ts'
@@ -17,7 +19,6 @@ import {
   inputFor,
   type KeyFrom,
   keyVariable,
-  PLACEHOLDER,
   shellLine,
   type Wish,
 } from './init/entry.ts'

@@ -6,12 +6,13 @@
  */
 import { readFile } from 'node:fs/promises'
 import { isAbsolute, join } from 'node:path'
+import { invalid } from '../errors.ts'
 import { ASSUMPTIONS } from '../simulator/assumptions.ts'
 import { announce, type Beacon, portIn } from '../simulator/beacon.ts'
 import type { Scenario } from '../simulator/scenario/scenario.ts'
 import type { Simulator } from '../simulator/simulator.ts'
 import type { CommandSpec, Io, OptionValues } from './command.ts'
-import { invalid, listOf, numberOf, portOf, textOf } from './simulator-options.ts'
+import { listOf, numberOf, portOf, textOf } from './simulator-options.ts'
 
 const DEFAULT_PORT = 8484
 const LOOPBACK = /^(127\.\d+\.\d+\.\d+|::1|localhost)$/

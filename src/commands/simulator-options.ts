@@ -1,5 +1,5 @@
 /** Reading the option values of `simulate` and `emit`. The one rule: a mistake names the flag, or the variable. */
-import { BridgeError } from '../errors.ts'
+import { invalid } from '../errors.ts'
 import { asGiven } from '../options.ts'
 import type { OptionValues } from './command.ts'
 
@@ -28,8 +28,4 @@ export function portOf(values: OptionValues, fallback: number): number {
   if (text === undefined) return fallback
   if (/^\d+$/.test(text) && Number(text) < 65_536) return Number(text)
   throw invalid(`${asGiven(values, 'port')} is no port`, 'give a number from 0 to 65535')
-}
-
-export function invalid(message: string, hint: string): BridgeError {
-  return new BridgeError('CONFIG_INVALID', message, { hint })
 }

@@ -2,7 +2,7 @@
  * `chamade-mcp tools`: what the server offers, read as a person would want it before a `call`.
  */
 
-import { invalid } from '../config.ts'
+import { invalid } from '../errors.ts'
 import { redactor } from '../status.ts'
 import { VERSION } from '../version.ts'
 import { McpClient, record, type Tool, text } from './client.ts'

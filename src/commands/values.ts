@@ -3,8 +3,8 @@
  *
  * The one rule: a value that cannot be meant is an error that names the flag, or the variable.
  */
-import { duration, invalid, refuseLogin, refusePlain, shown, text } from '../config.ts'
-import type { BridgeError } from '../errors.ts'
+import { duration, refuseLogin, refusePlain, shown, text } from '../config.ts'
+import { type BridgeError, invalid } from '../errors.ts'
 import { asGiven } from '../options.ts'
 import type { OptionValues } from './command.ts'
 

@@ -95,6 +95,15 @@ describe('the key', () => {
     expect(server.requests.every((each) => each.headers.authorization === undefined)).toBe(true)
   })
 
+  test('the placeholder that init writes: said to stand there still, and not sent', async () => {
+    const { server } = await guarded()
+    const bridge = BridgeProcess.start(server.url, { env: { CHAMADE_API_KEY: 'put-your-key-here' } })
+    const { error } = await tryInitialize(bridge)
+    expect(error?.data?.code).toBe('KEY_MISSING')
+    expect(error?.message).toContain('CHAMADE_API_KEY still says put-your-key-here')
+    expect(server.requests.every((each) => each.headers.authorization === undefined)).toBe(true)
+  })
+
   test('from a file: read again on 401, so that a rotated key works without a restart', async () => {
     const { server, good } = await guarded()
     const folder = mkdtempSync(join(tmpdir(), 'chamade-key-'))

@@ -196,7 +196,7 @@ describe.skipIf(process.platform === 'win32')('a log file', () => {
 
   test('that is a pipe nobody reads is refused, not waited for', () => {
     const cwd = emptyFolder()
-    spawnSync('mkfifo', [join(cwd, 'pipe')])
+    spawnSync('/bin/sh', ['-c', 'mkfifo pipe'], { cwd })
     const { status, stderr } = shell('--log-file pipe', cwd)
     expect(status).toBe(2)
     expect(stderr).toContain('error: the log file pipe cannot be written (ENXIO')

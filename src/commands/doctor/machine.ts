@@ -6,11 +6,11 @@
  */
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { PLACEHOLDER } from '../../credentials.ts'
 import { VERSION } from '../../version.ts'
 import { record, text } from '../client.ts'
 import type { Io } from '../command.ts'
 import type { Place } from '../init/clients.ts'
-import { PLACEHOLDER } from '../init/entry.ts'
 import { type Check, fail, ok, skip, warn } from './check.ts'
 import { type Configured, configured, type Found, readSettings, strings } from './entries.ts'
 import { env, older, output, type Running, running, version } from './processes.ts'

@@ -4,6 +4,7 @@
  * Not a patch for machines: values of keys and tokens are hidden in it. The one rule: it is short; only what
  * changed and three lines around it.
  */
+import { PLACEHOLDER } from '../../credentials.ts'
 import type { Palette } from '../terminal.ts'
 
 const CONTEXT = 3
@@ -20,7 +21,7 @@ export function unifiedDiff(before: string, after: string, file: string, paint: 
 export function hideSecrets(line: string): string {
   const secret = /("[^"]*(?:key|token|secret|passw|authorization|cookie)[^"]*"\s*:\s*")((?:[^"\\]|\\.)+)"/gi
   return line.replaceAll(secret, (whole: string, head: string, value: string) =>
-    /^(?:Bearer )?\$\{[^}]+\}$/.test(value) || value === 'put-your-key-here' || head.includes('_FILE"')
+    /^(?:Bearer )?\$\{[^}]+\}$/.test(value) || value === PLACEHOLDER || head.includes('_FILE"')
       ? whole
       : `${head}••••••"`,
   )

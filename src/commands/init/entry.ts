@@ -5,6 +5,7 @@
  * client's own quoting leave them alone. URLs go into the environment (an `&` would end the command for cmd),
  * keys too (arguments can be read by everybody on the machine).
  */
+import { PLACEHOLDER } from '../../credentials.ts'
 import { type Client, inputId } from './clients.ts'
 
 /** What somebody wants to connect. */
@@ -120,9 +121,6 @@ function key(client: Client, wish: Wish): Record<string, string> {
       return { [variable]: client.reference(variable) ?? PLACEHOLDER }
   }
 }
-
-/** Stands where a client cannot name a variable and no key was given. */
-export const PLACEHOLDER = 'put-your-key-here'
 
 function quoted(text: string): string {
   return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`
