@@ -17,6 +17,7 @@ import type { Exchange } from './exchange.ts'
 import type { Incoming } from './incoming.ts'
 import { Liveness } from './liveness.ts'
 import type { Outcome } from './outcome.ts'
+import { POLL_FLOOR_MS } from './own-calls.ts'
 import { Place } from './place.ts'
 import { PushStream, type StreamEnd } from './push-stream.ts'
 import type { SessionLife } from './session.ts'
@@ -63,6 +64,8 @@ export class Push {
   /** Wall time from which on something may have been missed. */
   #downAt = 0
   #refusalsInRow = 0
+  /** Streams that ended soon, having brought something. */
+  #briefInRow = 0
   /** Uptime since when it is refused because there is a stream already. */
   #conflictSince: number | undefined
   /** Ends a GET that has no answer yet. */
@@ -184,34 +187,25 @@ export class Push {
     const upAt = clock.uptime()
     const brokeAt = this.#downAt
     this.#noteUp(live, cursor !== undefined)
-    let main = this.#read(events, live, cursor)
-    const own = cursor === undefined ? undefined : await this.#askBeside(main, live, signal)
-    if (own !== undefined) {
-      const resumed = main
-      main = this.#read(own, live, undefined)
-      // One that holds a stream at a time has ended the older one for it, and nothing is missing.
-      await sleep(SOON_MS, main.ended, resumed.ended)
-      if (!resumed.ended.aborted) {
-        resumed.stream.end('it is silent, and the server gives another')
-        this.#noteDown('the server said nothing on the stream it resumed', brokeAt)
-        this.#noteUp(live, false)
-      }
-    }
+    const first = this.#read(events, live, cursor)
+    const main = cursor === undefined ? first : await this.#trusted(first, live, brokeAt, signal)
     const end = await main.end
     this.#endStreams(end.reason)
     // Asked for with its cursor, an event that is too long would come again for ever.
     if (end.poisoned) this.#place.forget()
     const upMs = clock.uptime() - upAt
-    if (main.events > 0 || upMs >= backoff.stableAfterMs) this.#place.held()
+    const stable = upMs >= backoff.stableAfterMs
+    if (stable || main.events > 0) this.#place.held()
     else this.#place.failed()
-    // A server may end its stream after each event.
-    const good = main.news && upMs < backoff.stableAfterMs
-    if (good) this.#backoff.reset()
+    // A server may end its stream after each event: that is no failure, but no reason to spin either.
+    const brief = !stable && main.news
+    if (brief) this.#backoff.reset()
     else this.#backoff.settled(upMs)
+    this.#briefInRow = brief ? this.#briefInRow + 1 : 0
     if (signal.aborted) return
     this.#noteDown(end.reason, end.silentSince)
-    const delayMs = this.#nextDelay(this.#retryMs)
-    if (this.#life.live === live) await this.#rest(good ? Math.max(delayMs, backoff.baseMs) : delayMs, signal)
+    const floorMs = Math.max(this.#retryMs, this.#briefInRow > 1 ? POLL_FLOOR_MS : 0)
+    if (this.#life.live === live) await this.#rest(this.#nextDelay(floorMs), signal)
   }
 
   /** Reads a stream to its end. */
@@ -239,8 +233,22 @@ export class Push {
    * There are stores of events (the example of the TypeScript SDK among them) that take the cursor of this stream,
    * replay what followed it, and bind what they gave to nothing: but for keep-alives it stays silent for ever. One on
    * which no event came since the replay is not trusted: a server that holds it refuses a second (409), one that gives
-   * another holds none.
+   * another holds none, and that other is gone on with.
    */
+  async #trusted(resumed: Reading, live: Live, brokeAt: number, signal: AbortSignal): Promise<Reading> {
+    const events = await this.#askBeside(resumed, live, signal)
+    if (events === undefined) return resumed
+    const own = this.#read(events, live, undefined)
+    await sleep(SOON_MS, own.ended, resumed.ended)
+    // A server that holds a stream at a time has ended the older one for it, and nothing is missing.
+    if (resumed.ended.aborted) return own
+    if (own.ended.aborted) return resumed
+    resumed.stream.end('it is silent, and the server gives another')
+    this.#noteDown('the server said nothing on the stream it resumed', brokeAt)
+    this.#noteUp(live, false)
+    return own
+  }
+
   async #askBeside(resumed: Reading, live: Live, signal: AbortSignal): Promise<EventReader | undefined> {
     await sleep(SOON_MS, signal, resumed.ended)
     const { events } = resumed
