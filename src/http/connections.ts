@@ -2,23 +2,37 @@
  * The sockets to one origin, one call each.
  *
  * Not a pool with a limit: a call that waits for an hour must not hold up another.
- * The one rule: the last used connection serves first, so surplus ones idle and close by themselves.
+ * The one rule: the last used connection serves first, so surplus ones idle and close by themselves. One that has
+ * idled for longer than KEEP_ALIVE_MS is not used again: balancers forget it without a word, and so does a sleep.
  */
 import type { Dispatcher } from 'undici'
 import buildConnector from 'undici/lib/core/connect.js'
 import Client from 'undici/lib/dispatcher/client.js'
+import type { Clock } from '../retry.ts'
 import type { HttpConfig } from './config.ts'
 
-/** Idle connections kept for reuse; more are closed. They close by themselves after 4 s (undici's default). */
+/** Idle connections kept for reuse; more are closed. */
 const MAX_IDLE = 64
+/** They close by themselves after this, whatever the server allows. */
+const KEEP_ALIVE_MS = 4_000
+
+interface Idle {
+  readonly connection: Dispatcher
+  /** By both clocks: timers, and on some systems the uptime, stand still while the machine sleeps. */
+  readonly sinceWall: number
+  readonly sinceUptime: number
+}
 
 export class Connections {
   readonly #open: () => Dispatcher
   readonly #shared: Dispatcher | undefined
   readonly #all = new Set<Dispatcher>()
-  readonly #idle: Dispatcher[] = []
+  readonly #clock: Clock
+  /** The last used at the end. */
+  readonly #idle: Idle[] = []
 
   constructor(config: HttpConfig, origin: string) {
+    this.#clock = config.clock
     this.#shared = config.proxy?.dispatcher
     // One connector for all clients, so that they share its TLS session tickets.
     const connect = buildConnector({
@@ -29,14 +43,19 @@ export class Connections {
       allowH2: false,
     })
     // Limits on silence are ours to set (a quiet stream, a long tool call): undici's are off.
-    this.#open = () => new Client(origin, { connect, pipelining: 1, headersTimeout: 0, bodyTimeout: 0 })
+    const limits = { headersTimeout: 0, bodyTimeout: 0 }
+    const idle = { keepAliveTimeout: KEEP_ALIVE_MS, keepAliveMaxTimeout: KEEP_ALIVE_MS }
+    this.#open = () => new Client(origin, { connect, pipelining: 1, ...limits, ...idle })
   }
 
   /** A connection for one call. To be given back when the call is over. */
   take(): Dispatcher {
     if (this.#shared !== undefined) return this.#shared
-    const idle = this.#idle.pop()
-    if (idle !== undefined) return idle
+    const last = this.#idle.pop()
+    if (last !== undefined && this.#isFresh(last)) return last.connection
+    // Those below it are older still.
+    if (last !== undefined) this.#close(last.connection)
+    for (const { connection } of this.#idle.splice(0)) this.#close(connection)
     const opened = this.#open()
     this.#all.add(opened)
     return opened
@@ -46,16 +65,27 @@ export class Connections {
   giveBack(connection: Dispatcher, usable: boolean): void {
     if (connection === this.#shared) return
     if (usable && this.#idle.length < MAX_IDLE) {
-      this.#idle.push(connection)
+      this.#idle.push({ connection, sinceWall: this.#clock.now(), sinceUptime: this.#clock.uptime() })
       return
     }
+    if (usable) return this.#close(connection)
     this.#all.delete(connection)
-    void (usable ? connection.close() : connection.destroy()).catch(() => undefined)
+    void connection.destroy().catch(() => undefined)
   }
 
   destroy(): void {
     for (const dispatcher of this.#all) void dispatcher.destroy().catch(() => undefined)
     void this.#shared?.destroy().catch(() => undefined)
     this.#idle.length = 0
+  }
+
+  #isFresh({ sinceWall, sinceUptime }: Idle): boolean {
+    const clock = this.#clock
+    return clock.now() - sinceWall <= KEEP_ALIVE_MS && clock.uptime() - sinceUptime <= KEEP_ALIVE_MS
+  }
+
+  #close(connection: Dispatcher): void {
+    this.#all.delete(connection)
+    void connection.close().catch(() => undefined)
   }
 }

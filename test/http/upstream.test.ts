@@ -2,6 +2,7 @@
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { Exchange } from '../../src/http/exchange.ts'
 import { Liveness } from '../../src/http/liveness.ts'
+import type { Outcome } from '../../src/http/outcome.ts'
 import { openHttp } from '../../src/http/upstream.ts'
 import { compose } from '../../src/protocol.ts'
 import { Abort } from '../../src/retry.ts'
@@ -45,6 +46,73 @@ test('a call that was given up leaves no connection, and opens none', async () =
   await eventually('their end', () => proxy.connections === 0)
   await pause(100)
   expect(proxy.accepted).toBe(20)
+})
+
+describe('an idle connection', () => {
+  /** Two clocks that a sleep, or time, moves on. */
+  function exchangeThrough(proxy: TcpProxy): {
+    exchange: Exchange
+    asleep: (ms: number, runs: boolean) => void
+  } {
+    const ahead = { now: 0, uptime: 0 }
+    const clock = {
+      now: () => Date.now() + ahead.now,
+      uptime: () => performance.now() + ahead.uptime,
+    }
+    const exchange = new Exchange(config(`http://127.0.0.1:${proxy.port}/mcp`, { clock }))
+    onTestFinished(() => exchange.destroy())
+    const asleep = (ms: number, runs: boolean): void => {
+      ahead.now += ms
+      if (runs) ahead.uptime += ms
+    }
+    return { exchange, asleep }
+  }
+
+  function ask(exchange: Exchange, body = '{}'): Promise<Outcome> {
+    return exchange.call({ method: 'POST', body: Buffer.from(body), signal: new Abort() })
+  }
+
+  test.each([
+    ['that stands still in it', false],
+    ['that runs on in it', true],
+  ])('from before a sleep is not used after it, on a system with an uptime %s', async (_, runs) => {
+    const server = await ScriptedServer.start()
+    server.before((x) => x.json({}))
+    const proxy = await TcpProxy.start(server.port)
+    const { exchange, asleep } = exchangeThrough(proxy)
+    await Promise.all([ask(exchange), ask(exchange)])
+    await ask(exchange)
+    expect(proxy.accepted).toBe(2)
+    proxy.abandon()
+    asleep(3_600_000, runs)
+    expect(await Promise.all([ask(exchange), ask(exchange)])).toMatchObject([
+      { kind: 'answer' },
+      { kind: 'answer' },
+    ])
+    expect(proxy.accepted).toBe(4)
+  })
+
+  test('is left after 4 s, whatever the server allows, and a busy one is left alone', async () => {
+    const server = await ScriptedServer.start()
+    let answerLate = (): void => undefined
+    server.before((x) => {
+      const answer = (): void => x.json({}, 200, { 'keep-alive': 'timeout=300' })
+      if (x.request.body.toString() === '{"slow":true}') answerLate = answer
+      else answer()
+    })
+    const proxy = await TcpProxy.start(server.port)
+    const { exchange, asleep } = exchangeThrough(proxy)
+    const slow = ask(exchange, '{"slow":true}')
+    await ask(exchange)
+    asleep(3_900, true)
+    await ask(exchange)
+    expect(proxy.accepted).toBe(2)
+    asleep(4_100, true)
+    await ask(exchange)
+    expect(proxy.accepted).toBe(3)
+    answerLate()
+    expect(await slow).toMatchObject({ kind: 'answer' })
+  })
 })
 
 describe('how long a stream may be silent', () => {
