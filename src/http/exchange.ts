@@ -19,6 +19,7 @@ import {
   type Accepted,
   type Answer,
   type Call,
+  coding,
   contentType,
   type Failure,
   type Heard,
@@ -153,6 +154,8 @@ export class Exchange {
       'user-agent': this.#config.userAgent,
       ...used,
       accept: call.method === 'GET' ? 'text/event-stream' : 'application/json, text/event-stream',
+      // [RFC 9110 §12.5.3] Without it any coding will do.
+      'accept-encoding': 'identity',
     }
     if (call.body !== undefined) headers['content-type'] = 'application/json'
     if (call.session !== undefined) {
@@ -218,9 +221,14 @@ export class Exchange {
     return { kind: 'refused', status, location: undefined, ...(await this.#readError(reply)) }
   }
 
-  /** 2xx, and neither JSON nor a stream. */
+  /** 2xx, and neither JSON nor a stream that can be read. */
   async #understandSuccess(call: Call, reply: Reply): Promise<Outcome> {
     const type = contentType(reply.headers)
+    const compressed = coding(reply.headers)
+    if (compressed !== undefined && call.method !== 'DELETE' && holdsAnswer(reply.status)) {
+      reply.body.destroy()
+      return refusal(reply.status, notAskedFor(compressed))
+    }
     if (call.method === 'POST' && holdsAnswer(reply.status)) {
       const body = await drained(reply.body)
       if (body?.length === 0) return { kind: 'accepted' }
@@ -244,6 +252,8 @@ export class Exchange {
   async #readError(reply: Reply): Promise<Pick<Refused, 'text' | 'rpcError' | 'code' | 'message'>> {
     const { redact } = this.#config
     const body = (await drained(reply.body)) ?? NOTHING
+    const compressed = coding(reply.headers)
+    if (compressed !== undefined) return { text: notAskedFor(compressed), rpcError: undefined }
     const [message] = body.length === 0 ? [] : parse(body)
     if (message?.kind !== 'response' || message.error === undefined) {
       return { text: plainText(redact(body.toString('utf8'))), rpcError: undefined }
@@ -268,6 +278,10 @@ function targetOf(url: URL): Target {
 
 function refusal(status: number, text: string): Refused {
   return { kind: 'refused', status, text, rpcError: undefined, location: undefined }
+}
+
+function notAskedFor(compressed: string): string {
+  return `its body is compressed (${plainText(compressed)}), though "identity" was asked for`
 }
 
 function tooLong(over: RangeError): string {

@@ -123,15 +123,16 @@ export class RoundTrip implements Dispatcher.DispatchHandler {
     if (sessionId !== undefined) redact.add(sessionId)
     const isStream = type.includes('text/event-stream')
     const isJson = !isStream && (type === '' || type.includes('json'))
+    const isPlain = success && coding(headers) === undefined
     const body = new Body(controller)
     this.#body = body
-    if (success && method === 'POST' && holdsAnswer(status) && isJson) {
+    if (isPlain && method === 'POST' && holdsAnswer(status) && isJson) {
       const length = header(headers, 'content-length')
       const expectedBytes = length === undefined ? 0 : Number(length)
       body.gather({ maxBytes: maxMessageBytes, expectedBytes }, (text) =>
         this.#settled(answerOf(text, status, sessionId)),
       )
-    } else if (success && method !== 'DELETE' && isStream) {
+    } else if (isPlain && method !== 'DELETE' && isStream) {
       this.#settled({
         kind: 'stream',
         events: new EventReader(body, maxMessageBytes, this.#call.cursor),
@@ -200,6 +201,12 @@ function answerOf(
 /** The media type of a reply, in small letters; empty when it names none. */
 export function contentType(headers: ReplyHeaders): string {
   return (header(headers, 'content-type') ?? '').toLowerCase()
+}
+
+/** How the body is compressed, if it is; we ask for none of it. (Some servers name a charset here: it says nothing.) */
+export function coding(headers: ReplyHeaders): string | undefined {
+  const named = header(headers, 'content-encoding')?.trim().toLowerCase()
+  return /\b(gzip|compress|deflate|br|zstd|dcb|dcz)\b/.test(named ?? '') ? named : undefined
 }
 
 /** 202, 204 and 205 say that there is none, [RFC 9110 §15.3]. */

@@ -1,8 +1,9 @@
 /** Answers of every shape, and what a request gets when there is none. */
+import { gzipSync } from 'node:zlib'
 import { describe, expect, test } from 'vitest'
 import { BridgeProcess } from '../support/bridge-process.ts'
 import { eventually, pause } from '../support/eventually.ts'
-import { ScriptedServer } from '../support/scripted-server.ts'
+import { type Exchange, ScriptedServer } from '../support/scripted-server.ts'
 import { maxMessage } from '../support/settings.ts'
 
 describe('answers', () => {
@@ -255,6 +256,55 @@ describe('answers that are none', () => {
     await bridge.reply(id)
     await bridge.call('ping')
     expect(bridge.answersTo(id).map((each) => each.result)).toEqual([{ n: 1 }])
+  })
+})
+
+describe('compression', () => {
+  test('is not wanted, and every call says so; a header of the user does not change it', async () => {
+    const server = await ScriptedServer.start()
+    const bridge = await BridgeProcess.connected(server.url, {
+      args: ['--stateful', '--header', 'Accept-Encoding: gzip'],
+    })
+    await eventually('the push stream', () => server.listening())
+    await bridge.call('tools/call')
+    bridge.eof()
+    await bridge.gone()
+    expect(server.of('DELETE')).toHaveLength(1)
+    expect(new Set(server.requests.map((each) => each.headers['accept-encoding']))).toEqual(
+      new Set(['identity']),
+    )
+  })
+
+  test('all the same: an error names it', async () => {
+    const server = await ScriptedServer.start()
+    const reply = (x: Exchange, type: string, status = 200): void =>
+      x.reply(status, gzipSync(x.answer()), { 'content-type': type, 'content-encoding': 'GZIP' })
+    server.on('tools/call', (x) => reply(x, 'text/event-stream'))
+    server.on('tools/list', (x) => reply(x, 'application/json'))
+    server.on('prompts/get', (x) => reply(x, 'text/html', 500))
+    const bridge = await BridgeProcess.connected(server.url)
+    const said = async (method: string): Promise<string> => (await bridge.call(method)).error?.message ?? ''
+    expect(await said('tools/call')).toMatch(/HTTP 200: its body is compressed \(gzip\).*it may have run$/)
+    expect(await said('tools/list')).toMatch(/HTTP 200: its body is compressed \(gzip\)/)
+    expect(await said('prompts/get')).toMatch(/HTTP 500: its body is compressed \(gzip\)/)
+  })
+
+  test('of the push stream: it does not count as up, and one that can be read is found', async () => {
+    const server = await ScriptedServer.start()
+    let first = true
+    server.before((x) => {
+      if (x.request.method !== 'GET' || !first) return false
+      first = false
+      x.response.writeHead(200, { 'content-type': 'text/event-stream', 'content-encoding': 'br' })
+      x.response.flushHeaders()
+      return true
+    })
+    const bridge = await BridgeProcess.connected(server.url, { args: ['--stateful', '--log-level', 'info'] })
+    await bridge.waitFor('the stream', () => / push stream up/.test(bridge.stderr))
+    expect(bridge.stderr.match(/ push stream .*/g)).toEqual([
+      expect.stringContaining('still down: HTTP 200: its body is compressed (br)'),
+      expect.stringContaining('up again'),
+    ])
   })
 })
 

@@ -102,6 +102,7 @@ export class Probe {
       'user-agent': this.#config.userAgent,
       ...this.#config.credentials.headers(),
       accept: method === 'GET' ? 'text/event-stream' : 'application/json, text/event-stream',
+      'accept-encoding': 'identity',
       ...(body === undefined ? {} : { 'content-type': 'application/json' }),
       ...(session === undefined ? {} : { [HEADER.protocol]: session.version }),
       ...(session?.id === undefined ? {} : { [HEADER.session]: session.id }),
