@@ -144,10 +144,12 @@ export function invalid(message: string, hint: string): BridgeError {
   return new BridgeError('CONFIG_INVALID', message, { hint })
 }
 
-/** "12 s", "4 min", for texts. */
+/** "12 s", "4 min", "3 h", "9 days", for texts. */
 export function seconds(ms: number): string {
   if (ms < 1_000) return `${Math.round(ms)} ms`
-  return ms < 120_000 ? `${Math.round(ms / 100) / 10} s` : `${Math.round(ms / 60_000)} min`
+  if (ms < 120_000) return `${Math.round(ms / 100) / 10} s`
+  if (ms < 2 * 3_600_000) return `${Math.round(ms / 60_000)} min`
+  return ms < 48 * 3_600_000 ? `${Math.round(ms / 3_600_000)} h` : `${Math.round(ms / 86_400_000)} days`
 }
 
 /** True when it was the server's certificate that a connection failed for (ERR_SSL: what the server thinks of us). */

@@ -42,6 +42,7 @@ const MAX_REDIRECTS = 5
 const ERROR_BODY_BYTES = 64 * 1024
 const ERROR_BODY_MS = 2_000
 const ERROR_TEXT_CHARS = 300
+const YEAR_MS = 365 * 86_400_000
 const NOTHING = Buffer.alloc(0)
 
 export class Exchange {
@@ -309,14 +310,14 @@ function unavailable(sent: boolean, why: string, cause: unknown): Unavailable {
   return { kind: 'unavailable', sent, why, cause, status: undefined, retryAfterMs: undefined }
 }
 
-/** [RFC 9110 §10.2.3] seconds or a date; milliseconds from now. */
+/** [RFC 9110 §10.2.3] seconds or a date; milliseconds from now, a year at most. */
 function retryAfter(value: string | undefined): number | undefined {
   if (value === undefined) return undefined
-  if (/^\d+$/.test(value.trim())) return Number(value) * 1_000
+  if (/^\d+$/.test(value.trim())) return Math.min(Number(value) * 1_000, YEAR_MS)
   // (`Date.parse` takes "1.5" and "5, 10" for days in the year 2001.)
   if (!/^\s*(mon|tue|wed|thu|fri|sat|sun)/i.test(value)) return undefined
   const at = Date.parse(value)
-  return Number.isNaN(at) ? undefined : Math.max(0, at - Date.now())
+  return Number.isNaN(at) ? undefined : Math.min(Math.max(0, at - Date.now()), YEAR_MS)
 }
 
 /** Reads a short rest so that the connection can be used again; a long or slow one is cut, and undefined. */

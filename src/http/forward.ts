@@ -143,12 +143,15 @@ export class Forwarder {
   ): Promise<void> {
     const { where } = this.#exchange
     const { clock, patienceMs } = this.#config
+    const { retryAfterMs = 0 } = outcome
     const toldToWait = isToldToWait(outcome)
     const isLater = isRepeatable(method) && (outcome.status !== 429 || method === METHOD.initialized)
     if (outcome.sent && !toldToWait && !isLater) throw this.#final(outcome, method)
-    const wait = tries.next(0, outcome.retryAfterMs)
+    const wait = tries.next(0, retryAfterMs)
     const left = deadline - clock.uptime()
-    if (toldToWait && wait > left) throw errors.busy(where, outcome.status ?? 503, outcome.retryAfterMs ?? 0)
+    if (toldToWait && retryAfterMs > Math.max(left, 0)) {
+      throw errors.busy(where, outcome.status ?? 503, retryAfterMs)
+    }
     if (left <= 0) throw errors.unreachable(where, outcome.why, patienceMs, outcome.cause)
     await sleep(Math.min(wait, left), signal)
     if (signal.aborted) throw signal.reason

@@ -197,6 +197,22 @@ describe('never sent again', () => {
     expect(server.posts('tools/call')).toHaveLength(1)
   })
 
+  test('and one without end names a time that can be read', async () => {
+    const server = await ScriptedServer.start()
+    server.on('tools/call', (x) => x.reply(429, '', { 'retry-after': '9'.repeat(22) }))
+    const bridge = await BridgeProcess.connected(server.url)
+    expect((await bridge.call('tools/call')).error?.message).toMatch(/asks to wait 365 days, longer/)
+  })
+
+  test('a server that says "later, at once" until the patience ends is not quoted as asking for more', async () => {
+    const server = await ScriptedServer.start()
+    server.on('tools/call', (x) => x.reply(503, 'full', { 'retry-after': '0' }))
+    const bridge = await BridgeProcess.connected(server.url, { args: patience(600) })
+    const at = performance.now()
+    expect((await bridge.call('tools/call')).error?.message).toMatch(/for 600 ms: HTTP 503: full/)
+    expect(performance.now() - at).toBeGreaterThan(590)
+  })
+
   test.each(['-1', '1.5', '5, 10', '10s', 'soon', ''])(
     'a Retry-After of "%s" says nothing',
     async (value) => {
