@@ -156,25 +156,42 @@ function hintOf(hint: string | undefined): string {
   return hint === undefined ? '' : ` (try: ${hint})`
 }
 
-/** Cuts secrets out of texts, by value. */
+/** Cuts secrets out of texts, by value. Values shorter than 4 characters are left alone. */
 export interface Redactor {
-  /** From now on `secret` never appears in a text. Values shorter than 4 characters are left alone. */
+  /** From now on `secret` never appears in a text. */
   add(secret: string): void
+  /** The same for the id of a session, of which the last SESSIONS_KNOWN are known: a server may name ever new ones. */
+  addSession(id: string): void
   (text: string): string
 }
 
+export const SESSIONS_KNOWN = 64
+
 export function redactor(): Redactor {
-  /** The longest first: one that begins another must not leave the rest of it standing. */
-  let secrets: readonly string[] = []
+  const lasting = new Set<string>()
+  /** The last named at the end. */
+  const sessions = new Set<string>()
+  /** All of them, the longest first: one that begins another must not leave the rest of it standing. */
+  let forms: readonly string[] | undefined
   const redact = (text: string): string => {
+    forms ??= [...lasting, ...sessions]
+      .flatMap((secret) => [secret, encodeURIComponent(secret)])
+      .filter((form) => form.length >= 4)
+      .sort((a, b) => b.length - a.length)
     let clean = text
-    for (const secret of secrets) clean = clean.replaceAll(secret, '[redacted]')
+    for (const form of forms) clean = clean.replaceAll(form, '[redacted]')
     return clean
   }
   return Object.assign(redact, {
     add(secret: string): void {
-      const forms = [secret, encodeURIComponent(secret)].filter((form) => form.length >= 4)
-      secrets = [...new Set([...secrets, ...forms])].sort((a, b) => b.length - a.length)
+      lasting.add(secret)
+      forms = undefined
+    },
+    addSession(id: string): void {
+      if (!sessions.delete(id)) forms = undefined
+      sessions.add(id)
+      const [oldest] = sessions
+      if (sessions.size > SESSIONS_KNOWN && oldest !== undefined) sessions.delete(oldest)
     },
   })
 }

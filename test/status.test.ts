@@ -1,6 +1,6 @@
 /** What stands in the log, and what never does. */
 import { expect, test } from 'vitest'
-import { redactor } from '../src/status.ts'
+import { redactor, SESSIONS_KNOWN } from '../src/status.ts'
 
 test('a secret that begins another leaves nothing of it standing', () => {
   const redact = redactor()
@@ -8,4 +8,17 @@ test('a secret that begins another leaves nothing of it standing', () => {
   expect(redact('Bearer chmd_0123456789, chmd_01234, chmd')).toBe(
     'Bearer [redacted], [redacted]4, [redacted]',
   )
+})
+
+test('of the ids of sessions the last are known, and one that is named again stays', () => {
+  const redact = redactor()
+  redact.add('chmd_0123456789')
+  redact.addSession('session/in/use')
+  for (let n = 0; n < 3 * SESSIONS_KNOWN; n++) {
+    redact.addSession('session/in/use')
+    redact.addSession(`passing-${n}-`)
+  }
+  expect(redact('chmd_0123456789, session%2Fin%2Fuse, passing-0-')).toBe('[redacted], [redacted], passing-0-')
+  const last = Array.from({ length: SESSIONS_KNOWN - 1 }, (_, i) => `passing-${3 * SESSIONS_KNOWN - 1 - i}-`)
+  expect(redact(last.join(' '))).toBe(last.map(() => '[redacted]').join(' '))
 })

@@ -115,12 +115,16 @@ export class RoundTrip implements Dispatcher.DispatchHandler {
 
   onResponseStart(controller: Dispatcher.DispatchController, status: number, headers: ReplyHeaders): void {
     if (status < 200) return
-    const { method } = this.#call
+    const { method, session } = this.#call
     const { redact, maxMessageBytes } = this.#config
     const type = contentType(headers)
     const success = status < 300
     const sessionId = success ? header(headers, HEADER.session) || undefined : undefined
-    if (sessionId !== undefined) redact.add(sessionId)
+    if (sessionId !== undefined && sessionId !== session?.id) {
+      // Only the id that `initialize` brought counts; it is not to be forgotten over those that come after it.
+      if (session?.id !== undefined) redact.addSession(session.id)
+      redact.addSession(sessionId)
+    }
     const isStream = type.includes('text/event-stream')
     const isJson = !isStream && (type === '' || type.includes('json'))
     const isPlain = success && coding(headers) === undefined

@@ -1,8 +1,10 @@
 /** A key planted everywhere, by a server that repeats all it is told: no output at any level holds it. */
+import { randomUUID } from 'node:crypto'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
+import { SESSIONS_KNOWN } from '../../src/status.ts'
 import { BridgeProcess } from '../support/bridge-process.ts'
 import { eventually } from '../support/eventually.ts'
 import { type Exchange, ScriptedServer } from '../support/scripted-server.ts'
@@ -36,6 +38,19 @@ test('nor is one in the path of a redirect', async () => {
   server.before((x) => x.reply(302, '', { location: `https://elsewhere.example/${KEY}` }))
   await bridge.call('a/away')
   expect(bridge.lines.join('\n')).not.toContain(KEY)
+})
+
+test('nor is the id of the session, though the server names another with every answer', async () => {
+  const server = await ScriptedServer.start()
+  let last = ''
+  server.on('tools/call', (x) => {
+    last = `passing-${randomUUID()}`
+    x.result({}, { 'mcp-session-id': last })
+  })
+  const bridge = await BridgeProcess.connected(server.url)
+  for (let n = 0; n < 2 * SESSIONS_KNOWN; n++) await bridge.call('tools/call')
+  server.on('a/page', (x) => x.reply(400, `no ${x.request.session} and no ${last}`))
+  expect((await bridge.call('a/page')).error?.message).toMatch(/: no \[redacted\] and no \[redacted\]$/)
 })
 
 test.each(levels)('--log-level %s --log-format %s', async (level, format) => {

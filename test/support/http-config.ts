@@ -12,7 +12,7 @@ export function httpConfig(url: string, more: Partial<HttpConfig> = {}): HttpCon
     userAgent: 'test',
     version: '0',
     maxMessageBytes: 1 << 20,
-    redact: Object.assign((text: string) => text, { add: () => undefined }),
+    redact: Object.assign((text: string) => text, { add: () => undefined, addSession: () => undefined }),
     ...more,
   }
 }
