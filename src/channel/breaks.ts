@@ -47,7 +47,7 @@ export interface BreakListener {
 export interface BreaksOptions {
   /** After a gap notice further breaks are gathered for so long. */
   readonly gapIntervalMs: number
-  /** A stream down for so long is worth a notice of its own. */
+  /** A stream down, or a first one awaited, for so long is worth a notice of its own. */
   readonly downAfterMs: number
   /** A first stream that opens later than this after `notifications/initialized` counts as a break. */
   readonly lateFirstMs: number
@@ -85,6 +85,8 @@ export class Breaks {
   readonly #listener: BreakListener
   readonly #streams = new Map<string | undefined, Stream>()
   #initializedAt: number | undefined
+  /** Uptime since when the one stream of a server is waited for, until it is known that there is none. */
+  #awaitedSince: number | undefined
   /** Why the session was lost, until a stream of the next one is up. */
   #loss: string | undefined
   #changed: string | undefined
@@ -99,6 +101,7 @@ export class Breaks {
   /** The client said `notifications/initialized`: from now on it expects to hear. */
   initialized(): void {
     this.#initializedAt = this.#options.clock.now()
+    this.#awaitedSince = this.#options.clock.uptime()
   }
 
   /** The client starts anew: what was before is nothing to it. */
@@ -107,6 +110,7 @@ export class Breaks {
     this.#epoch = new AbortController()
     this.#streams.clear()
     this.#initializedAt = undefined
+    this.#awaitedSince = undefined
     this.#loss = undefined
     this.#changed = undefined
   }
@@ -187,18 +191,23 @@ export class Breaks {
       if (state.kind === 'up') this.#fell(stream, status)
       return
     }
+    if (stream.name === undefined) this.#awaitedSince = undefined
     this.#ended(stream)
     this.#streams.delete(stream.name)
   }
 
   async #watch(stream: Stream, down: Down, signal: AbortSignal): Promise<void> {
-    await sleep(this.#options.downAfterMs, signal)
+    const { downAfterMs, clock } = this.#options
+    // (A GET that nobody answers is said to have failed only when it is given up.)
+    const awaitedSince = down.first && stream.name === undefined ? this.#awaitedSince : undefined
+    const awaitedMs = awaitedSince === undefined ? 0 : clock.uptime() - awaitedSince
+    await sleep(Math.max(0, downAfterMs - awaitedMs), signal)
     if (signal.aborted) return
     down.told = true
     this.#listener.down({
       stream: stream.name,
       since: down.since,
-      downMs: Math.max(0, this.#options.clock.now() - down.since),
+      downMs: Math.max(0, clock.now() - down.since),
       reason: this.#loss ?? down.latest ?? down.reason ?? 'the connection broke',
     })
   }

@@ -448,6 +448,22 @@ describe('a down notice', () => {
     it.server.report(push('retrying', { reason: 'HTTP 503' }))
     expect((await oneNotice(it)).meta).toMatchObject({ event_type: 'channel_down', reason: 'HTTP 503' })
   })
+
+  it('counts from when a first stream is awaited, not from when the first attempt at it is given up', async () => {
+    let uptime = 1_000
+    const clock = { now: () => Date.now(), uptime: () => uptime }
+    const late = open({ downAfterMs: 60_000, clock })
+    const anew = open({ downAfterMs: 60_000, clock })
+    await late.connect()
+    await anew.connect()
+    // There was said to be none: it is awaited only from when there is.
+    anew.server.report(push('not-offered'))
+    uptime += 59_990
+    for (const one of [late, anew]) one.server.report(push('retrying', { reason: 'no answer' }))
+    expect((await oneNotice(late)).meta.event_type).toBe('channel_down')
+    await settled(anew)
+    expect(anew.notices()).toEqual([])
+  })
 })
 
 describe('the end of what was told to be down', () => {
