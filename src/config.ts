@@ -88,7 +88,7 @@ async function networkSettings(
   if (proxy !== undefined) redact.add(proxy.password)
   return {
     ...(tls === undefined || !https ? {} : { tls }),
-    ...(proxy === undefined ? {} : { proxy: { dispatcher: throughProxy(proxy, tls), host: proxy.host } }),
+    ...(proxy === undefined ? {} : { proxy: { open: () => throughProxy(proxy, tls), host: proxy.host } }),
   }
 }
 

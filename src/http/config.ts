@@ -31,8 +31,8 @@ export interface HttpConfig extends HttpTiming {
   readonly maxMessageBytes: number
   /** Whom we trust and who we are, where that differs from Node's own. */
   readonly tls?: { readonly secureContext: SecureContext }
-  /** Takes the place of our own connections. `host`: what errors call it. */
-  readonly proxy?: { readonly dispatcher: Dispatcher; readonly host: string }
+  /** `open` takes the place of a connection of our own. `host`: what errors call it. */
+  readonly proxy?: { readonly open: () => Dispatcher; readonly host: string }
   /** Told every session id; cuts secrets out of what is quoted from the server. */
   readonly redact: Redactor
   readonly clock: Clock
@@ -84,6 +84,9 @@ export const DEFAULT_TIMING: HttpTiming = {
   clockJumpMs: 5_000,
   backoff: DEFAULT_BACKOFF,
 }
+
+/** Idle connections close after this, whatever the server allows. */
+export const KEEP_ALIVE_MS = 4_000
 
 export const SYSTEM = { clock: systemClock, random: Math.random } as const
 

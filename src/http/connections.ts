@@ -9,12 +9,10 @@ import type { Dispatcher } from 'undici'
 import buildConnector from 'undici/lib/core/connect.js'
 import Client from 'undici/lib/dispatcher/client.js'
 import type { Clock } from '../retry.ts'
-import type { HttpConfig } from './config.ts'
+import { type HttpConfig, KEEP_ALIVE_MS } from './config.ts'
 
 /** Idle connections kept for reuse; more are closed. */
 const MAX_IDLE = 64
-/** They close by themselves after this, whatever the server allows. */
-const KEEP_ALIVE_MS = 4_000
 
 interface Idle {
   readonly connection: Dispatcher
@@ -25,7 +23,6 @@ interface Idle {
 
 export class Connections {
   readonly #open: () => Dispatcher
-  readonly #shared: Dispatcher | undefined
   readonly #all = new Set<Dispatcher>()
   readonly #clock: Clock
   /** The last used at the end. */
@@ -33,7 +30,11 @@ export class Connections {
 
   constructor(config: HttpConfig, origin: string) {
     this.#clock = config.clock
-    this.#shared = config.proxy?.dispatcher
+    const { proxy } = config
+    if (proxy !== undefined) {
+      this.#open = () => proxy.open()
+      return
+    }
     // One connector for all clients, so that they share its TLS session tickets.
     const connect = buildConnector({
       ...config.tls,
@@ -50,7 +51,6 @@ export class Connections {
 
   /** A connection for one call. To be given back when the call is over. */
   take(): Dispatcher {
-    if (this.#shared !== undefined) return this.#shared
     const last = this.#idle.pop()
     if (last !== undefined && this.#isFresh(last)) return last.connection
     // Those below it are older still.
@@ -63,7 +63,6 @@ export class Connections {
 
   /** `usable`: its call came to a good end. One that did not is left (undici would open it anew, for nobody). */
   giveBack(connection: Dispatcher, usable: boolean): void {
-    if (connection === this.#shared) return
     if (usable && this.#idle.length < MAX_IDLE) {
       this.#idle.push({ connection, sinceWall: this.#clock.now(), sinceUptime: this.#clock.uptime() })
       return
@@ -75,7 +74,6 @@ export class Connections {
 
   destroy(): void {
     for (const dispatcher of this.#all) void dispatcher.destroy().catch(() => undefined)
-    void this.#shared?.destroy().catch(() => undefined)
     this.#idle.length = 0
   }
 

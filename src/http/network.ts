@@ -8,10 +8,11 @@ import { readFileSync } from 'node:fs'
 import tls, { type SecureContext } from 'node:tls'
 import type { Dispatcher } from 'undici'
 import connect from 'undici/lib/api/api-connect.js'
+import Client from 'undici/lib/dispatcher/client.js'
 import DispatcherBase from 'undici/lib/dispatcher/dispatcher.js'
 import ProxyAgent from 'undici/lib/dispatcher/proxy-agent.js'
 import { BridgeError, reasonOf } from '../errors.ts'
-import { isLoopback } from './config.ts'
+import { isLoopback, KEEP_ALIVE_MS } from './config.ts'
 
 type Environment = Readonly<Record<string, string | undefined>>
 
@@ -57,13 +58,14 @@ export function proxyFor(url: URL, env: Environment): URL | undefined {
   return isLoopback(url.hostname) && !isLoopback(proxy.hostname) ? undefined : proxy
 }
 
-/** Connections through `proxy`: a tunnel for https, plain forwarding for http. */
+/** A way through `proxy`, for one call at a time: a tunnel for https, plain forwarding for http. */
 export function throughProxy(proxy: URL, options: TlsOptions | undefined): Dispatcher {
   // A tunnel is asked for with `connect`, which undici hangs on its dispatchers only in its index.
   DispatcherBase.prototype.connect ??= connect
   return new ProxyAgent({
     uri: proxy.href,
     proxyTunnel: false,
+    factory: (origin, limits) => new Client(origin, { ...limits, keepAliveMaxTimeout: KEEP_ALIVE_MS }),
     ...(options === undefined ? {} : { requestTls: options, proxyTls: options }),
     headersTimeout: 0,
     bodyTimeout: 0,

@@ -5,7 +5,7 @@ import { type AddressInfo, connect, type Server, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { createServer as createTlsServer } from 'node:tls'
 import { expect, onTestFinished, test } from 'vitest'
-import { BridgeProcess, root } from '../support/bridge-process.ts'
+import { BridgeProcess, bin, root } from '../support/bridge-process.ts'
 import { eventually } from '../support/eventually.ts'
 import { ScriptedServer } from '../support/scripted-server.ts'
 import { patience } from '../support/settings.ts'
@@ -77,6 +77,27 @@ test('https through HTTPS_PROXY: calls and pushes arrive, every connection is a 
   expect((await bridge.gone()).code).toBe(0)
   expect(server.live()).toEqual([])
   expect(new Set(proxy.asked)).toEqual(new Set([new URL(url).host]))
+})
+
+test('after a sleep neither a call nor the push stream takes a tunnel from before it', async () => {
+  const server = await ScriptedServer.start()
+  const proxy = await connectProxy()
+  const asleep =
+    'const now = Date.now; let ms = 0; Date.now = () => now() + ms; process.on("SIGUSR2", () => { ms += 3600e3 })'
+  const bridge = await BridgeProcess.connected(await withTls(server), {
+    args: ['--ca', ca, '--log-level', 'info'],
+    env: { HTTPS_PROXY: proxy.url },
+    command: [process.execPath, '--import', `data:text/javascript,${asleep}`, bin],
+  })
+  await eventually('a push stream', () => server.listening())
+  await bridge.call('tools/call')
+  const before = proxy.asked.length
+  bridge.signal('SIGUSR2')
+  await bridge.waitFor('the end of the sleep', () => bridge.stderr.includes('the clock jumped'))
+  await bridge.call('tools/call')
+  expect(proxy.asked.length).toBe(before + 1)
+  await bridge.waitFor('the push stream again', () => /up again/.test(bridge.stderr))
+  expect(proxy.asked.length).toBeLessThanOrEqual(before + 2)
 })
 
 test('https without a proxy: the same server, and no tunnel', async () => {

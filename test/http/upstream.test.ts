@@ -2,6 +2,7 @@
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { Exchange } from '../../src/http/exchange.ts'
 import { Liveness } from '../../src/http/liveness.ts'
+import { throughProxy } from '../../src/http/network.ts'
 import type { Outcome } from '../../src/http/outcome.ts'
 import { openHttp } from '../../src/http/upstream.ts'
 import { compose } from '../../src/protocol.ts'
@@ -50,7 +51,10 @@ test('a call that was given up leaves no connection, and opens none', async () =
 
 describe('an idle connection', () => {
   /** Two clocks that a sleep, or time, moves on. */
-  function exchangeThrough(proxy: TcpProxy): {
+  function exchangeThrough(
+    proxy: TcpProxy,
+    more: Partial<HttpConfig> = {},
+  ): {
     exchange: Exchange
     asleep: (ms: number, runs: boolean) => void
   } {
@@ -59,7 +63,7 @@ describe('an idle connection', () => {
       now: () => Date.now() + ahead.now,
       uptime: () => performance.now() + ahead.uptime,
     }
-    const exchange = new Exchange(config(`http://127.0.0.1:${proxy.port}/mcp`, { clock }))
+    const exchange = new Exchange(config(`http://127.0.0.1:${proxy.port}/mcp`, { clock, ...more }))
     onTestFinished(() => exchange.destroy())
     const asleep = (ms: number, runs: boolean): void => {
       ahead.now += ms
@@ -90,6 +94,25 @@ describe('an idle connection', () => {
       { kind: 'answer' },
     ])
     expect(proxy.accepted).toBe(4)
+  })
+
+  test('to a proxy is none either', async () => {
+    const server = await ScriptedServer.start()
+    server.before((x) => x.json({}))
+    const tcp = await TcpProxy.start(server.port)
+    const proxy = new URL(`http://127.0.0.1:${tcp.port}`)
+    const { exchange, asleep } = exchangeThrough(tcp, {
+      url: 'http://mcp.example.invalid/mcp',
+      proxy: { open: () => throughProxy(proxy, undefined), host: proxy.host },
+    })
+    await Promise.all([ask(exchange), ask(exchange)])
+    await ask(exchange)
+    expect(tcp.accepted).toBe(2)
+    expect(server.requests[0]?.url).toBe('http://mcp.example.invalid/mcp')
+    tcp.abandon()
+    asleep(3_600_000, false)
+    expect(await ask(exchange)).toMatchObject({ kind: 'answer' })
+    expect(tcp.accepted).toBe(3)
   })
 
   test('is left after 4 s, whatever the server allows, and a busy one is left alone', async () => {

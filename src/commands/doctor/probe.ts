@@ -113,7 +113,7 @@ export class Probe {
       const path = `${url.pathname}${url.search}`
       const limits = { headersTimeout: 0, bodyTimeout: 0 }
       const options = { origin: url.origin, path, method, headers, body: body ?? null, signal, ...limits }
-      const reply = await proxy.dispatcher.request(options)
+      const reply = await proxy.open().request(options)
       return {
         status: reply.statusCode,
         headers: reply.headers,
