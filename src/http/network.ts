@@ -12,7 +12,7 @@ import Client from 'undici/lib/dispatcher/client.js'
 import DispatcherBase from 'undici/lib/dispatcher/dispatcher.js'
 import ProxyAgent from 'undici/lib/dispatcher/proxy-agent.js'
 import { BridgeError, reasonOf } from '../errors.ts'
-import { isLoopback, KEEP_ALIVE_MS } from './config.ts'
+import { DEFAULT_TIMING, isLoopback, KEEP_ALIVE_MS } from './config.ts'
 
 type Environment = Readonly<Record<string, string | undefined>>
 
@@ -58,14 +58,22 @@ export function proxyFor(url: URL, env: Environment): URL | undefined {
   return isLoopback(url.hostname) && !isLoopback(proxy.hostname) ? undefined : proxy
 }
 
-/** A way through `proxy`, for one call at a time: a tunnel for https, plain forwarding for http. */
-export function throughProxy(proxy: URL, options: TlsOptions | undefined): Dispatcher {
+/**
+ * A way through `proxy`, for one call at a time: a tunnel for https, plain forwarding for http. `tunnelMs`: how long
+ * the proxy may take to make a tunnel; nothing has been sent to the server till then.
+ */
+export function throughProxy(
+  proxy: URL,
+  options: TlsOptions | undefined,
+  tunnelMs = DEFAULT_TIMING.connectTimeoutMs,
+): Dispatcher {
   // A tunnel is asked for with `connect`, which undici hangs on its dispatchers only in its index.
   DispatcherBase.prototype.connect ??= connect
   return new ProxyAgent({
     uri: proxy.href,
     proxyTunnel: false,
     factory: (origin, limits) => new Client(origin, { ...limits, keepAliveMaxTimeout: KEEP_ALIVE_MS }),
+    clientFactory: (origin, dials) => new Client(origin, { ...dials, headersTimeout: tunnelMs }),
     ...(options === undefined ? {} : { requestTls: options, proxyTls: options }),
     headersTimeout: 0,
     bodyTimeout: 0,

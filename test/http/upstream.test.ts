@@ -1,4 +1,5 @@
 /** The far side without a process around it, where a process would have to wait too long, or hides too much. */
+import { type AddressInfo, createServer } from 'node:net'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { Exchange } from '../../src/http/exchange.ts'
 import { Liveness } from '../../src/http/liveness.ts'
@@ -47,6 +48,22 @@ test('a call that was given up leaves no connection, and opens none', async () =
   await eventually('their end', () => proxy.connections === 0)
   await pause(100)
   expect(proxy.accepted).toBe(20)
+})
+
+test('a proxy that swallows the wish for a tunnel fails a call as one that was not sent', async () => {
+  const swallowing = createServer((socket) => socket.on('error', () => {}).resume())
+  await new Promise<void>((resolve) => swallowing.listen(0, '127.0.0.1', resolve))
+  const proxy = new URL(`http://127.0.0.1:${(swallowing.address() as AddressInfo).port}`)
+  const open = () => throughProxy(proxy, undefined, 50)
+  const exchange = new Exchange(
+    config('https://mcp.example.invalid/mcp', { proxy: { open, host: proxy.host } }),
+  )
+  onTestFinished(() => {
+    exchange.destroy()
+    swallowing.close()
+  })
+  const outcome = await exchange.call({ method: 'POST', body: Buffer.from('{}'), signal: new Abort() })
+  expect(outcome).toMatchObject({ kind: 'unavailable', sent: false })
 })
 
 describe('an idle connection', () => {
