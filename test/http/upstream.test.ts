@@ -1,6 +1,7 @@
 /** The far side without a process around it, where a process would have to wait too long, or hides too much. */
 import { type AddressInfo, createServer } from 'node:net'
 import { describe, expect, onTestFinished, test } from 'vitest'
+import type { HttpConfig } from '../../src/http/config.ts'
 import { Exchange } from '../../src/http/exchange.ts'
 import { Liveness } from '../../src/http/liveness.ts'
 import { throughProxy } from '../../src/http/network.ts'
@@ -56,7 +57,7 @@ test('a proxy that swallows the wish for a tunnel fails a call as one that was n
   const proxy = new URL(`http://127.0.0.1:${(swallowing.address() as AddressInfo).port}`)
   const open = () => throughProxy(proxy, undefined, 50)
   const exchange = new Exchange(
-    config('https://mcp.example.invalid/mcp', { proxy: { open, host: proxy.host } }),
+    httpConfig('https://mcp.example.invalid/mcp', { proxy: { open, host: proxy.host } }),
   )
   onTestFinished(() => {
     exchange.destroy()
@@ -80,7 +81,7 @@ describe('an idle connection', () => {
       now: () => Date.now() + ahead.now,
       uptime: () => performance.now() + ahead.uptime,
     }
-    const exchange = new Exchange(config(`http://127.0.0.1:${proxy.port}/mcp`, { clock, ...more }))
+    const exchange = new Exchange(httpConfig(`http://127.0.0.1:${proxy.port}/mcp`, { clock, ...more }))
     onTestFinished(() => exchange.destroy())
     const asleep = (ms: number, runs: boolean): void => {
       ahead.now += ms
