@@ -66,7 +66,7 @@ export class Answers {
     const [only] = messages
     // So it is nearly always, and then there is nothing to wait for but room.
     if (messages.length === 1 && only !== undefined && isAnswer(only, request) && only.error === undefined) {
-      const room = this.#incoming.answer(only, request)
+      const room = this.#incoming.answer(only, request, live)
       return room === undefined || room.then(() => true)
     }
     return this.#takeMessages(messages, request, live)
@@ -84,7 +84,7 @@ export class Answers {
         continue
       }
       if (await this.#meansLost(message, request, live)) return false
-      await this.#incoming.answer(message, request)
+      await this.#incoming.answer(message, request, live)
       answered = true
     }
     if (answered) return true
@@ -175,7 +175,7 @@ export class Answers {
             return { kind: 'session-lost' }
           }
           if (this.#config.clock.uptime() - progressAt < AFTER_PROGRESS_MS) await sleep(AFTER_PROGRESS_MS)
-          await this.#incoming.answer(message, request)
+          await this.#incoming.answer(message, request, live)
           answered = true
         }
         if (answered) {

@@ -15,7 +15,7 @@ import { Backoff, limit, type Signal, sleep } from '../retry.ts'
 import type { Outlet } from '../sides.ts'
 import type { HttpConfig } from './config.ts'
 import type { Exchange } from './exchange.ts'
-import { difference, Memory, type Seen, seenIn } from './memory.ts'
+import { difference, Memory, type Seen, type Setting, seenIn } from './memory.ts'
 import { INITIALIZED, isFinal, OwnCalls } from './own-calls.ts'
 import { PulseTaker } from './pulse.ts'
 import type { SessionHeaders } from './round-trip.ts'
@@ -55,6 +55,8 @@ export class SessionLife {
   #pingRefused = false
   /** A session that the server has opened and that is not live yet. */
   #candidate: Live | undefined
+  /** What turned out to be set while the candidate was being told what was. */
+  #setMeanwhile: Setting[] = []
   /** Attempts at the next session that failed, one behind the other. */
   #failedInRow = 0
   /** The loss that has been reported: one line each, however many attempts it takes. */
@@ -82,11 +84,6 @@ export class SessionLife {
   /** Our own voice, for those who need to say something in the session. */
   get calls(): OwnCalls {
     return this.#calls
-  }
-
-  /** What the client has set. */
-  get memory(): Memory {
-    return this.#memory
   }
 
   /** True when the client itself shook hands: only then there is a push stream. */
@@ -163,6 +160,15 @@ export class SessionLife {
     if (this.#proven || this.#state.live !== live) return
     this.#proven = true
     this.#renewals.reset()
+  }
+
+  /** The client set something in `live`, which may have been left meanwhile: then the next one must be told too. */
+  keep(request: Request, live: Live): void {
+    const setting = this.#memory.remember(request, live.generation)
+    const now = this.#state.live
+    if (setting === undefined || now === live) return
+    if (now !== undefined) void this.#restore(now, [setting])
+    else if (this.#candidate !== undefined) this.#setMeanwhile.push(setting)
   }
 
   /** A reply says that `live` is gone. Starts the renewal; late news about an older session changes nothing. */
@@ -320,10 +326,12 @@ export class SessionLife {
       const next: Live = { state: 'live', generation: generation + 1, ...opened.headers }
       if (this.#closing.signal.aborted) return this.#comeLate(next)
       this.#candidate = next
+      this.#setMeanwhile = []
       if (handshake.initialized !== undefined) await this.#resume(next, handshake.initialized)
       this.#candidate = undefined
       const live = this.#goLive(opened.headers)
       if (live === undefined) return
+      void this.#restore(live, this.#setMeanwhile)
       const changed = difference(handshake.seen, seenIn(opened.response))
       this.#outlet.report({
         kind: 'session',
@@ -367,11 +375,15 @@ export class SessionLife {
       void this.#calls.delete(next, this.#config.privateLimitMs)
       throw error
     }
-    const again = async ({ method, params }: { method: string; params: Buffer }): Promise<string[]> => {
-      const said = await this.#calls.ask(next, method, params, RESTORE_LIMIT_MS)
+    await this.#restore(next, this.#memory.toRestore())
+  }
+
+  async #restore(session: Live, settings: readonly Setting[]): Promise<void> {
+    const again = async ({ method, params }: Setting): Promise<string[]> => {
+      const said = await this.#calls.ask(session, method, params, RESTORE_LIMIT_MS)
       return said === 'ok' ? [] : [`${method} (${said})`]
     }
-    const failed = (await Promise.all(this.#memory.toRestore().map(again))).flat()
+    const failed = (await Promise.all(settings.map(again))).flat()
     if (failed.length === 0) return
     const text = `the new session did not accept what was set before: ${failed.join(', ')}`
     this.#outlet.report({ kind: 'note', level: 'warn', text })
