@@ -22,7 +22,8 @@ import type { EventReader } from './events.ts'
 import type { Exchange } from './exchange.ts'
 import type { Incoming } from './incoming.ts'
 import { type Outcome, type Success, sayOutcome } from './outcome.ts'
-import { LINGER_MS, POLL_FLOOR_MS } from './own-calls.ts'
+import { POLL_FLOOR_MS } from './own-calls.ts'
+import { readOn } from './read-on.ts'
 import type { SessionLife } from './session.ts'
 import type { Live } from './session-state.ts'
 import { responseSignature } from './signature.ts'
@@ -192,18 +193,11 @@ export class Answers {
 
   /** What else comes on a stream whose answer has been read, or that was to have none; it is to end soon. */
   async readOn(events: EventReader, live: Live): Promise<void> {
-    const late = setTimeout(() => events.destroy(), LINGER_MS)
-    try {
-      for (let event = await events.next(); event !== undefined; event = await events.next()) {
-        if (event.kind === 'comment' || event.data.length === 0) continue
-        if (this.#life.live !== live) break
-        for (const message of parse(event.data)) await this.#incoming.receive(message, live, 'answer')
-      }
-    } catch {
-      // It broke: nobody waits for it.
-    }
-    clearTimeout(late)
-    events.destroy()
+    await readOn(events, async (text) => {
+      if (this.#life.live !== live) return false
+      for (const message of parse(text)) await this.#incoming.receive(message, live, 'answer')
+      return true
+    })
   }
 
   /** Some servers report a dead session as a JSON-RPC error with 200. True when the request is to be sent again. */

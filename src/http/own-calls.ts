@@ -9,7 +9,9 @@ import {
   compose,
   failure,
   LATEST_LEGACY_VERSION,
+  type Malformed,
   METHOD,
+  type Message,
   type Notification,
   parse,
   type Request,
@@ -26,6 +28,7 @@ import type { HttpConfig } from './config.ts'
 import type { EventReader } from './events.ts'
 import type { Exchange } from './exchange.ts'
 import type { Outcome } from './outcome.ts'
+import { readOn } from './read-on.ts'
 import type { SessionHeaders } from './round-trip.ts'
 import { responseSignature, type Signature, signatureOf } from './signature.ts'
 
@@ -37,8 +40,6 @@ export interface Opened {
 
 /** The last attempt within a patience may take so long beyond it. */
 const LAST_ATTEMPT_MS = 1_000
-/** How long a server may take to end a stream whose answer has been read. */
-export const LINGER_MS = 250
 /** A stream that ended before its answer, and again brought nothing, is not asked for more often. */
 export const POLL_FLOOR_MS = 100
 
@@ -203,7 +204,7 @@ export class OwnCalls {
         if (event.kind === 'comment' || event.data.length === 0) continue
         const response = await this.#lookFor(id, event.data, session)
         if (response === undefined) continue
-        events.linger(LINGER_MS)
+        void this.#readOn(events, session)
         return response
       }
     } catch {
@@ -212,17 +213,34 @@ export class OwnCalls {
     return undefined
   }
 
-  /** What else comes with our answer: notifications go to the client, a request is ours to answer. */
   async #lookFor(id: string, text: Buffer, session: SessionHeaders): Promise<Response | undefined> {
-    for (const message of parse(text)) {
+    const messages = parse(text)
+    for (const [i, message] of messages.entries()) {
       if (message.kind === 'response' && (message.id === undefined || sameId(message.id, id))) {
+        void turn().then(() => this.#takeAll(messages.slice(i + 1), session))
         return message.id === undefined ? withId(message, id) : message
       }
+      await this.#takeAll([message], session)
+    }
+    return undefined
+  }
+
+  /** What comes behind an answer follows it to the client. */
+  async #readOn(events: EventReader, session: SessionHeaders): Promise<void> {
+    await turn()
+    await readOn(events, async (text) => {
+      await this.#takeAll(parse(text), session)
+      return true
+    })
+  }
+
+  /** What else comes with our answer: notifications go to the client, a request is ours to answer. */
+  async #takeAll(messages: readonly (Message | Malformed)[], session: SessionHeaders): Promise<void> {
+    for (const message of messages) {
       if (message.kind === 'notification') await this.#outlet.deliver(message, 'answer')
       else if (message.kind === 'request') this.#answer(message, session)
       else this.#dropped('a message of the server')
     }
-    return undefined
   }
 
   /** A server that waits for a reply would never answer us. Only a ping can be answered without the client. */
@@ -234,7 +252,7 @@ export class OwnCalls {
       : failure(request.id, RPC.methodNotFound, 'not answered on the stream of a message of the bridge')
     void this.#within(this.#config.privateLimitMs, async (signal) => {
       const outcome = await this.#exchange.call({ method: 'POST', body: reply.raw, session, signal })
-      if (outcome.kind === 'stream') outcome.events.destroy()
+      if (outcome.kind === 'stream') void this.#readOn(outcome.events, session)
     })
   }
 
@@ -282,7 +300,7 @@ export class OwnCalls {
     const outcome = await this.#within(this.#config.privateLimitMs, (signal) =>
       this.#exchange.call({ method: 'POST', body, session, signal }),
     )
-    if (outcome.kind === 'stream') outcome.events.destroy()
+    if (outcome.kind === 'stream') void this.#readOn(outcome.events, session)
     if (outcome.kind === 'no-such-session' || outcome.kind === 'unavailable') {
       throw new BridgeError('SERVER_UNREACHABLE', `${this.#exchange.where} lost the new session at once`)
     }

@@ -1,0 +1,72 @@
+/** Handshakes that go wrong: what comes around their answers, answers that never come, and sessions nobody wants. */
+import { describe, expect, test } from 'vitest'
+import { BridgeProcess } from '../support/bridge-process.ts'
+import { eventually } from '../support/eventually.ts'
+import { type Exchange, ScriptedServer } from '../support/scripted-server.ts'
+
+const stateful = { args: ['--stateful'] }
+
+function notification(text: string): object {
+  return { jsonrpc: '2.0', method: 'notifications/x', params: { text } }
+}
+
+function heard(bridge: BridgeProcess): unknown[] {
+  return bridge.received('notifications/x').map((each) => each.params?.text)
+}
+
+describe('what the server says behind an answer, on the stream of', () => {
+  /** Answers `x` as usual, but on a stream that goes on: in one piece with the answer, then later. */
+  function goOn(x: Exchange, text: string, result: object = {}, headers: Record<string, string> = {}): void {
+    x.response.writeHead(200, { ...headers, 'content-type': 'text/event-stream' })
+    const answer = x.rpc.id === undefined ? '' : `data: ${x.answer(result)}\n\n`
+    x.response.write(`${answer}data: ${JSON.stringify(notification(`${text} at once`))}\n\n`)
+    setTimeout(() => x.response.end(`data: ${JSON.stringify(notification(`${text} later`))}\n\n`), 20)
+  }
+
+  const welcome = {
+    protocolVersion: '2025-11-25',
+    capabilities: {},
+    serverInfo: { name: 'scripted', version: '1' },
+  }
+
+  test('initialize, follows the answer to the client', async () => {
+    const server = await ScriptedServer.start({ sessions: false })
+    server.on('initialize', (x) => goOn(x, 'behind', welcome))
+    const bridge = await BridgeProcess.connected(server.url)
+    await bridge.waitFor('both', () => heard(bridge).length === 2)
+    expect(heard(bridge)).toEqual(['behind at once', 'behind later'])
+    expect(bridge.replies[0]?.id).toBe(0)
+  })
+
+  test('a second initialize, its initialized and what is set again, reaches the client', async () => {
+    const server = await ScriptedServer.start()
+    const bridge = await BridgeProcess.connected(server.url)
+    await bridge.call('logging/setLevel', { level: 'debug' })
+    server.wipe()
+    server.on('initialize', (x) => {
+      // (A session as usual, its answer in other form.)
+      const reply = (_status: number, _body: string, headers: Record<string, string>): void =>
+        goOn(x, 'initialize', welcome, headers)
+      Object.assign(x, { reply })
+      server.welcome(x)
+    })
+    server.on('notifications/initialized', (x) => goOn(x, 'initialized'))
+    server.on('logging/setLevel', (x) => goOn(x, 'level'))
+    await bridge.call('tools/call')
+    await bridge.waitFor('all', () => heard(bridge).length === 6)
+    expect(heard(bridge).sort()).toEqual(
+      ['initialize', 'initialized', 'level'].flatMap((each) => [`${each} at once`, `${each} later`]).sort(),
+    )
+  })
+
+  test('a reply of the client, reaches the client', async () => {
+    const server = await ScriptedServer.start()
+    const bridge = await BridgeProcess.connected(server.url, stateful)
+    await eventually('the push stream', () => server.listening())
+    server.before((x) => x.rpc.isResponse && x.rpc.id !== undefined && goOn(x, 'reply'))
+    server.push({ jsonrpc: '2.0', id: 'q', method: 'roots/list' })
+    await bridge.waitFor('the question', () => bridge.received('roots/list').length === 1)
+    bridge.send({ jsonrpc: '2.0', id: 'q', result: { roots: [] } })
+    await bridge.waitFor('both', () => heard(bridge).length === 2)
+  })
+})
