@@ -295,14 +295,15 @@ export class OwnCalls {
     return errors.keyMissing(this.#exchange.where, outcome.status, problem)
   }
 
-  /** `initialized`, in the words of the client. Throws when the new session is gone already. */
-  async initialized(session: SessionHeaders, body: Buffer): Promise<void> {
-    const outcome = await this.#within(this.#config.privateLimitMs, (signal) =>
+  /** `initialized`, in the words of the client. Throws when the new session is gone already, or does not take it. */
+  async initialized(session: SessionHeaders, body: Buffer, limitMs: number): Promise<void> {
+    const outcome = await this.#within(limitMs, (signal) =>
       this.#exchange.call({ method: 'POST', body, session, signal }),
     )
     if (outcome.kind === 'stream') void this.#readOn(outcome.events, session)
     if (outcome.kind === 'no-such-session' || outcome.kind === 'unavailable') {
-      throw new BridgeError('SERVER_UNREACHABLE', `${this.#exchange.where} lost the new session at once`)
+      const what = outcome.kind === 'unavailable' ? `took no initialized: ${outcome.why}` : 'lost it at once'
+      throw new BridgeError('SERVER_UNREACHABLE', `${this.#exchange.where} opened a session and ${what}`)
     }
   }
 

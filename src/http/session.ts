@@ -291,7 +291,7 @@ export class SessionLife {
       })
     }
     const live = this.live
-    if (live !== undefined) await this.#calls.initialized(live, handshake.initialized)
+    if (live !== undefined) await this.#calls.initialized(live, handshake.initialized, this.#attemptLimitMs)
   }
 
   /** Starts one attempt at a new session. Never two: only a session that is live or lost can begin one. */
@@ -370,7 +370,7 @@ export class SessionLife {
   /** Makes the new session like the one before. Throws, and ends it, when it is gone already. */
   async #resume(next: Live, initialized: Buffer): Promise<void> {
     try {
-      await this.#calls.initialized(next, initialized)
+      await this.#calls.initialized(next, initialized, this.#attemptLimitMs)
     } catch (error) {
       void this.#calls.delete(next, this.#config.privateLimitMs)
       throw error

@@ -6,6 +6,7 @@ import { Liveness } from '../../src/http/liveness.ts'
 import { openHttp } from '../../src/http/upstream.ts'
 import { compose } from '../../src/protocol.ts'
 import { Abort } from '../../src/retry.ts'
+import type { Upstream } from '../../src/sides.ts'
 import { eventually, pause } from '../support/eventually.ts'
 import { ScriptedServer } from '../support/scripted-server.ts'
 import { TcpProxy } from '../support/tcp-proxy.ts'
@@ -26,25 +27,51 @@ function config(url: string, more: Partial<HttpConfig> = {}): HttpConfig {
   }
 }
 
-test('a GET that a balancer has swallowed is made again, and one that only begins late is not cut for ever', async () => {
-  const server = await ScriptedServer.start()
-  let swallowed = 3
-  server.before((x) => x.request.method === 'GET' && swallowed-- > 0)
+/** The far side in front of `server`, and what it has delivered; closed when the test ends. */
+function connect(
+  server: ScriptedServer,
+  more: Partial<HttpConfig>,
+): { upstream: Upstream; delivered: string[] } {
   const delivered: string[] = []
-  const upstream = openHttp(config(server.url, { headersMs: 100 }))({
+  const upstream = openHttp(config(server.url, more))({
     deliver: (message) => void delivered.push(message.raw.toString()),
     report: () => undefined,
   })
   onTestFinished(() => upstream.close(100))
-  const params = { protocolVersion: '2025-11-25', capabilities: {}, clientInfo: { name: 't', version: '1' } }
-  await upstream.send(compose({ jsonrpc: '2.0', id: 0, method: 'initialize', params }))
-  await upstream.send(compose({ jsonrpc: '2.0', method: 'notifications/initialized' }))
+  return { upstream, delivered }
+}
+
+const params = { protocolVersion: '2025-11-25', capabilities: {}, clientInfo: { name: 't', version: '1' } }
+const initialize = compose({ jsonrpc: '2.0', id: 0, method: 'initialize', params })
+const initialized = compose({ jsonrpc: '2.0', method: 'notifications/initialized' })
+
+test('a GET that a balancer has swallowed is made again, and one that only begins late is not cut for ever', async () => {
+  const server = await ScriptedServer.start()
+  let swallowed = 3
+  server.before((x) => x.request.method === 'GET' && swallowed-- > 0)
+  const { upstream } = connect(server, { headersMs: 100 })
+  await upstream.send(initialize)
+  await upstream.send(initialized)
   await eventually('the push stream', () => server.listening())
   const at = server.of('GET').map((each) => each.at)
   const gaps = at.slice(1).map((each, i) => each - (at[i] ?? 0))
   // 100, 200 and 400 ms, and the delays of the backoff.
   expect(gaps).toHaveLength(3)
   expect(gaps[2]).toBeGreaterThanOrEqual(390)
+})
+
+test('an initialized that a balancer swallows in a renewal leaves time for another attempt', async () => {
+  const server = await ScriptedServer.start()
+  const { upstream, delivered } = connect(server, { patienceMs: 900, reopenSpacingMs: 20 })
+  await upstream.send(initialize)
+  await upstream.send(initialized)
+  server.wipe()
+  let swallowed = 0
+  server.before((x) => x.rpc.method === 'notifications/initialized' && swallowed++ === 0)
+  await upstream.send(compose({ jsonrpc: '2.0', id: 1, method: 'tools/call' }))
+  expect(delivered.at(-1)).toContain('"id":1,"result"')
+  expect(server.posts('initialize')).toHaveLength(3)
+  await eventually('the end of the one that is of no use', () => server.live().length === 1)
 })
 
 test('a call that was given up leaves no connection, and opens none', async () => {
