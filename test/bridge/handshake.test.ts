@@ -6,6 +6,12 @@ import { type Exchange, ScriptedServer } from '../support/scripted-server.ts'
 
 const stateful = { args: ['--stateful'] }
 
+function initialize(id: number): object {
+  const clientInfo = { name: 'test', version: '1' }
+  const params = { protocolVersion: '2025-11-25', capabilities: {}, clientInfo }
+  return { jsonrpc: '2.0', id, method: 'initialize', params }
+}
+
 function notification(text: string): object {
   return { jsonrpc: '2.0', method: 'notifications/x', params: { text } }
 }
@@ -69,4 +75,22 @@ describe('what the server says behind an answer, on the stream of', () => {
     bridge.send({ jsonrpc: '2.0', id: 'q', result: { roots: [] } })
     await bridge.waitFor('both', () => heard(bridge).length === 2)
   })
+})
+
+test('of handshakes written in one go each opens its push stream behind its own initialized', async () => {
+  const server = await ScriptedServer.start()
+  const bridge = BridgeProcess.start(server.url, stateful)
+  const initialized = { jsonrpc: '2.0', method: 'notifications/initialized' }
+  const lines = [initialize(0), initialized, initialize(1), initialized, initialize(2)]
+  bridge.send(lines.map((line) => JSON.stringify(line)).join('\n'))
+  await bridge.reply(2)
+  // (A stream of the last would be asked for by now.)
+  await bridge.call('tools/call')
+  bridge.send(initialized)
+  await eventually('the push stream', () => server.listening())
+  const early = server.of('GET').filter((get) => {
+    const said = server.posts('notifications/initialized').find((post) => post.session === get.session)
+    return said === undefined || said.at > get.at
+  })
+  expect(early).toEqual([])
 })

@@ -74,6 +74,15 @@ test('an initialized that a balancer swallows in a renewal leaves time for anoth
   await eventually('the end of the one that is of no use', () => server.live().length === 1)
 })
 
+test('the push stream opens though the server never answers the initialized', async () => {
+  const server = await ScriptedServer.start()
+  server.before((x) => x.rpc.method === 'notifications/initialized')
+  const { upstream } = connect(server, { barrierMs: 30 })
+  await upstream.send(initialize)
+  upstream.send(initialized).catch(() => undefined)
+  await eventually('the push stream', () => server.listening())
+})
+
 test('a call that was given up leaves no connection, and opens none', async () => {
   const server = await ScriptedServer.start()
   server.before(() => true)
