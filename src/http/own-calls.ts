@@ -22,7 +22,7 @@ import {
   success,
   withId,
 } from '../protocol.ts'
-import { Backoff, limit, type Signal, sleep } from '../retry.ts'
+import { Backoff, limit, MAX_WAIT_MS, type Signal, sleep } from '../retry.ts'
 import type { Outlet } from '../sides.ts'
 import type { HttpConfig } from './config.ts'
 import type { EventReader } from './events.ts'
@@ -38,6 +38,18 @@ export interface Opened {
   readonly response: Response
 }
 
+/** One `initialize` that was sent, and what became of it. */
+interface Attempt {
+  readonly outcome: Outcome
+  readonly opened: Opened | undefined
+  /** By our own deadline. */
+  readonly isCut: boolean
+}
+
+/** A first attempt without an answer for this part of the patience is not the only one any more. */
+export const FIRST_PART = 1 / 3
+/** For the end of a session that nobody waited for. */
+const ABANDONED_LIMIT_MS = 1_000
 /** The last attempt within a patience may take so long beyond it. */
 const LAST_ATTEMPT_MS = 1_000
 /** A stream that ended before its answer, and again brought nothing, is not asked for more often. */
@@ -88,7 +100,10 @@ export class OwnCalls {
     return withId(request, JSON.stringify(this.#nextId()))
   }
 
-  /** `initialize`, as often as `patienceMs` allows, or once. Resolves with the server's answer, good or bad. */
+  /**
+   * `initialize`, as often as `patienceMs` allows, or once. Resolves with the server's answer, good or bad. An attempt
+   * that a balancer has swallowed leaves time for another; of a server that is only slow the first answer is taken.
+   */
   async initialize(
     request: Request,
     time: { readonly patienceMs: number } | { readonly onceMs: number },
@@ -96,50 +111,80 @@ export class OwnCalls {
   ): Promise<Opened> {
     const { clock, random, backoff } = this.#config
     const began = clock.uptime()
-    const patienceMs = 'patienceMs' in time ? time.patienceMs : 0
+    const isOnce = 'onceMs' in time
+    const patienceMs = isOnce ? 0 : time.patienceMs
     const deadline = began + patienceMs
     const tries = new Backoff(backoff, random)
+    const open = new Set<Promise<Attempt>>()
+    let aloneMs = patienceMs * FIRST_PART
+    let isEnough = isOnce
     let told: Outcome | undefined
-    for (;;) {
-      // (The last one, at the deadline, is given a moment too: the server may be up just now.)
-      const over = limit(
-        'onceMs' in time
-          ? time.onceMs
-          : Math.max(Math.min(LAST_ATTEMPT_MS, patienceMs), deadline - clock.uptime()),
-        this.#ended.signal,
-      )
-      const call = this.#exchange.call({ method: 'POST', body: request.raw, signal: over.signal })
-      const outcome = await unlessAborted(this.#track(call), signal)
-      if (outcome === undefined) {
-        void this.#track(call.then((late) => this.#discard(late)).finally(over.clear))
-        throw signal.reason
-      }
-      const reading = this.#readHandshake(outcome, request, over.signal)
-      const opened = await this.#track(reading.finally(over.clear))
-      if (opened !== undefined) return opened
-      // An attempt that our own deadline cut short says less than the one before it.
-      if (!over.signal.aborted || told === undefined) told = outcome
-      const failure = this.#whyNot(told, clock.uptime() - began, 'onceMs' in time)
-      const busyMs = outcome.kind === 'unavailable' ? outcome.retryAfterMs : undefined
-      const wait = tries.next(0, busyMs)
-      const left = deadline - clock.uptime()
-      if (isFinal(failure) || failure.code === 'NO_ENDPOINT' || failure.code === 'SERVER_REFUSED')
-        throw failure
-      if (wait > left) {
-        if (
-          outcome.kind === 'unavailable' &&
-          outcome.status !== undefined &&
-          busyMs !== undefined &&
-          busyMs > left
-        ) {
-          throw errors.busy(this.#exchange.where, outcome.status, busyMs)
+    try {
+      for (;;) {
+        const left = deadline - clock.uptime()
+        const isLast = isEnough || aloneMs >= left || this.#closing.aborted
+        if (open.size === 0 || !(isEnough || this.#closing.aborted)) {
+          // (The last one, at the deadline, is given a moment too: the server may be up just now.)
+          const limitMs = isOnce ? time.onceMs : Math.max(Math.min(LAST_ATTEMPT_MS, patienceMs), left)
+          open.add(this.#track(this.#attempt(request, limitMs)))
         }
-        if (left <= 0) throw failure
+        const first = await firstOf(open, isLast ? MAX_WAIT_MS : aloneMs, signal)
+        if (signal.aborted) throw signal.reason
+        if (first === undefined) {
+          aloneMs *= 2
+          continue
+        }
+        open.delete(first.task)
+        const { outcome, opened, isCut } = first.result
+        if (opened !== undefined) return opened
+        // An attempt that our own deadline cut short says less than the one before it.
+        if (!isCut || told === undefined) told = outcome
+        const now = clock.uptime()
+        const failure = this.#whyNot(told, now - began, isOnce)
+        const final = this.#finalOf(failure, outcome, deadline - now)
+        // (A server may refuse one for the sake of another that it still works at.)
+        if (final !== undefined && (open.size === 0 || isFinal(final))) throw final
+        isEnough ||= final !== undefined
+        if (isEnough) continue
+        const busyMs = outcome.kind === 'unavailable' ? outcome.retryAfterMs : undefined
+        await sleep(Math.min(tries.next(0, busyMs), deadline - now), this.#closing, signal)
+        if (this.#closing.aborted && open.size === 0) throw failure
+        if (signal.aborted) throw signal.reason
       }
-      await sleep(Math.min(wait, left), this.#closing, signal)
-      if (this.#closing.aborted) throw failure
-      if (signal.aborted) throw signal.reason
+    } finally {
+      for (const attempt of open) this.#abandon(attempt)
     }
+  }
+
+  async #attempt(request: Request, limitMs: number): Promise<Attempt> {
+    const over = limit(limitMs, this.#ended.signal)
+    try {
+      const outcome = await this.#exchange.call({ method: 'POST', body: request.raw, signal: over.signal })
+      const opened = await this.#readHandshake(outcome, request, over.signal)
+      return { outcome, opened, isCut: over.signal.aborted }
+    } finally {
+      over.clear()
+    }
+  }
+
+  /** The error that no further attempt would mend within `leftMs`. */
+  #finalOf(failure: BridgeError, outcome: Outcome, leftMs: number): BridgeError | undefined {
+    if (isFinal(failure) || failure.code === 'NO_ENDPOINT' || failure.code === 'SERVER_REFUSED')
+      return failure
+    const { status, retryAfterMs = 0 } = outcome.kind === 'unavailable' ? outcome : { status: undefined }
+    if (status !== undefined && retryAfterMs > Math.max(leftMs, 0)) {
+      return errors.busy(this.#exchange.where, status, retryAfterMs)
+    }
+    return leftMs <= 0 ? failure : undefined
+  }
+
+  /** Nobody waits for it any more: the session that it may open yet ends. */
+  #abandon(attempt: Promise<Attempt>): void {
+    const end = attempt.then(
+      ({ opened }) => opened && this.delete(opened.headers, ABANDONED_LIMIT_MS),
+      () => undefined,
+    )
+    void this.#track(end)
   }
 
   #track<T>(task: Promise<T>): Promise<T> {
@@ -147,13 +192,6 @@ export class OwnCalls {
     const done = (): boolean => this.#underway.delete(task)
     task.then(done, done)
     return task
-  }
-
-  /** The client did not wait for it: the session that it opened ends. */
-  async #discard(outcome: Outcome): Promise<void> {
-    if (outcome.kind !== 'answer' && outcome.kind !== 'stream') return
-    if (outcome.kind === 'stream') outcome.events.destroy()
-    await this.delete({ id: outcome.sessionId, protocolVersion: LATEST_LEGACY_VERSION }, 1_000)
   }
 
   async #readHandshake(outcome: Outcome, request: Request, signal: Signal): Promise<Opened | undefined> {
@@ -369,14 +407,19 @@ function turn(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve))
 }
 
-/** What `call` gives, or undefined as soon as `signal` is aborted. */
-function unlessAborted<T>(call: Promise<T>, signal: Signal): Promise<T | undefined> {
-  return new Promise((resolve, reject) => {
-    const leave = (): void => resolve(undefined)
-    if (signal.aborted) return leave()
-    signal.addEventListener('abort', leave, { once: true })
-    call.then(resolve, reject).finally(() => signal.removeEventListener('abort', leave))
-  })
+/** The first of `tasks` that is done; undefined after `ms`, or as soon as `signal` is aborted. */
+async function firstOf<T>(
+  tasks: Iterable<Promise<T>>,
+  ms: number,
+  signal: Signal,
+): Promise<{ readonly task: Promise<T>; readonly result: T } | undefined> {
+  const done = new AbortController()
+  const rest = sleep(ms, signal, done.signal).then(() => undefined)
+  try {
+    return await Promise.race([rest, ...Array.from(tasks, async (task) => ({ task, result: await task }))])
+  } finally {
+    done.abort()
+  }
 }
 
 const FINAL: ReadonlySet<BridgeErrorCode> = new Set([

@@ -94,3 +94,28 @@ test('of handshakes written in one go each opens its push stream behind its own 
   })
   expect(early).toEqual([])
 })
+
+test('a withdrawn initialize leaves no session: it ends in the version that the server chose', async () => {
+  const server = await ScriptedServer.start()
+  let answer = (): void => {}
+  server.on('initialize', (x) => {
+    server.protocolVersion = '2025-03-26'
+    answer = () => server.welcome(x)
+  })
+  server.before(
+    (x) =>
+      x.request.method === 'DELETE' &&
+      x.request.headers['mcp-protocol-version'] !== '2025-03-26' &&
+      x.error(-32000, 'Unsupported protocol version', 400),
+  )
+  const bridge = BridgeProcess.start(server.url)
+  bridge.send(initialize(0))
+  await eventually('it', () => server.posts('initialize').length === 1)
+  bridge.notify('notifications/cancelled', { requestId: 0 })
+  bridge.send({ jsonrpc: '2.0', id: 1, method: 'server/discover' })
+  await bridge.reply(1)
+  answer()
+  await eventually('the DELETE', () => server.of('DELETE').length === 1)
+  expect(server.live()).toEqual([])
+  expect(bridge.answersTo(0)).toEqual([])
+})

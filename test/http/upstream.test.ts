@@ -60,6 +60,50 @@ test('a GET that a balancer has swallowed is made again, and one that only begin
   expect(gaps[2]).toBeGreaterThanOrEqual(390)
 })
 
+describe('a first initialize without an answer', () => {
+  test('that a balancer has swallowed leaves time for another', async () => {
+    const server = await ScriptedServer.start()
+    let swallowed = 0
+    server.before((x) => x.rpc.method === 'initialize' && swallowed++ === 0)
+    const { upstream, delivered } = connect(server, { patienceMs: 600 })
+    await upstream.send(initialize)
+    expect(delivered).toEqual([expect.stringContaining('"id":0,"result"')])
+    expect(server.posts('initialize')).toHaveLength(2)
+  })
+
+  test('of a server that is slow is the one that counts; the session of the other ends', async () => {
+    const server = await ScriptedServer.start()
+    const open: (() => void)[] = []
+    server.on('initialize', (x) => open.push(() => server.welcome(x)))
+    const { upstream, delivered } = connect(server, { patienceMs: 600 })
+    const sent = upstream.send(initialize)
+    await eventually('both', () => open.length === 2)
+    open[0]?.()
+    await sent
+    open[1]?.()
+    await eventually('the end of the second', () => server.of('DELETE').length === 1)
+    await upstream.send(compose({ jsonrpc: '2.0', id: 1, method: 'tools/call' }))
+    expect(delivered).toHaveLength(2)
+    expect([...server.sessions.values()].map((session) => session.endedBy)).toEqual([undefined, 'delete'])
+  })
+
+  test('may be why a second one is refused: it is waited for', async () => {
+    const server = await ScriptedServer.start()
+    const first: (() => void)[] = []
+    server.on('initialize', (x) => {
+      if (first.length > 0) x.error(-32600, 'already initialized', 400)
+      else first.push(() => server.welcome(x))
+    })
+    const { upstream, delivered } = connect(server, { patienceMs: 600 })
+    const sent = upstream.send(initialize)
+    await eventually('the refusal', () => server.posts('initialize')[1]?.status === 400)
+    first[0]?.()
+    await sent
+    expect(delivered).toEqual([expect.stringContaining('"id":0,"result"')])
+    expect(server.posts('initialize')).toHaveLength(2)
+  })
+})
+
 test('an initialized that a balancer swallows in a renewal leaves time for another attempt', async () => {
   const server = await ScriptedServer.start()
   const { upstream, delivered } = connect(server, { patienceMs: 900, reopenSpacingMs: 20 })
