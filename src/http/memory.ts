@@ -4,6 +4,7 @@
  * Not a cache of answers: the capabilities it saw, one log level, and the resources it watches.
  * The one rule: only what succeeded is remembered.
  */
+import { isDeepStrictEqual } from 'node:util'
 import { isString, stringAt, textAt } from '../json.ts'
 import {
   compose,
@@ -20,7 +21,6 @@ import {
 export interface Seen {
   readonly protocolVersion: string
   readonly capabilities: unknown
-  readonly capabilitiesText: string
 }
 
 /** A request that sets something; `params` is JSON text. */
@@ -92,7 +92,6 @@ export function seenIn(response: Response): Seen {
   return {
     protocolVersion: stringMember(response.raw, result, 'protocolVersion') ?? '',
     capabilities: capabilities === undefined ? {} : valueAt(response.raw, capabilities),
-    capabilitiesText: capabilities === undefined ? '' : textAt(response.raw, capabilities),
   }
 }
 
@@ -103,7 +102,9 @@ export function difference(seen: Seen | undefined, now: Seen): string | undefine
   if (seen.protocolVersion !== now.protocolVersion) {
     parts.push(`the server now speaks ${now.protocolVersion}, not ${seen.protocolVersion}`)
   }
-  if (seen.capabilitiesText !== now.capabilitiesText) parts.push('the server now declares other capabilities')
+  if (!isDeepStrictEqual(seen.capabilities, now.capabilities)) {
+    parts.push('the server now declares other capabilities')
+  }
   return parts.length === 0 ? undefined : parts.join(' and ')
 }
 

@@ -324,6 +324,21 @@ describe('a session that the server forgot', () => {
     expect(bridge.stderr).toContain('2025-03-26')
   })
 
+  test('the same capabilities in another order are no others', async () => {
+    const server = await ScriptedServer.start({
+      capabilities: { tools: { listChanged: true, x: [1] }, logging: {} },
+    })
+    const bridge = await BridgeProcess.connected(server.url)
+    server.capabilities = { logging: {}, tools: { x: [1], listChanged: true } }
+    server.wipe()
+    await bridge.call('tools/call')
+    expect(bridge.stderr).not.toContain('other capabilities')
+    server.capabilities = { logging: {}, tools: { x: [2], listChanged: true } }
+    server.wipe()
+    await bridge.call('tools/call')
+    await bridge.waitFor('the warning', () => bridge.stderr.includes('other capabilities'))
+  })
+
   test('a server whose next GET is 404 too, though it answers a ping, is not renewed for ever', async () => {
     const server = await ScriptedServer.start()
     const bridge = await BridgeProcess.connected(server.url, stateful)
