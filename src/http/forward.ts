@@ -116,7 +116,9 @@ export class Forwarder {
           lost = true
           break
         case 'refused':
-          lost = mayMeanSession(outcome.status) && (await this.#life.gone(live, refusalSignature(outcome)))
+          lost =
+            mayMeanSession(outcome.status) &&
+            (await this.#life.gone(live, refusalSignature(outcome), false, flight))
           if (!lost || mayHaveRun(outcome, message.method)) throw this.#final(outcome, message.method)
           break
         case 'unavailable':

@@ -407,14 +407,14 @@ function turn(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve))
 }
 
-/** The first of `tasks` that is done; undefined after `ms`, or as soon as `signal` is aborted. */
-async function firstOf<T>(
+/** The first of `tasks` that is done; undefined after `ms`, or as soon as one of `signals` is aborted. */
+export async function firstOf<T>(
   tasks: Iterable<Promise<T>>,
   ms: number,
-  signal: Signal,
+  ...signals: readonly Signal[]
 ): Promise<{ readonly task: Promise<T>; readonly result: T } | undefined> {
   const done = new AbortController()
-  const rest = sleep(ms, signal, done.signal).then(() => undefined)
+  const rest = sleep(ms, done.signal, ...signals).then(() => undefined)
   try {
     return await Promise.race([rest, ...Array.from(tasks, async (task) => ({ task, result: await task }))])
   } finally {

@@ -11,12 +11,12 @@
 import { BridgeError, errors, reasonOf } from '../errors.ts'
 import { textAt } from '../json.ts'
 import type { Request, Response } from '../protocol.ts'
-import { Backoff, limit, type Signal, sleep } from '../retry.ts'
+import { Backoff, limit, MAX_WAIT_MS, type Signal, sleep } from '../retry.ts'
 import type { Outlet } from '../sides.ts'
 import type { HttpConfig } from './config.ts'
 import type { Exchange } from './exchange.ts'
 import { difference, Memory, type Seen, type Setting, seenIn } from './memory.ts'
-import { FIRST_PART, INITIALIZED, isFinal, OwnCalls } from './own-calls.ts'
+import { FIRST_PART, firstOf, INITIALIZED, isFinal, OwnCalls } from './own-calls.ts'
 import { PulseTaker } from './pulse.ts'
 import type { SessionHeaders } from './round-trip.ts'
 import { type Live, type Session, SessionState } from './session-state.ts'
@@ -34,6 +34,8 @@ interface Handshake {
 }
 
 const RESTORE_LIMIT_MS = 10_000
+/** How long a refused message waits for the ping that decides what the refusal means. */
+const REFUSED_LIMIT_MS = 3_000
 /** A client that initializes again does not wait longer for the old session's end. */
 const LEAVE_LIMIT_MS = 1_000
 
@@ -188,15 +190,19 @@ export class SessionLife {
 
   /**
    * Is the session gone, though the server said something other than 404? True when it is, and `refusal` was said
-   * for that; see `PulseTaker.confirms`.
+   * for that; see `PulseTaker.confirms`. A message that was refused already does not wait for it long, and no longer
+   * than until `signal` is aborted; a word that comes later counts all the same.
    */
-  async gone(live: Live, refusal: Signature, inAnyWords = false): Promise<boolean> {
+  async gone(live: Live, refusal: Signature, inAnyWords = false, signal?: Signal): Promise<boolean> {
     if (this.#state.live !== live) return true
     if (live.id === undefined) return false
-    const said = await this.#pulse.confirms(live, refusal, inAnyWords)
-    if (said === undefined) return false
-    this.#giveUp(live, `the server refuses it (${said})`)
-    return true
+    const decided = this.#pulse.confirms(live, refusal, inAnyWords).then((said) => {
+      if (said !== undefined) this.#giveUp(live, `the server refuses it (${said})`)
+      return said !== undefined
+    })
+    const limitMs = inAnyWords ? MAX_WAIT_MS : REFUSED_LIMIT_MS
+    const first = await firstOf([decided], limitMs, ...(signal === undefined ? [] : [signal]))
+    return first?.result ?? false
   }
 
   /** Is there life in a session whose stream is silent? One that is gone is renewed. */
