@@ -171,8 +171,11 @@ class HttpUpstream implements Upstream {
   async #reply(response: Response): Promise<void> {
     const reply = this.#asked.reply(response)
     const live = this.#life.live
-    if (reply === undefined || live === undefined || live.generation !== reply.generation) {
-      throw new BridgeError('SESSION_LOST', 'nobody waits for it: the session it belongs to is gone')
+    if (reply === undefined) {
+      throw new BridgeError('SERVER_CONFUSED', 'no request of the server with that id is open')
+    }
+    if (reply === 'abandoned' || live === undefined || live.generation !== reply.generation) {
+      throw new BridgeError('SESSION_LOST', 'the server took the request back, or its session is gone')
     }
     await this.#limited((flight) => this.#forwarder.reply(reply.response, live, flight))
   }
