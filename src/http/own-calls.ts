@@ -1,10 +1,10 @@
 /**
- * What we say to the server in our own name: the handshake, pings, what restores a session, the goodbye.
+ * What we say to the server in our own name: pings, what makes a session like the one before, the goodbye.
  *
- * Not a state: what an answer means for the session is decided in session.ts.
+ * Not a state: what an answer means for the session is decided in session.ts. Not `initialize`: opening.ts says it.
  * The one rule: our ids never leave this room. Answers to them end here; what else comes with them goes on.
  */
-import { BridgeError, type BridgeErrorCode, errors, isCertificateFailure } from '../errors.ts'
+import { BridgeError, errors } from '../errors.ts'
 import {
   compose,
   failure,
@@ -18,11 +18,10 @@ import {
   type Response,
   RPC,
   sameId,
-  stringMember,
   success,
   withId,
 } from '../protocol.ts'
-import { Backoff, limit, MAX_WAIT_MS, type Signal, sleep } from '../retry.ts'
+import { limit, type Signal, sleep } from '../retry.ts'
 import type { Outlet } from '../sides.ts'
 import type { HttpConfig } from './config.ts'
 import type { EventReader } from './events.ts'
@@ -32,26 +31,6 @@ import { readOn } from './read-on.ts'
 import type { SessionHeaders } from './round-trip.ts'
 import { responseSignature, type Signature, signatureOf } from './signature.ts'
 
-/** What a server's `initialize` answer opens; `response` may be an error. */
-export interface Opened {
-  readonly headers: SessionHeaders
-  readonly response: Response
-}
-
-/** One `initialize` that was sent, and what became of it. */
-interface Attempt {
-  readonly outcome: Outcome
-  readonly opened: Opened | undefined
-  /** By our own deadline. */
-  readonly isCut: boolean
-}
-
-/** A first attempt without an answer for this part of the patience is not the only one any more. */
-export const FIRST_PART = 1 / 3
-/** For the end of a session that nobody waited for. */
-const ABANDONED_LIMIT_MS = 1_000
-/** The last attempt within a patience may take so long beyond it. */
-const LAST_ATTEMPT_MS = 1_000
 /** A stream that ended before its answer, and again brought nothing, is not asked for more often. */
 export const POLL_FLOOR_MS = 100
 
@@ -62,18 +41,13 @@ export class OwnCalls {
   readonly #config: HttpConfig
   readonly #exchange: Exchange
   readonly #outlet: Outlet
-  /** Ends waits, not calls: a goodbye may still need the answer of an `initialize` that is under way. */
-  readonly #closing: Signal
   readonly #ended = new AbortController()
-  /** Every `initialize` whose session id may still come. */
-  readonly #underway = new Set<Promise<unknown>>()
   #ids = 0
 
-  constructor(config: HttpConfig, exchange: Exchange, outlet: Outlet, closing: Signal) {
+  constructor(config: HttpConfig, exchange: Exchange, outlet: Outlet) {
     this.#config = config
     this.#exchange = exchange
     this.#outlet = outlet
-    this.#closing = closing
   }
 
   /** Aborted when every call ends. */
@@ -100,124 +74,8 @@ export class OwnCalls {
     return withId(request, JSON.stringify(this.#nextId()))
   }
 
-  /**
-   * `initialize`, as often as `patienceMs` allows, or once. Resolves with the server's answer, good or bad. An attempt
-   * that a balancer has swallowed leaves time for another; of a server that is only slow the first answer is taken.
-   */
-  async initialize(
-    request: Request,
-    time: { readonly patienceMs: number } | { readonly onceMs: number },
-    signal: Signal,
-  ): Promise<Opened> {
-    const { clock, random, backoff } = this.#config
-    const began = clock.uptime()
-    const isOnce = 'onceMs' in time
-    const patienceMs = isOnce ? 0 : time.patienceMs
-    const deadline = began + patienceMs
-    const tries = new Backoff(backoff, random)
-    const open = new Set<Promise<Attempt>>()
-    let aloneMs = patienceMs * FIRST_PART
-    let isEnough = isOnce
-    let told: Outcome | undefined
-    try {
-      for (;;) {
-        const left = deadline - clock.uptime()
-        const isLast = isEnough || aloneMs >= left || this.#closing.aborted
-        if (open.size === 0 || !(isEnough || this.#closing.aborted)) {
-          // (The last one, at the deadline, is given a moment too: the server may be up just now.)
-          const limitMs = isOnce ? time.onceMs : Math.max(Math.min(LAST_ATTEMPT_MS, patienceMs), left)
-          open.add(this.#track(this.#attempt(request, limitMs)))
-        }
-        const first = await firstOf(open, isLast ? MAX_WAIT_MS : aloneMs, signal)
-        if (signal.aborted) throw signal.reason
-        if (first === undefined) {
-          aloneMs *= 2
-          continue
-        }
-        open.delete(first.task)
-        const { outcome, opened, isCut } = first.result
-        if (opened !== undefined) return opened
-        // An attempt that our own deadline cut short says less than the one before it.
-        if (!isCut || told === undefined) told = outcome
-        const now = clock.uptime()
-        const failure = this.#whyNot(told, now - began, isOnce)
-        const final = this.#finalOf(failure, outcome, deadline - now)
-        // (A server may refuse one for the sake of another that it still works at.)
-        if (final !== undefined && (open.size === 0 || isFinal(final))) throw final
-        isEnough ||= final !== undefined
-        if (isEnough) continue
-        const busyMs = outcome.kind === 'unavailable' ? outcome.retryAfterMs : undefined
-        await sleep(Math.min(tries.next(0, busyMs), deadline - now), this.#closing, signal)
-        if (this.#closing.aborted && open.size === 0) throw failure
-        if (signal.aborted) throw signal.reason
-      }
-    } finally {
-      for (const attempt of open) this.#abandon(attempt)
-    }
-  }
-
-  async #attempt(request: Request, limitMs: number): Promise<Attempt> {
-    const over = limit(limitMs, this.#ended.signal)
-    try {
-      const outcome = await this.#exchange.call({ method: 'POST', body: request.raw, signal: over.signal })
-      const opened = await this.#readHandshake(outcome, request, over.signal)
-      return { outcome, opened, isCut: over.signal.aborted }
-    } finally {
-      over.clear()
-    }
-  }
-
-  /** The error that no further attempt would mend within `leftMs`. */
-  #finalOf(failure: BridgeError, outcome: Outcome, leftMs: number): BridgeError | undefined {
-    if (isFinal(failure) || failure.code === 'NO_ENDPOINT' || failure.code === 'SERVER_REFUSED')
-      return failure
-    const { status, retryAfterMs = 0 } = outcome.kind === 'unavailable' ? outcome : { status: undefined }
-    if (status !== undefined && retryAfterMs > Math.max(leftMs, 0)) {
-      return errors.busy(this.#exchange.where, status, retryAfterMs)
-    }
-    return leftMs <= 0 ? failure : undefined
-  }
-
-  /** Nobody waits for it any more: the session that it may open yet ends. */
-  #abandon(attempt: Promise<Attempt>): void {
-    const end = attempt.then(
-      ({ opened }) => opened && this.delete(opened.headers, ABANDONED_LIMIT_MS),
-      () => undefined,
-    )
-    void this.#track(end)
-  }
-
-  #track<T>(task: Promise<T>): Promise<T> {
-    this.#underway.add(task)
-    const done = (): boolean => this.#underway.delete(task)
-    task.then(done, done)
-    return task
-  }
-
-  async #readHandshake(outcome: Outcome, request: Request, signal: Signal): Promise<Opened | undefined> {
-    if (outcome.kind !== 'answer' && outcome.kind !== 'stream') return undefined
-    const offered = stringMember(request.raw, request.params, 'protocolVersion') ?? LATEST_LEGACY_VERSION
-    const session = { id: outcome.sessionId, protocolVersion: offered }
-    const response = await this.#readResponse(outcome, request.id, session, signal)
-    if (response === undefined) {
-      // Whatever it opened is of no use.
-      void this.delete(session, this.#config.privateLimitMs)
-      if (outcome.kind === 'stream' && outcome.events.broken) return undefined
-      throw errors.confused(METHOD.initialize, this.#exchange.where, 'its answer holds no response to it')
-    }
-    const version = stringMember(response.raw, response.result, 'protocolVersion') ?? ''
-    return {
-      response: response.id === request.id ? response : withId(response, request.id),
-      // (What cannot stand in a header would fail every request.)
-      headers: {
-        id: outcome.sessionId,
-        protocolVersion: /^[\x21-\x7e]+$/.test(version) ? version : LATEST_LEGACY_VERSION,
-      },
-    }
-  }
-
   /** The response in an answer to a message of our own; a stream that ends before it is resumed from its cursor. */
-  async #readResponse(
+  async readResponse(
     outcome: Outcome & { kind: 'answer' | 'stream' },
     id: string,
     session: SessionHeaders,
@@ -298,33 +156,6 @@ export class OwnCalls {
     this.#outlet.report({ kind: 'dropped', what, why: 'it came with the answer to a message of our own' })
   }
 
-  /** `again`: it has been an MCP endpoint before, so the address is right. */
-  #whyNot(outcome: Outcome, waitedMs: number, again: boolean): BridgeError {
-    const { where } = this.#exchange
-    const notHere = (status: number): BridgeError =>
-      again ? errors.refused(where, status, '') : errors.noEndpoint(where, status)
-    switch (outcome.kind) {
-      case 'unauthorized':
-        return this.unauthorized(outcome)
-      case 'no-such-session':
-      case 'not-offered':
-        return notHere(outcome.kind === 'not-offered' ? 405 : 404)
-      case 'refused':
-        if (outcome.location !== undefined) return errors.redirect(where, outcome.status, outcome.location)
-        if (!again && outcome.rpcError === undefined && [400, 404, 405].includes(outcome.status)) {
-          return errors.noEndpoint(where, outcome.status)
-        }
-        return errors.refused(where, outcome.status, outcome.text, outcome.rpcError)
-      case 'unavailable':
-        if (isCertificateFailure(outcome.cause)) return errors.certificate(where, outcome.cause)
-        return errors.unreachable(where, outcome.why, waitedMs, outcome.cause)
-      case 'accepted':
-      case 'answer':
-      case 'stream':
-        return errors.unreachable(where, 'it did not answer initialize', waitedMs)
-    }
-  }
-
   /** The error for a 401 or 403. */
   unauthorized(outcome: Outcome & { kind: 'unauthorized' }): BridgeError {
     const { source, problem } = this.#config.credentials
@@ -358,7 +189,7 @@ export class OwnCalls {
     return await this.#within(limitMs, async (signal) => {
       const outcome = await this.#exchange.call({ method: 'POST', body, session, signal })
       if (outcome.kind !== 'answer' && outcome.kind !== 'stream') return signatureOf(outcome)
-      const response = await this.#readResponse(outcome, id, session, signal)
+      const response = await this.readResponse(outcome, id, session, signal)
       return response === undefined ? 'unavailable' : responseSignature(response)
     })
   }
@@ -367,19 +198,6 @@ export class OwnCalls {
   async delete(session: SessionHeaders, limitMs: number): Promise<void> {
     if (session.id === undefined) return
     await this.#within(limitMs, (signal) => this.#exchange.call({ method: 'DELETE', session, signal }))
-  }
-
-  /** Resolves when no session id is on its way any more, after `deadlineMs` at the latest. */
-  async settled(deadlineMs: number): Promise<void> {
-    const done = new AbortController()
-    let late = false
-    const deadline = sleep(deadlineMs, done.signal).then(() => {
-      late = true
-    })
-    while (this.#underway.size > 0 && !late) {
-      await Promise.race([Promise.all(this.#underway).then(turn), deadline])
-    }
-    done.abort()
   }
 
   /** Ends every call. */
@@ -403,35 +221,6 @@ export class OwnCalls {
 }
 
 /** A turn of the event loop: what was waiting for a reply has dealt with it. */
-function turn(): Promise<void> {
+export function turn(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve))
-}
-
-/** The first of `tasks` that is done; undefined after `ms`, or as soon as one of `signals` is aborted. */
-export async function firstOf<T>(
-  tasks: Iterable<Promise<T>>,
-  ms: number,
-  ...signals: readonly Signal[]
-): Promise<{ readonly task: Promise<T>; readonly result: T } | undefined> {
-  const done = new AbortController()
-  const rest = sleep(ms, done.signal, ...signals).then(() => undefined)
-  try {
-    return await Promise.race([rest, ...Array.from(tasks, async (task) => ({ task, result: await task }))])
-  } finally {
-    done.abort()
-  }
-}
-
-const FINAL: ReadonlySet<BridgeErrorCode> = new Set([
-  'KEY_MISSING',
-  'KEY_REFUSED',
-  'OAUTH_UNSUPPORTED',
-  'REDIRECT_REFUSED',
-  'CERTIFICATE_REFUSED',
-  'CLOSING',
-])
-
-/** Waiting does not mend these. */
-export function isFinal(error: BridgeError): boolean {
-  return FINAL.has(error.code)
 }

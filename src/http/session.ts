@@ -11,12 +11,13 @@
 import { BridgeError, errors, reasonOf } from '../errors.ts'
 import { textAt } from '../json.ts'
 import type { Request, Response } from '../protocol.ts'
-import { Backoff, limit, MAX_WAIT_MS, type Signal, sleep } from '../retry.ts'
+import { Backoff, firstOf, limit, MAX_WAIT_MS, type Signal, sleep } from '../retry.ts'
 import type { Outlet } from '../sides.ts'
 import type { HttpConfig } from './config.ts'
 import type { Exchange } from './exchange.ts'
 import { difference, Memory, type Seen, type Setting, seenIn } from './memory.ts'
-import { FIRST_PART, firstOf, INITIALIZED, isFinal, OwnCalls } from './own-calls.ts'
+import { FIRST_PART, isFinal, Opening } from './opening.ts'
+import { INITIALIZED, OwnCalls } from './own-calls.ts'
 import { PulseTaker } from './pulse.ts'
 import type { SessionHeaders } from './round-trip.ts'
 import { type Live, type Session, SessionState } from './session-state.ts'
@@ -48,6 +49,7 @@ export class SessionLife {
   #handshake: Handshake | undefined
   readonly #closing = new AbortController()
   readonly #calls: OwnCalls
+  readonly #opening: Opening
   readonly #memory = new Memory()
   /** Generations since the last that served anything. */
   readonly #renewals: Backoff
@@ -70,7 +72,8 @@ export class SessionLife {
     this.#config = config
     this.#exchange = exchange
     this.#outlet = outlet
-    this.#calls = new OwnCalls(config, exchange, outlet, this.#closing.signal)
+    this.#calls = new OwnCalls(config, exchange, outlet)
+    this.#opening = new Opening(config, exchange, this.#calls, this.#closing.signal)
     this.#pulse = new PulseTaker(this.#calls)
     this.#renewals = new Backoff(config.backoff, config.random)
   }
@@ -227,7 +230,7 @@ export class SessionLife {
     this.#closing.abort(errors.closing())
     const until = this.#config.clock.uptime() + deadlineMs
     // A session id may be on the way: without it the server would keep the session.
-    await this.#calls.settled(deadlineMs)
+    await this.#opening.settled(deadlineMs)
     const live = this.live ?? this.#candidate
     this.#state.become({ state: 'closed' })
     if (live !== undefined) {
@@ -264,7 +267,7 @@ export class SessionLife {
     if (!this.#state.become({ state: 'opening' })) throw errors.closing()
     this.#outlet.report({ kind: 'session', state: 'opening', generation: this.#generation + 1 })
     try {
-      const opened = await this.#calls.initialize(handshake.initialize, { patienceMs }, signal)
+      const opened = await this.#opening.initialize(handshake.initialize, { patienceMs }, signal)
       if (opened.response.result === undefined) {
         this.#state.become({ state: 'new' })
         return opened.response
@@ -318,7 +321,7 @@ export class SessionLife {
     const { clock } = this.#config
     try {
       if (waitMs > 0) await sleep(waitMs, this.#closing.signal)
-      const opened = await this.#calls.initialize(
+      const opened = await this.#opening.initialize(
         this.#calls.underOwnId(handshake.initialize),
         { onceMs: this.#attemptLimitMs },
         this.#calls.ended,
