@@ -230,12 +230,12 @@ export class SessionLife {
     this.#closing.abort(errors.closing())
     const until = this.#config.clock.uptime() + deadlineMs
     // A session id may be on the way: without it the server would keep the session.
-    await this.#opening.settled(deadlineMs)
+    const settled = this.#opening.settled(deadlineMs)
+    if (this.live === undefined) await settled
     const live = this.live ?? this.#candidate
     this.#state.become({ state: 'closed' })
-    if (live !== undefined) {
-      await this.#calls.delete(live, Math.max(50, until - this.#config.clock.uptime()))
-    }
+    const leftMs = Math.max(50, until - this.#config.clock.uptime())
+    await Promise.all([settled, live === undefined ? undefined : this.#calls.delete(live, leftMs)])
     this.#calls.end()
   }
 

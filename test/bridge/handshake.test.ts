@@ -119,3 +119,23 @@ test('a withdrawn initialize leaves no session: it ends in the version that the 
   expect(server.live()).toEqual([])
   expect(bridge.answersTo(0)).toEqual([])
 })
+
+test('an initialize that nobody waits for does not keep the goodbye to the session from being said', async () => {
+  const server = await ScriptedServer.start()
+  let first = true
+  server.before((x) => {
+    const isSwallowed = x.rpc.method === 'initialize' && first
+    if (isSwallowed) first = false
+    return isSwallowed
+  })
+  const bridge = BridgeProcess.start(server.url)
+  bridge.send(initialize(1))
+  await eventually('it', () => server.posts('initialize').length === 1)
+  bridge.notify('notifications/cancelled', { requestId: 1 })
+  await bridge.handshake()
+  await bridge.call('tools/list')
+  const at = performance.now()
+  bridge.eof()
+  expect((await bridge.gone()).code).toBe(0)
+  expect((server.of('DELETE')[0]?.at ?? Number.POSITIVE_INFINITY) - at).toBeLessThan(500)
+})
