@@ -36,6 +36,8 @@ interface Attempt {
 
 /** A first attempt without an answer for this part of the patience is not the only one any more. */
 export const FIRST_PART = 1 / 3
+/** Nor sooner than this, however short the patience: a server that is merely slow would open two sessions. */
+const LEAST_ALONE_MS = 1_000
 /** For the end of a session that nobody waited for. */
 const ABANDONED_LIMIT_MS = 1_000
 /** The last attempt within a patience may take so long beyond it. */
@@ -73,7 +75,7 @@ export class Opening {
     const deadline = began + patienceMs
     const tries = new Backoff(backoff, random)
     const open = new Set<Promise<Attempt>>()
-    let aloneMs = patienceMs * FIRST_PART
+    let aloneMs = Math.max(LEAST_ALONE_MS, patienceMs * FIRST_PART)
     let isEnough = isOnce
     let told: Outcome | undefined
     try {
@@ -102,7 +104,7 @@ export class Opening {
         // (A server may refuse one for the sake of another that it still works at.)
         if (final !== undefined && (open.size === 0 || isFinal(final))) throw final
         isEnough ||= final !== undefined
-        if (isEnough) continue
+        if (final !== undefined) continue
         const busyMs = outcome.kind === 'unavailable' ? outcome.retryAfterMs : undefined
         await sleep(Math.min(tries.next(0, busyMs), deadline - now), this.#closing, signal)
         if (this.#closing.aborted && open.size === 0) throw failure

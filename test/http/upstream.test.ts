@@ -8,7 +8,7 @@ import { compose } from '../../src/protocol.ts'
 import { Abort } from '../../src/retry.ts'
 import type { Upstream } from '../../src/sides.ts'
 import { eventually, pause } from '../support/eventually.ts'
-import { ScriptedServer } from '../support/scripted-server.ts'
+import { type Exchange as Received, ScriptedServer } from '../support/scripted-server.ts'
 import { TcpProxy } from '../support/tcp-proxy.ts'
 
 function config(url: string, more: Partial<HttpConfig> = {}): HttpConfig {
@@ -65,7 +65,7 @@ describe('a first initialize without an answer', () => {
     const server = await ScriptedServer.start()
     let swallowed = 0
     server.before((x) => x.rpc.method === 'initialize' && swallowed++ === 0)
-    const { upstream, delivered } = connect(server, { patienceMs: 600 })
+    const { upstream, delivered } = connect(server, { patienceMs: 2_500 })
     await upstream.send(initialize)
     expect(delivered).toEqual([expect.stringContaining('"id":0,"result"')])
     expect(server.posts('initialize')).toHaveLength(2)
@@ -75,7 +75,7 @@ describe('a first initialize without an answer', () => {
     const server = await ScriptedServer.start()
     const open: (() => void)[] = []
     server.on('initialize', (x) => open.push(() => server.welcome(x)))
-    const { upstream, delivered } = connect(server, { patienceMs: 600 })
+    const { upstream, delivered } = connect(server, { patienceMs: 2_500 })
     const sent = upstream.send(initialize)
     await eventually('both', () => open.length === 2)
     open[0]?.()
@@ -89,18 +89,33 @@ describe('a first initialize without an answer', () => {
 
   test('may be why a second one is refused: it is waited for', async () => {
     const server = await ScriptedServer.start()
-    const first: (() => void)[] = []
+    const first: Received[] = []
     server.on('initialize', (x) => {
       if (first.length > 0) x.error(-32600, 'already initialized', 400)
-      else first.push(() => server.welcome(x))
+      else first.push(x)
     })
-    const { upstream, delivered } = connect(server, { patienceMs: 600 })
+    const { upstream, delivered } = connect(server, { patienceMs: 2_500 })
     const sent = upstream.send(initialize)
     await eventually('the refusal', () => server.posts('initialize')[1]?.status === 400)
-    first[0]?.()
+    const [x] = first
+    if (x !== undefined) server.welcome(x)
     await sent
     expect(delivered).toEqual([expect.stringContaining('"id":0,"result"')])
     expect(server.posts('initialize')).toHaveLength(2)
+  })
+
+  test('that fails after a second one was refused does not begin a storm', async () => {
+    const server = await ScriptedServer.start()
+    const first: Received[] = []
+    let refuse = (x: Received): void => x.error(-32600, 'already initialized', 400)
+    server.on('initialize', (x) => (first.length > 0 ? refuse(x) : first.push(x)))
+    const { upstream } = connect(server, { patienceMs: 2_500 })
+    const sent = upstream.send(initialize).catch((error: unknown) => error)
+    await eventually('the refusal', () => server.posts('initialize')[1]?.status === 400)
+    refuse = (x) => x.reply(503)
+    first[0]?.reply(503)
+    expect(await sent).toMatchObject({ code: 'SERVER_UNREACHABLE' })
+    expect(server.posts('initialize').length).toBeLessThan(20)
   })
 })
 
