@@ -1,5 +1,5 @@
 /**
- * When to try again: full-jitter backoff, and a sleep that can be ended.
+ * When to try again: full-jitter backoff, and waits that can be ended.
  *
  * Not a loop: callers own theirs. The one rule: luck and time are injected, so that a fleet can be simulated.
  *
@@ -154,6 +154,21 @@ export function sleep(ms: number, ...signals: readonly Signal[]): Promise<void> 
     const timer = setTimeout(done, Math.min(ms, MAX_WAIT_MS))
     for (const signal of signals) signal.addEventListener('abort', done, { once: true })
   })
+}
+
+/** The first of `tasks` that is done; undefined after `ms`, or as soon as one of `signals` is aborted. */
+export async function firstOf<T>(
+  tasks: Iterable<Promise<T>>,
+  ms: number,
+  ...signals: readonly Signal[]
+): Promise<{ readonly task: Promise<T>; readonly result: T } | undefined> {
+  const done = new AbortController()
+  const rest = sleep(ms, done.signal, ...signals).then(() => undefined)
+  try {
+    return await Promise.race([rest, ...Array.from(tasks, async (task) => ({ task, result: await task }))])
+  } finally {
+    done.abort()
+  }
 }
 
 /** A deadline for a call. `clear` when the call is over; until then somebody holds the timer. */

@@ -20,7 +20,7 @@ import { type EventReader, isSameEvent, type Known, MAX_KEPT_BYTES } from './eve
 import type { Exchange } from './exchange.ts'
 import type { Incoming } from './incoming.ts'
 import type { Success } from './outcome.ts'
-import { LINGER_MS } from './own-calls.ts'
+import { readOn } from './read-on.ts'
 import { Resumption } from './resumption.ts'
 import type { SessionLife } from './session.ts'
 import type { Live } from './session-state.ts'
@@ -73,7 +73,7 @@ export class Answers {
     const [only] = messages
     // So it is nearly always, and then there is nothing to wait for but room.
     if (messages.length === 1 && only !== undefined && isAnswer(only, request) && only.error === undefined) {
-      const room = this.#incoming.answer(only, request)
+      const room = this.#incoming.answer(only, request, live)
       return room === undefined || room.then(() => true)
     }
     return this.#takeMessages(messages, request, live)
@@ -91,7 +91,7 @@ export class Answers {
         continue
       }
       if (await this.#meansLost(message, request, live)) return false
-      await this.#incoming.answer(message, request)
+      await this.#incoming.answer(message, request, live)
       answered = true
     }
     if (answered) return true
@@ -159,7 +159,7 @@ export class Answers {
             return { kind: 'session-lost' }
           }
           if (this.#config.clock.uptime() - progressAt < AFTER_PROGRESS_MS) await sleep(AFTER_PROGRESS_MS)
-          await this.#incoming.answer(message, request)
+          await this.#incoming.answer(message, request, live)
           answered = true
         }
         if (answered) {
@@ -176,18 +176,11 @@ export class Answers {
 
   /** What else comes on a stream whose answer has been read, or that was to have none; it is to end soon. */
   async readOn(events: EventReader, live: Live): Promise<void> {
-    const late = setTimeout(() => events.destroy(), LINGER_MS)
-    try {
-      for (let event = await events.next(); event !== undefined; event = await events.next()) {
-        if (event.kind === 'comment' || event.data.length === 0) continue
-        if (this.#life.live !== live) break
-        for (const message of parse(event.data)) await this.#incoming.receive(message, live, 'answer')
-      }
-    } catch {
-      // It broke: nobody waits for it.
-    }
-    clearTimeout(late)
-    events.destroy()
+    await readOn(events, async (text) => {
+      if (this.#life.live !== live) return false
+      for (const message of parse(text)) await this.#incoming.receive(message, live, 'answer')
+      return true
+    })
   }
 
   /** Some servers report a dead session as a JSON-RPC error with 200. True when the request is to be sent again. */

@@ -45,14 +45,19 @@ export class AskedByServer {
     return asked
   }
 
-  /** The reply under the server's own id and the generation it belongs to; undefined when nobody asked. */
-  reply(response: Response): { readonly response: Response; readonly generation: number } | undefined {
+  /**
+   * The reply under the server's own id and the generation it belongs to; undefined when nobody asked, or has been
+   * replied to.
+   */
+  reply(
+    response: Response,
+  ): { readonly response: Response; readonly generation: number } | 'abandoned' | undefined {
     const key = this.#keyOf(response.id)
     const open = key === undefined ? undefined : this.#open.get(key)
     if (key === undefined || open === undefined) return undefined
     this.#open.delete(key)
     this.#abandoned.delete(key)
-    if (open.abandoned) return undefined
+    if (open.abandoned) return 'abandoned'
     const restored = response.id === open.serverId ? response : withId(response, open.serverId)
     return { response: restored, generation: open.generation }
   }

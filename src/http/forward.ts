@@ -67,7 +67,7 @@ export class Forwarder {
     const tries = new Backoff(this.#config.backoff, this.#config.random)
     for (;;) {
       const outcome = await this.#exchange.call({ method: 'POST', body: response.raw, session: live, signal })
-      if (outcome.kind === 'stream') outcome.events.destroy()
+      if (outcome.kind === 'stream') void this.#answers.readOn(outcome.events, live)
       if (outcome.kind === 'no-such-session') this.#life.lose(live, '404 to a reply')
       if (isSuccess(outcome)) return
       const unread = outcome.kind === 'unavailable' && (!outcome.sent || isToldToWait(outcome))
@@ -116,7 +116,9 @@ export class Forwarder {
           lost = true
           break
         case 'refused':
-          lost = mayMeanSession(outcome.status) && (await this.#life.gone(live, refusalSignature(outcome)))
+          lost =
+            mayMeanSession(outcome.status) &&
+            (await this.#life.gone(live, refusalSignature(outcome), false, flight))
           if (!lost || mayHaveRun(outcome, message.method)) throw this.#final(outcome, message.method)
           break
         case 'unavailable':

@@ -33,10 +33,9 @@ export class Incoming {
     this.#outlet = outlet
   }
 
-  /** The answer of `request`, as the client is to have it. */
-  answer(response: Response, request: Request): Room {
-    if (response.result !== undefined && STATE_METHODS.has(request.method))
-      this.#life.memory.remember(request)
+  /** The answer of `request`, asked in the session `live`, as the client is to have it. */
+  answer(response: Response, request: Request, live: Live): Room {
+    if (response.result !== undefined && STATE_METHODS.has(request.method)) this.#life.keep(request, live)
     if (response.id === request.id) return this.#outlet.deliver(response, 'answer')
     const own =
       response.id === undefined && response.error !== undefined

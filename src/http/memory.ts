@@ -4,6 +4,7 @@
  * Not a cache of answers: the capabilities it saw, one log level, and the resources it watches.
  * The one rule: only what succeeded is remembered.
  */
+import { isDeepStrictEqual } from 'node:util'
 import { isString, stringAt, textAt } from '../json.ts'
 import {
   compose,
@@ -20,26 +21,43 @@ import {
 export interface Seen {
   readonly protocolVersion: string
   readonly capabilities: unknown
-  readonly capabilitiesText: string
+}
+
+/** A request that sets something; `params` is JSON text. */
+export interface Setting {
+  readonly method: string
+  readonly params: Buffer
+}
+
+/** `generation`: of the session it was said in. */
+interface Kept extends Setting {
+  readonly generation: number
 }
 
 export class Memory {
-  #level: Buffer | undefined
-  readonly #subscriptions = new Map<string, Buffer>()
+  #level: Kept | undefined
+  readonly #subscriptions = new Map<string, Kept>()
 
-  /** A request of the client succeeded. */
-  remember(request: Request): void {
-    const params = request.params === undefined ? undefined : textAt(request.raw, request.params)
-    if (params === undefined) return
-    if (request.method === METHOD.setLevel) {
-      this.#level = Buffer.from(params)
-      return
+  /**
+   * A request of the client succeeded in the session `generation`. Gives what it set; undefined when the client has
+   * set the same in a later session since.
+   */
+  remember(request: Request, generation: number): Setting | undefined {
+    if (request.params === undefined) return undefined
+    const { method } = request
+    const kept = { method, params: Buffer.from(textAt(request.raw, request.params)), generation }
+    if (method === METHOD.setLevel) {
+      if (isOlder(kept, this.#level)) return undefined
+      this.#level = kept
+      return kept
     }
     const uri = member(request.raw, request.params, 'uri')
-    if (uri === undefined || !isString(request.raw, uri)) return
+    if (uri === undefined || !isString(request.raw, uri)) return undefined
     const key = stringAt(request.raw, uri)
-    if (request.method === METHOD.subscribe) this.#subscriptions.set(key, Buffer.from(params))
-    if (request.method === METHOD.unsubscribe) this.#subscriptions.delete(key)
+    if (isOlder(kept, this.#subscriptions.get(key))) return undefined
+    if (method === METHOD.subscribe) this.#subscriptions.set(key, kept)
+    else this.#subscriptions.delete(key)
+    return kept
   }
 
   /** The client starts anew. */
@@ -48,13 +66,9 @@ export class Memory {
     this.#subscriptions.clear()
   }
 
-  /** Method and `params` (JSON text) of each request that sets the same again. */
-  toRestore(): { readonly method: string; readonly params: Buffer }[] {
-    const level = this.#level === undefined ? [] : [{ method: METHOD.setLevel, params: this.#level }]
-    return [
-      ...level,
-      ...[...this.#subscriptions.values()].map((params) => ({ method: METHOD.subscribe, params })),
-    ]
+  /** What sets the same again. */
+  toRestore(): Setting[] {
+    return [...(this.#level === undefined ? [] : [this.#level]), ...this.#subscriptions.values()]
   }
 
   /** What the client may have missed meanwhile: lists that can have changed, resources that it watches. */
@@ -78,7 +92,6 @@ export function seenIn(response: Response): Seen {
   return {
     protocolVersion: stringMember(response.raw, result, 'protocolVersion') ?? '',
     capabilities: capabilities === undefined ? {} : valueAt(response.raw, capabilities),
-    capabilitiesText: capabilities === undefined ? '' : textAt(response.raw, capabilities),
   }
 }
 
@@ -89,8 +102,14 @@ export function difference(seen: Seen | undefined, now: Seen): string | undefine
   if (seen.protocolVersion !== now.protocolVersion) {
     parts.push(`the server now speaks ${now.protocolVersion}, not ${seen.protocolVersion}`)
   }
-  if (seen.capabilitiesText !== now.capabilitiesText) parts.push('the server now declares other capabilities')
+  if (!isDeepStrictEqual(seen.capabilities, now.capabilities)) {
+    parts.push('the server now declares other capabilities')
+  }
   return parts.length === 0 ? undefined : parts.join(' and ')
+}
+
+function isOlder(kept: Kept, other: Kept | undefined): boolean {
+  return other !== undefined && other.generation > kept.generation
 }
 
 function declares(capabilities: unknown, ...path: readonly string[]): boolean {

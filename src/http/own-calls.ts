@@ -1,44 +1,36 @@
 /**
- * What we say to the server in our own name: the handshake, pings, what restores a session, the goodbye.
+ * What we say to the server in our own name: pings, what makes a session like the one before, the goodbye.
  *
- * Not a state: what an answer means for the session is decided in session.ts.
+ * Not a state: what an answer means for the session is decided in session.ts. Not `initialize`: opening.ts says it.
  * The one rule: our ids never leave this room. Answers to them end here; what else comes with them goes on.
  */
-import { BridgeError, type BridgeErrorCode, errors, isCertificateFailure } from '../errors.ts'
+import { BridgeError, errors } from '../errors.ts'
 import {
   compose,
   failure,
   LATEST_LEGACY_VERSION,
+  type Malformed,
   METHOD,
+  type Message,
   type Notification,
   parse,
   type Request,
   type Response,
   RPC,
   sameId,
-  stringMember,
   success,
   withId,
 } from '../protocol.ts'
-import { Backoff, limit, type Signal, sleep } from '../retry.ts'
+import { limit, type Signal, sleep } from '../retry.ts'
 import type { Outlet } from '../sides.ts'
 import type { HttpConfig } from './config.ts'
 import type { EventReader } from './events.ts'
 import type { Exchange } from './exchange.ts'
 import type { Outcome } from './outcome.ts'
+import { readOn } from './read-on.ts'
 import type { SessionHeaders } from './round-trip.ts'
 import { responseSignature, type Signature, signatureOf } from './signature.ts'
 
-/** What a server's `initialize` answer opens; `response` may be an error. */
-export interface Opened {
-  readonly headers: SessionHeaders
-  readonly response: Response
-}
-
-/** The last attempt within a patience may take so long beyond it. */
-const LAST_ATTEMPT_MS = 1_000
-/** How long a server may take to end a stream whose answer has been read. */
-export const LINGER_MS = 250
 /** A stream that ended before its answer, and again brought nothing, is not asked for more often. */
 export const POLL_FLOOR_MS = 100
 
@@ -49,18 +41,13 @@ export class OwnCalls {
   readonly #config: HttpConfig
   readonly #exchange: Exchange
   readonly #outlet: Outlet
-  /** Ends waits, not calls: a goodbye may still need the answer of an `initialize` that is under way. */
-  readonly #closing: Signal
   readonly #ended = new AbortController()
-  /** Every `initialize` whose session id may still come. */
-  readonly #underway = new Set<Promise<unknown>>()
   #ids = 0
 
-  constructor(config: HttpConfig, exchange: Exchange, outlet: Outlet, closing: Signal) {
+  constructor(config: HttpConfig, exchange: Exchange, outlet: Outlet) {
     this.#config = config
     this.#exchange = exchange
     this.#outlet = outlet
-    this.#closing = closing
   }
 
   /** Aborted when every call ends. */
@@ -87,98 +74,8 @@ export class OwnCalls {
     return withId(request, JSON.stringify(this.#nextId()))
   }
 
-  /** `initialize`, as often as `patienceMs` allows, or once. Resolves with the server's answer, good or bad. */
-  async initialize(
-    request: Request,
-    time: { readonly patienceMs: number } | { readonly onceMs: number },
-    signal: Signal,
-  ): Promise<Opened> {
-    const { clock, random, backoff } = this.#config
-    const began = clock.uptime()
-    const patienceMs = 'patienceMs' in time ? time.patienceMs : 0
-    const deadline = began + patienceMs
-    const tries = new Backoff(backoff, random)
-    let told: Outcome | undefined
-    for (;;) {
-      // (The last one, at the deadline, is given a moment too: the server may be up just now.)
-      const over = limit(
-        'onceMs' in time
-          ? time.onceMs
-          : Math.max(Math.min(LAST_ATTEMPT_MS, patienceMs), deadline - clock.uptime()),
-        this.#ended.signal,
-      )
-      const call = this.#exchange.call({ method: 'POST', body: request.raw, signal: over.signal })
-      const outcome = await unlessAborted(this.#track(call), signal)
-      if (outcome === undefined) {
-        void this.#track(call.then((late) => this.#discard(late)).finally(over.clear))
-        throw signal.reason
-      }
-      const reading = this.#readHandshake(outcome, request, over.signal)
-      const opened = await this.#track(reading.finally(over.clear))
-      if (opened !== undefined) return opened
-      // An attempt that our own deadline cut short says less than the one before it.
-      if (!over.signal.aborted || told === undefined) told = outcome
-      const failure = this.#whyNot(told, clock.uptime() - began, 'onceMs' in time)
-      const busyMs = outcome.kind === 'unavailable' ? outcome.retryAfterMs : undefined
-      const wait = tries.next(0, busyMs)
-      const left = deadline - clock.uptime()
-      if (isFinal(failure) || failure.code === 'NO_ENDPOINT' || failure.code === 'SERVER_REFUSED')
-        throw failure
-      if (wait > left) {
-        if (
-          outcome.kind === 'unavailable' &&
-          outcome.status !== undefined &&
-          busyMs !== undefined &&
-          busyMs > left
-        ) {
-          throw errors.busy(this.#exchange.where, outcome.status, busyMs)
-        }
-        if (left <= 0) throw failure
-      }
-      await sleep(Math.min(wait, left), this.#closing, signal)
-      if (this.#closing.aborted) throw failure
-      if (signal.aborted) throw signal.reason
-    }
-  }
-
-  #track<T>(task: Promise<T>): Promise<T> {
-    this.#underway.add(task)
-    const done = (): boolean => this.#underway.delete(task)
-    task.then(done, done)
-    return task
-  }
-
-  /** The client did not wait for it: the session that it opened ends. */
-  async #discard(outcome: Outcome): Promise<void> {
-    if (outcome.kind !== 'answer' && outcome.kind !== 'stream') return
-    if (outcome.kind === 'stream') outcome.events.destroy()
-    await this.delete({ id: outcome.sessionId, protocolVersion: LATEST_LEGACY_VERSION }, 1_000)
-  }
-
-  async #readHandshake(outcome: Outcome, request: Request, signal: Signal): Promise<Opened | undefined> {
-    if (outcome.kind !== 'answer' && outcome.kind !== 'stream') return undefined
-    const offered = stringMember(request.raw, request.params, 'protocolVersion') ?? LATEST_LEGACY_VERSION
-    const session = { id: outcome.sessionId, protocolVersion: offered }
-    const response = await this.#readResponse(outcome, request.id, session, signal)
-    if (response === undefined) {
-      // Whatever it opened is of no use.
-      void this.delete(session, this.#config.privateLimitMs)
-      if (outcome.kind === 'stream' && outcome.events.broken) return undefined
-      throw errors.confused(METHOD.initialize, this.#exchange.where, 'its answer holds no response to it')
-    }
-    const version = stringMember(response.raw, response.result, 'protocolVersion') ?? ''
-    return {
-      response: response.id === request.id ? response : withId(response, request.id),
-      // (What cannot stand in a header would fail every request.)
-      headers: {
-        id: outcome.sessionId,
-        protocolVersion: /^[\x21-\x7e]+$/.test(version) ? version : LATEST_LEGACY_VERSION,
-      },
-    }
-  }
-
   /** The response in an answer to a message of our own; a stream that ends before it is resumed from its cursor. */
-  async #readResponse(
+  async readResponse(
     outcome: Outcome & { kind: 'answer' | 'stream' },
     id: string,
     session: SessionHeaders,
@@ -203,7 +100,7 @@ export class OwnCalls {
         if (event.kind === 'comment' || event.data.length === 0) continue
         const response = await this.#lookFor(id, event.data, session)
         if (response === undefined) continue
-        events.linger(LINGER_MS)
+        void this.#readOn(events, session)
         return response
       }
     } catch {
@@ -212,17 +109,34 @@ export class OwnCalls {
     return undefined
   }
 
-  /** What else comes with our answer: notifications go to the client, a request is ours to answer. */
   async #lookFor(id: string, text: Buffer, session: SessionHeaders): Promise<Response | undefined> {
-    for (const message of parse(text)) {
+    const messages = parse(text)
+    for (const [i, message] of messages.entries()) {
       if (message.kind === 'response' && (message.id === undefined || sameId(message.id, id))) {
+        void turn().then(() => this.#takeAll(messages.slice(i + 1), session))
         return message.id === undefined ? withId(message, id) : message
       }
+      await this.#takeAll([message], session)
+    }
+    return undefined
+  }
+
+  /** What comes behind an answer follows it to the client. */
+  async #readOn(events: EventReader, session: SessionHeaders): Promise<void> {
+    await turn()
+    await readOn(events, async (text) => {
+      await this.#takeAll(parse(text), session)
+      return true
+    })
+  }
+
+  /** What else comes with our answer: notifications go to the client, a request is ours to answer. */
+  async #takeAll(messages: readonly (Message | Malformed)[], session: SessionHeaders): Promise<void> {
+    for (const message of messages) {
       if (message.kind === 'notification') await this.#outlet.deliver(message, 'answer')
       else if (message.kind === 'request') this.#answer(message, session)
       else this.#dropped('a message of the server')
     }
-    return undefined
   }
 
   /** A server that waits for a reply would never answer us. Only a ping can be answered without the client. */
@@ -234,39 +148,12 @@ export class OwnCalls {
       : failure(request.id, RPC.methodNotFound, 'not answered on the stream of a message of the bridge')
     void this.#within(this.#config.privateLimitMs, async (signal) => {
       const outcome = await this.#exchange.call({ method: 'POST', body: reply.raw, session, signal })
-      if (outcome.kind === 'stream') outcome.events.destroy()
+      if (outcome.kind === 'stream') void this.#readOn(outcome.events, session)
     })
   }
 
   #dropped(what: string): void {
     this.#outlet.report({ kind: 'dropped', what, why: 'it came with the answer to a message of our own' })
-  }
-
-  /** `again`: it has been an MCP endpoint before, so the address is right. */
-  #whyNot(outcome: Outcome, waitedMs: number, again: boolean): BridgeError {
-    const { where } = this.#exchange
-    const notHere = (status: number): BridgeError =>
-      again ? errors.refused(where, status, '') : errors.noEndpoint(where, status)
-    switch (outcome.kind) {
-      case 'unauthorized':
-        return this.unauthorized(outcome)
-      case 'no-such-session':
-      case 'not-offered':
-        return notHere(outcome.kind === 'not-offered' ? 405 : 404)
-      case 'refused':
-        if (outcome.location !== undefined) return errors.redirect(where, outcome.status, outcome.location)
-        if (!again && outcome.rpcError === undefined && [400, 404, 405].includes(outcome.status)) {
-          return errors.noEndpoint(where, outcome.status)
-        }
-        return errors.refused(where, outcome.status, outcome.text, outcome.rpcError)
-      case 'unavailable':
-        if (isCertificateFailure(outcome.cause)) return errors.certificate(where, outcome.cause)
-        return errors.unreachable(where, outcome.why, waitedMs, outcome.cause)
-      case 'accepted':
-      case 'answer':
-      case 'stream':
-        return errors.unreachable(where, 'it did not answer initialize', waitedMs)
-    }
   }
 
   /** The error for a 401 or 403. */
@@ -277,14 +164,15 @@ export class OwnCalls {
     return errors.keyMissing(this.#exchange.where, outcome.status, problem)
   }
 
-  /** `initialized`, in the words of the client. Throws when the new session is gone already. */
-  async initialized(session: SessionHeaders, body: Buffer): Promise<void> {
-    const outcome = await this.#within(this.#config.privateLimitMs, (signal) =>
+  /** `initialized`, in the words of the client. Throws when the new session is gone already, or does not take it. */
+  async initialized(session: SessionHeaders, body: Buffer, limitMs: number): Promise<void> {
+    const outcome = await this.#within(limitMs, (signal) =>
       this.#exchange.call({ method: 'POST', body, session, signal }),
     )
-    if (outcome.kind === 'stream') outcome.events.destroy()
+    if (outcome.kind === 'stream') void this.#readOn(outcome.events, session)
     if (outcome.kind === 'no-such-session' || outcome.kind === 'unavailable') {
-      throw new BridgeError('SERVER_UNREACHABLE', `${this.#exchange.where} lost the new session at once`)
+      const what = outcome.kind === 'unavailable' ? `took no initialized: ${outcome.why}` : 'lost it at once'
+      throw new BridgeError('SERVER_UNREACHABLE', `${this.#exchange.where} opened a session and ${what}`)
     }
   }
 
@@ -301,7 +189,7 @@ export class OwnCalls {
     return await this.#within(limitMs, async (signal) => {
       const outcome = await this.#exchange.call({ method: 'POST', body, session, signal })
       if (outcome.kind !== 'answer' && outcome.kind !== 'stream') return signatureOf(outcome)
-      const response = await this.#readResponse(outcome, id, session, signal)
+      const response = await this.readResponse(outcome, id, session, signal)
       return response === undefined ? 'unavailable' : responseSignature(response)
     })
   }
@@ -310,19 +198,6 @@ export class OwnCalls {
   async delete(session: SessionHeaders, limitMs: number): Promise<void> {
     if (session.id === undefined) return
     await this.#within(limitMs, (signal) => this.#exchange.call({ method: 'DELETE', session, signal }))
-  }
-
-  /** Resolves when no session id is on its way any more, after `deadlineMs` at the latest. */
-  async settled(deadlineMs: number): Promise<void> {
-    const done = new AbortController()
-    let late = false
-    const deadline = sleep(deadlineMs, done.signal).then(() => {
-      late = true
-    })
-    while (this.#underway.size > 0 && !late) {
-      await Promise.race([Promise.all(this.#underway).then(turn), deadline])
-    }
-    done.abort()
   }
 
   /** Ends every call. */
@@ -346,30 +221,6 @@ export class OwnCalls {
 }
 
 /** A turn of the event loop: what was waiting for a reply has dealt with it. */
-function turn(): Promise<void> {
+export function turn(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve))
-}
-
-/** What `call` gives, or undefined as soon as `signal` is aborted. */
-function unlessAborted<T>(call: Promise<T>, signal: Signal): Promise<T | undefined> {
-  return new Promise((resolve, reject) => {
-    const leave = (): void => resolve(undefined)
-    if (signal.aborted) return leave()
-    signal.addEventListener('abort', leave, { once: true })
-    call.then(resolve, reject).finally(() => signal.removeEventListener('abort', leave))
-  })
-}
-
-const FINAL: ReadonlySet<BridgeErrorCode> = new Set([
-  'KEY_MISSING',
-  'KEY_REFUSED',
-  'OAUTH_UNSUPPORTED',
-  'REDIRECT_REFUSED',
-  'CERTIFICATE_REFUSED',
-  'CLOSING',
-])
-
-/** Waiting does not mend these. */
-export function isFinal(error: BridgeError): boolean {
-  return FINAL.has(error.code)
 }

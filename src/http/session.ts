@@ -11,12 +11,13 @@
 import { BridgeError, errors, reasonOf } from '../errors.ts'
 import { textAt } from '../json.ts'
 import type { Request, Response } from '../protocol.ts'
-import { Backoff, limit, type Signal, sleep } from '../retry.ts'
+import { Backoff, firstOf, limit, MAX_WAIT_MS, type Signal, sleep } from '../retry.ts'
 import type { Outlet } from '../sides.ts'
 import type { HttpConfig } from './config.ts'
 import type { Exchange } from './exchange.ts'
-import { difference, Memory, type Seen, seenIn } from './memory.ts'
-import { INITIALIZED, isFinal, OwnCalls } from './own-calls.ts'
+import { difference, Memory, type Seen, type Setting, seenIn } from './memory.ts'
+import { FIRST_PART, isFinal, Opening } from './opening.ts'
+import { INITIALIZED, OwnCalls } from './own-calls.ts'
 import { PulseTaker } from './pulse.ts'
 import type { SessionHeaders } from './round-trip.ts'
 import { type Live, type Session, SessionState } from './session-state.ts'
@@ -34,6 +35,8 @@ interface Handshake {
 }
 
 const RESTORE_LIMIT_MS = 10_000
+/** How long a refused message waits for the ping that decides what the refusal means. */
+const REFUSED_LIMIT_MS = 3_000
 /** A client that initializes again does not wait longer for the old session's end. */
 const LEAVE_LIMIT_MS = 1_000
 
@@ -46,6 +49,7 @@ export class SessionLife {
   #handshake: Handshake | undefined
   readonly #closing = new AbortController()
   readonly #calls: OwnCalls
+  readonly #opening: Opening
   readonly #memory = new Memory()
   /** Generations since the last that served anything. */
   readonly #renewals: Backoff
@@ -55,6 +59,8 @@ export class SessionLife {
   #pingRefused = false
   /** A session that the server has opened and that is not live yet. */
   #candidate: Live | undefined
+  /** What turned out to be set while the candidate was being told what was. */
+  #setMeanwhile: Setting[] = []
   /** Attempts at the next session that failed, one behind the other. */
   #failedInRow = 0
   /** The loss that has been reported: one line each, however many attempts it takes. */
@@ -66,7 +72,8 @@ export class SessionLife {
     this.#config = config
     this.#exchange = exchange
     this.#outlet = outlet
-    this.#calls = new OwnCalls(config, exchange, outlet, this.#closing.signal)
+    this.#calls = new OwnCalls(config, exchange, outlet)
+    this.#opening = new Opening(config, exchange, this.#calls, this.#closing.signal)
     this.#pulse = new PulseTaker(this.#calls)
     this.#renewals = new Backoff(config.backoff, config.random)
   }
@@ -82,11 +89,6 @@ export class SessionLife {
   /** Our own voice, for those who need to say something in the session. */
   get calls(): OwnCalls {
     return this.#calls
-  }
-
-  /** What the client has set. */
-  get memory(): Memory {
-    return this.#memory
   }
 
   /** True when the client itself shook hands: only then there is a push stream. */
@@ -165,6 +167,15 @@ export class SessionLife {
     this.#renewals.reset()
   }
 
+  /** The client set something in `live`, which may have been left meanwhile: then the next one must be told too. */
+  keep(request: Request, live: Live): void {
+    const setting = this.#memory.remember(request, live.generation)
+    const now = this.#state.live
+    if (setting === undefined || now === live) return
+    if (now !== undefined) void this.#restore(now, [setting])
+    else if (this.#candidate !== undefined) this.#setMeanwhile.push(setting)
+  }
+
   /** A reply says that `live` is gone. Starts the renewal; late news about an older session changes nothing. */
   lose(live: Live, reason: string): void {
     if (this.#state.live !== live) return
@@ -182,15 +193,19 @@ export class SessionLife {
 
   /**
    * Is the session gone, though the server said something other than 404? True when it is, and `refusal` was said
-   * for that; see `PulseTaker.confirms`.
+   * for that; see `PulseTaker.confirms`. A message that was refused already does not wait for it long, and no longer
+   * than until `signal` is aborted; a word that comes later counts all the same.
    */
-  async gone(live: Live, refusal: Signature, inAnyWords = false): Promise<boolean> {
+  async gone(live: Live, refusal: Signature, inAnyWords = false, signal?: Signal): Promise<boolean> {
     if (this.#state.live !== live) return true
     if (live.id === undefined) return false
-    const said = await this.#pulse.confirms(live, refusal, inAnyWords)
-    if (said === undefined) return false
-    this.giveUp(live, `the server refuses it (${said})`)
-    return true
+    const decided = this.#pulse.confirms(live, refusal, inAnyWords).then((said) => {
+      if (said !== undefined) this.giveUp(live, `the server refuses it (${said})`)
+      return said !== undefined
+    })
+    const limitMs = inAnyWords ? MAX_WAIT_MS : REFUSED_LIMIT_MS
+    const first = await firstOf([decided], limitMs, ...(signal === undefined ? [] : [signal]))
+    return first?.result ?? false
   }
 
   /** Is there life in a session whose stream is silent? One that is gone is renewed. */
@@ -215,12 +230,12 @@ export class SessionLife {
     this.#closing.abort(errors.closing())
     const until = this.#config.clock.uptime() + deadlineMs
     // A session id may be on the way: without it the server would keep the session.
-    await this.#calls.settled(deadlineMs)
+    const settled = this.#opening.settled(deadlineMs)
+    if (this.live === undefined) await settled
     const live = this.live ?? this.#candidate
     this.#state.become({ state: 'closed' })
-    if (live !== undefined) {
-      await this.#calls.delete(live, Math.max(50, until - this.#config.clock.uptime()))
-    }
+    const leftMs = Math.max(50, until - this.#config.clock.uptime())
+    await Promise.all([settled, live === undefined ? undefined : this.#calls.delete(live, leftMs)])
     this.#calls.end()
   }
 
@@ -252,7 +267,7 @@ export class SessionLife {
     if (!this.#state.become({ state: 'opening' })) throw errors.closing()
     this.#outlet.report({ kind: 'session', state: 'opening', generation: this.#generation + 1 })
     try {
-      const opened = await this.#calls.initialize(handshake.initialize, { patienceMs }, signal)
+      const opened = await this.#opening.initialize(handshake.initialize, { patienceMs }, signal)
       if (opened.response.result === undefined) {
         this.#state.become({ state: 'new' })
         return opened.response
@@ -285,7 +300,7 @@ export class SessionLife {
       })
     }
     const live = this.live
-    if (live !== undefined) await this.#calls.initialized(live, handshake.initialized)
+    if (live !== undefined) await this.#calls.initialized(live, handshake.initialized, this.#attemptLimitMs)
   }
 
   /** Starts one attempt at a new session. Never two: only a session that is live or lost can begin one. */
@@ -306,7 +321,7 @@ export class SessionLife {
     const { clock } = this.#config
     try {
       if (waitMs > 0) await sleep(waitMs, this.#closing.signal)
-      const opened = await this.#calls.initialize(
+      const opened = await this.#opening.initialize(
         this.#calls.underOwnId(handshake.initialize),
         { onceMs: this.#attemptLimitMs },
         this.#calls.ended,
@@ -320,10 +335,12 @@ export class SessionLife {
       const next: Live = { state: 'live', generation: generation + 1, ...opened.headers }
       if (this.#closing.signal.aborted) return this.#comeLate(next)
       this.#candidate = next
+      this.#setMeanwhile = []
       if (handshake.initialized !== undefined) await this.#resume(next, handshake.initialized)
       this.#candidate = undefined
       const live = this.#goLive(opened.headers)
       if (live === undefined) return
+      void this.#restore(live, this.#setMeanwhile)
       const changed = difference(handshake.seen, seenIn(opened.response))
       this.#outlet.report({
         kind: 'session',
@@ -362,16 +379,20 @@ export class SessionLife {
   /** Makes the new session like the one before. Throws, and ends it, when it is gone already. */
   async #resume(next: Live, initialized: Buffer): Promise<void> {
     try {
-      await this.#calls.initialized(next, initialized)
+      await this.#calls.initialized(next, initialized, this.#attemptLimitMs)
     } catch (error) {
       void this.#calls.delete(next, this.#config.privateLimitMs)
       throw error
     }
-    const again = async ({ method, params }: { method: string; params: Buffer }): Promise<string[]> => {
-      const said = await this.#calls.ask(next, method, params, RESTORE_LIMIT_MS)
+    await this.#restore(next, this.#memory.toRestore())
+  }
+
+  async #restore(session: Live, settings: readonly Setting[]): Promise<void> {
+    const again = async ({ method, params }: Setting): Promise<string[]> => {
+      const said = await this.#calls.ask(session, method, params, RESTORE_LIMIT_MS)
       return said === 'ok' ? [] : [`${method} (${said})`]
     }
-    const failed = (await Promise.all(this.#memory.toRestore().map(again))).flat()
+    const failed = (await Promise.all(settings.map(again))).flat()
     if (failed.length === 0) return
     const text = `the new session did not accept what was set before: ${failed.join(', ')}`
     this.#outlet.report({ kind: 'note', level: 'warn', text })
@@ -380,7 +401,7 @@ export class SessionLife {
   /** One that a hung backend has swallowed must leave time for another; a server that is slow gets more each time. */
   get #attemptLimitMs(): number {
     const { patienceMs, privateLimitMs } = this.#config
-    return Math.min(privateLimitMs, (patienceMs / 3) * 2 ** Math.min(this.#failedInRow, 10))
+    return Math.min(privateLimitMs, patienceMs * FIRST_PART * 2 ** Math.min(this.#failedInRow, 10))
   }
 
   async #changedWithin(ms: number, signal: Signal): Promise<void> {

@@ -43,6 +43,8 @@ class HttpUpstream implements Upstream {
   #initializing: Flight | undefined
   /** What later requests and notifications wait for; undefined when the way is free. */
   #barrier: Promise<void> | undefined
+  /** The client's own, in the handshake at hand. */
+  #initialized: Notification | undefined
   #push: { readonly push: Push; readonly stop: AbortController } | undefined
   #closed: Promise<void> | undefined
   readonly #ended = new AbortController()
@@ -93,6 +95,7 @@ class HttpUpstream implements Upstream {
       if (this.#life.current.state !== 'new') abortAll(open, errors.superseded())
       this.#push?.stop.abort()
       this.#push = undefined
+      this.#initialized = undefined
       const flight = this.#takeOff(request.id)
       this.#initializing = flight
       try {
@@ -132,20 +135,23 @@ class HttpUpstream implements Upstream {
     })
     const task = (async () => {
       await before
-      if (initialized) this.#life.initialized(notification.raw)
-      setTimeout(open, this.#config.barrierMs).unref()
-      const onHeaders = (): void => {
+      if (initialized) {
+        this.#life.initialized(notification.raw)
+        this.#initialized = notification
+      }
+      const pass = (): void => {
         // Before what waits at the barrier: what the server says to that must find the push stream open.
-        if (initialized) this.#startPush()
+        this.#startPush(notification)
         open()
       }
-      await this.#limited((flight) => this.#forwarder.notification(notification, flight, onHeaders))
+      setTimeout(pass, this.#config.barrierMs).unref()
+      await this.#limited((flight) => this.#forwarder.notification(notification, flight, pass))
     })()
     this.#raise(Promise.race([answered, task.catch(() => undefined)]))
     try {
       await task
     } finally {
-      if (initialized) this.#startPush()
+      this.#startPush(notification)
     }
   }
 
@@ -165,8 +171,11 @@ class HttpUpstream implements Upstream {
   async #reply(response: Response): Promise<void> {
     const reply = this.#asked.reply(response)
     const live = this.#life.live
-    if (reply === undefined || live === undefined || live.generation !== reply.generation) {
-      throw new BridgeError('SESSION_LOST', 'nobody waits for it: the session it belongs to is gone')
+    if (reply === undefined) {
+      throw new BridgeError('SERVER_CONFUSED', 'no request of the server with that id is open')
+    }
+    if (reply === 'abandoned' || live === undefined || live.generation !== reply.generation) {
+      throw new BridgeError('SESSION_LOST', 'the server took the request back, or its session is gone')
     }
     await this.#limited((flight) => this.#forwarder.reply(reply.response, live, flight))
   }
@@ -189,8 +198,10 @@ class HttpUpstream implements Upstream {
     }
   }
 
-  #startPush(): void {
-    if (this.#push !== undefined || this.#closed !== undefined || !this.#life.clientsOwn) return
+  /** Once the client's `initialized` is with the server, or has had its time. */
+  #startPush(said: Notification): void {
+    if (this.#initialized !== said || this.#push !== undefined) return
+    if (this.#closed !== undefined || !this.#life.clientsOwn) return
     const push = new Push(this.#config, this.#exchange, this.#life, this.#incoming, this.#outlet)
     const stop = new AbortController()
     this.#push = { push, stop }

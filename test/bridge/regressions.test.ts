@@ -134,9 +134,37 @@ describe('a call that was cancelled', () => {
     expect(runs(server, 'cancelled')).toBe(1)
     expect(bridge.answersTo(id)).toEqual([])
   })
+
+  test('while a ping decides about the session ends, and its id is free', async () => {
+    const server = await ScriptedServer.start()
+    server.on('tools/call', (x) => x.error(-32602, 'bad arguments', 400))
+    server.on('ping', () => {})
+    const bridge = await BridgeProcess.connected(server.url)
+    bridge.send('{"jsonrpc":"2.0","id":5,"method":"tools/call"}')
+    await eventually('the ping', () => server.posts('ping').length === 1)
+    bridge.notify('notifications/cancelled', { requestId: 5 })
+    await bridge.call('server/discover')
+    bridge.send('{"jsonrpc":"2.0","id":5,"method":"tools/list"}')
+    expect((await bridge.reply(5, 1_000)).result.tools).toHaveLength(1)
+    expect(bridge.answersTo(5)).toHaveLength(1)
+  })
 })
 
 describe('a call', () => {
+  test('that was refused does not wait long for the ping, whose answer counts all the same', async () => {
+    const server = await ScriptedServer.start()
+    const refuse = (x: Exchange): void => x.error(-32602, 'bad arguments', 400)
+    server.on('tools/call', refuse)
+    let late = (): void => {}
+    server.on('ping', (x) => {
+      late = () => refuse(x)
+    })
+    const bridge = await BridgeProcess.connected(server.url)
+    expect((await bridge.call('tools/call', {}, 4_500)).error?.message).toBe('bad arguments')
+    late()
+    await eventually('the next session', () => server.posts('initialize').length === 2)
+  })
+
   test('that ran and failed stands, though the session was renewed meanwhile', async () => {
     const server = await ScriptedServer.start()
     let fail = (): void => {}

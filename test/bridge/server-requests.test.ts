@@ -50,6 +50,23 @@ describe('requests of the server', () => {
     expect((await bridge.reply(5)).result).toEqual({ mine: true })
   })
 
+  test('a reply that nobody waits for is said to be one, and why', async () => {
+    const server = await ScriptedServer.start()
+    const bridge = await BridgeProcess.connected(server.url, { args: ['--stateful'] })
+    await eventually('the push stream', () => server.listening())
+    server.push({ jsonrpc: '2.0', id: 'q', method: 'roots/list' })
+    await bridge.waitFor('the question', () => bridge.received('roots/list').length === 1)
+    server.push({ jsonrpc: '2.0', method: 'notifications/cancelled', params: { requestId: 'q' } })
+    await bridge.waitFor('its end', () => bridge.received('notifications/cancelled').length === 1)
+    bridge.send({ jsonrpc: '2.0', id: 'q', result: {} })
+    await bridge.waitFor('why', () => /reply to request "q".*took the request back/.test(bridge.stderr))
+    bridge.send({ jsonrpc: '2.0', id: 'nobody asked', result: {} })
+    await bridge.waitFor('why', () =>
+      /reply to request "nobody asked".*: no request of the server with that id is open/.test(bridge.stderr),
+    )
+    expect(server.posts().filter((post) => post.rpc?.isResponse)).toEqual([])
+  })
+
   test('an error reply of the client arrives as it was written', async () => {
     const server = await ScriptedServer.start()
     const bridge = await BridgeProcess.connected(server.url, { args: ['--stateful'] })

@@ -233,6 +233,71 @@ describe('a session that the server forgot', () => {
     expect(bridge.replies.slice(before).filter((each) => each?.method === undefined)).toEqual([])
   })
 
+  describe('what the client sets while the old instance drains is set in the next session too', () => {
+    /** One that answers the first of `method` only when it is told to. */
+    async function draining(method: string) {
+      const server = await ScriptedServer.start()
+      let release = (): void => {}
+      server.before((x) => {
+        if (x.rpc.method !== method || server.posts(method).length > 1) return false
+        release = () => x.result()
+        return true
+      })
+      const bridge = await BridgeProcess.connected(server.url)
+      return { server, bridge, release: () => release() }
+    }
+
+    test.each([
+      ['resources/subscribe', { uri: 'test://a' }],
+      ['resources/unsubscribe', { uri: 'test://a' }],
+      ['logging/setLevel', { level: 'debug' }],
+    ])('%s', async (method, params) => {
+      const { server, bridge, release } = await draining(method)
+      const id = bridge.ask(method, params)
+      await eventually('it is with the old one', () => server.posts(method).length === 1)
+      server.wipe()
+      await bridge.call('tools/call')
+      release()
+      expect((await bridge.reply(id)).result).toEqual({})
+      await eventually('it is said again', () => server.posts(method)[1]?.session === server.session.id)
+      expect(server.posts(method)[1]?.rpc?.params).toBe(JSON.stringify(params))
+    })
+
+    test('and when it succeeds in the midst of the renewal', async () => {
+      const { server, bridge, release } = await draining('resources/subscribe')
+      await bridge.call('logging/setLevel', { level: 'debug' })
+      const id = bridge.ask('resources/subscribe', { uri: 'test://a' })
+      await eventually('it is with the old one', () => server.posts('resources/subscribe').length === 1)
+      server.wipe()
+      let restored = (): void => {}
+      server.on('logging/setLevel', (x) => {
+        restored = () => x.result()
+      })
+      const call = bridge.ask('tools/call')
+      await eventually('the level is restored', () => server.posts('logging/setLevel').length === 2)
+      release()
+      await bridge.reply(id)
+      restored()
+      await bridge.reply(call)
+      await eventually('it is said again', () => server.posts('resources/subscribe').length === 2)
+      expect(server.posts('resources/subscribe')[1]?.session).toBe(server.session.id)
+    })
+
+    test('but not over what it has set since', async () => {
+      const { server, bridge, release } = await draining('logging/setLevel')
+      const id = bridge.ask('logging/setLevel', { level: 'debug' })
+      await eventually('it is with the old one', () => server.posts('logging/setLevel').length === 1)
+      server.wipe()
+      await bridge.call('logging/setLevel', { level: 'error' })
+      release()
+      await bridge.reply(id)
+      server.wipe()
+      await bridge.call('tools/call')
+      const levels = server.posts('logging/setLevel').filter((post) => post.session === server.session.id)
+      expect(levels.map((post) => post.rpc?.params)).toEqual(['{"level":"error"}'])
+    })
+  })
+
   test('requests of the server that were open are cancelled at the client; a late reply goes nowhere', async () => {
     const server = await ScriptedServer.start()
     const bridge = await BridgeProcess.connected(server.url, stateful)
@@ -257,6 +322,21 @@ describe('a session that the server forgot', () => {
     await bridge.call('tools/call')
     expect(server.posts('tools/call').at(-1)?.headers['mcp-protocol-version']).toBe('2025-03-26')
     expect(bridge.stderr).toContain('2025-03-26')
+  })
+
+  test('the same capabilities in another order are no others', async () => {
+    const server = await ScriptedServer.start({
+      capabilities: { tools: { listChanged: true, x: [1] }, logging: {} },
+    })
+    const bridge = await BridgeProcess.connected(server.url)
+    server.capabilities = { logging: {}, tools: { x: [1], listChanged: true } }
+    server.wipe()
+    await bridge.call('tools/call')
+    expect(bridge.stderr).not.toContain('other capabilities')
+    server.capabilities = { logging: {}, tools: { x: [2], listChanged: true } }
+    server.wipe()
+    await bridge.call('tools/call')
+    await bridge.waitFor('the warning', () => bridge.stderr.includes('other capabilities'))
   })
 
   test('a server whose next GET is 404 too, though it answers a ping, is not renewed for ever', async () => {

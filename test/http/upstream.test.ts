@@ -9,30 +9,125 @@ import type { Outcome } from '../../src/http/outcome.ts'
 import { openHttp } from '../../src/http/upstream.ts'
 import { compose } from '../../src/protocol.ts'
 import { Abort } from '../../src/retry.ts'
+import type { Upstream } from '../../src/sides.ts'
 import { eventually, pause } from '../support/eventually.ts'
 import { httpConfig } from '../support/http-config.ts'
-import { ScriptedServer } from '../support/scripted-server.ts'
+import { type Exchange as Received, ScriptedServer } from '../support/scripted-server.ts'
 import { TcpProxy } from '../support/tcp-proxy.ts'
+
+/** The far side in front of `server`, and what it has delivered; closed when the test ends. */
+function connect(
+  server: ScriptedServer,
+  more: Partial<HttpConfig>,
+): { upstream: Upstream; delivered: string[] } {
+  const delivered: string[] = []
+  const upstream = openHttp(httpConfig(server.url, more))({
+    deliver: (message) => void delivered.push(message.raw.toString()),
+    report: () => undefined,
+  })
+  onTestFinished(() => upstream.close(100))
+  return { upstream, delivered }
+}
+
+const params = { protocolVersion: '2025-11-25', capabilities: {}, clientInfo: { name: 't', version: '1' } }
+const initialize = compose({ jsonrpc: '2.0', id: 0, method: 'initialize', params })
+const initialized = compose({ jsonrpc: '2.0', method: 'notifications/initialized' })
 
 test('a GET that a balancer has swallowed is made again, and one that only begins late is not cut for ever', async () => {
   const server = await ScriptedServer.start()
   let swallowed = 3
   server.before((x) => x.request.method === 'GET' && swallowed-- > 0)
-  const delivered: string[] = []
-  const upstream = openHttp(httpConfig(server.url, { headersMs: 100 }))({
-    deliver: (message) => void delivered.push(message.raw.toString()),
-    report: () => undefined,
-  })
-  onTestFinished(() => upstream.close(100))
-  const params = { protocolVersion: '2025-11-25', capabilities: {}, clientInfo: { name: 't', version: '1' } }
-  await upstream.send(compose({ jsonrpc: '2.0', id: 0, method: 'initialize', params }))
-  await upstream.send(compose({ jsonrpc: '2.0', method: 'notifications/initialized' }))
+  const { upstream } = connect(server, { headersMs: 100 })
+  await upstream.send(initialize)
+  await upstream.send(initialized)
   await eventually('the push stream', () => server.listening())
   const at = server.of('GET').map((each) => each.at)
   const gaps = at.slice(1).map((each, i) => each - (at[i] ?? 0))
   // 100, 200 and 400 ms, and the delays of the backoff.
   expect(gaps).toHaveLength(3)
   expect(gaps[2]).toBeGreaterThanOrEqual(390)
+})
+
+describe('a first initialize without an answer', () => {
+  test('that a balancer has swallowed leaves time for another', async () => {
+    const server = await ScriptedServer.start()
+    let swallowed = 0
+    server.before((x) => x.rpc.method === 'initialize' && swallowed++ === 0)
+    const { upstream, delivered } = connect(server, { patienceMs: 2_500 })
+    await upstream.send(initialize)
+    expect(delivered).toEqual([expect.stringContaining('"id":0,"result"')])
+    expect(server.posts('initialize')).toHaveLength(2)
+  })
+
+  test('of a server that is slow is the one that counts; the session of the other ends', async () => {
+    const server = await ScriptedServer.start()
+    const open: (() => void)[] = []
+    server.on('initialize', (x) => open.push(() => server.welcome(x)))
+    const { upstream, delivered } = connect(server, { patienceMs: 2_500 })
+    const sent = upstream.send(initialize)
+    await eventually('both', () => open.length === 2)
+    open[0]?.()
+    await sent
+    open[1]?.()
+    await eventually('the end of the second', () => server.of('DELETE').length === 1)
+    await upstream.send(compose({ jsonrpc: '2.0', id: 1, method: 'tools/call' }))
+    expect(delivered).toHaveLength(2)
+    expect([...server.sessions.values()].map((session) => session.endedBy)).toEqual([undefined, 'delete'])
+  })
+
+  test('may be why a second one is refused: it is waited for', async () => {
+    const server = await ScriptedServer.start()
+    const first: Received[] = []
+    server.on('initialize', (x) => {
+      if (first.length > 0) x.error(-32600, 'already initialized', 400)
+      else first.push(x)
+    })
+    const { upstream, delivered } = connect(server, { patienceMs: 2_500 })
+    const sent = upstream.send(initialize)
+    await eventually('the refusal', () => server.posts('initialize')[1]?.status === 400)
+    const [x] = first
+    if (x !== undefined) server.welcome(x)
+    await sent
+    expect(delivered).toEqual([expect.stringContaining('"id":0,"result"')])
+    expect(server.posts('initialize')).toHaveLength(2)
+  })
+
+  test('that fails after a second one was refused does not begin a storm', async () => {
+    const server = await ScriptedServer.start()
+    const first: Received[] = []
+    let refuse = (x: Received): void => x.error(-32600, 'already initialized', 400)
+    server.on('initialize', (x) => (first.length > 0 ? refuse(x) : first.push(x)))
+    const { upstream } = connect(server, { patienceMs: 2_500 })
+    const sent = upstream.send(initialize).catch((error: unknown) => error)
+    await eventually('the refusal', () => server.posts('initialize')[1]?.status === 400)
+    refuse = (x) => x.reply(503)
+    first[0]?.reply(503)
+    expect(await sent).toMatchObject({ code: 'SERVER_UNREACHABLE' })
+    expect(server.posts('initialize').length).toBeLessThan(20)
+  })
+})
+
+test('an initialized that a balancer swallows in a renewal leaves time for another attempt', async () => {
+  const server = await ScriptedServer.start()
+  const { upstream, delivered } = connect(server, { patienceMs: 900, reopenSpacingMs: 20 })
+  await upstream.send(initialize)
+  await upstream.send(initialized)
+  server.wipe()
+  let swallowed = 0
+  server.before((x) => x.rpc.method === 'notifications/initialized' && swallowed++ === 0)
+  await upstream.send(compose({ jsonrpc: '2.0', id: 1, method: 'tools/call' }))
+  expect(delivered.at(-1)).toContain('"id":1,"result"')
+  expect(server.posts('initialize')).toHaveLength(3)
+  await eventually('the end of the one that is of no use', () => server.live().length === 1)
+})
+
+test('the push stream opens though the server never answers the initialized', async () => {
+  const server = await ScriptedServer.start()
+  server.before((x) => x.rpc.method === 'notifications/initialized')
+  const { upstream } = connect(server, { barrierMs: 30 })
+  await upstream.send(initialize)
+  upstream.send(initialized).catch(() => undefined)
+  await eventually('the push stream', () => server.listening())
 })
 
 test('a call that was given up leaves no connection, and opens none', async () => {

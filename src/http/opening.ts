@@ -1,0 +1,231 @@
+/**
+ * `initialize` until it is answered: the way to a session.
+ *
+ * Not the session's state, and not what is said in it (own-calls.ts). The one rule: of the sessions that all attempts
+ * open one is handed out; each of the others is ended.
+ */
+import { type BridgeError, type BridgeErrorCode, errors, isCertificateFailure } from '../errors.ts'
+import {
+  LATEST_LEGACY_VERSION,
+  METHOD,
+  type Request,
+  type Response,
+  stringMember,
+  withId,
+} from '../protocol.ts'
+import { Backoff, firstOf, limit, MAX_WAIT_MS, type Signal, sleep } from '../retry.ts'
+import type { HttpConfig } from './config.ts'
+import type { Exchange } from './exchange.ts'
+import type { Outcome } from './outcome.ts'
+import { type OwnCalls, turn } from './own-calls.ts'
+import type { SessionHeaders } from './round-trip.ts'
+
+/** What a server's `initialize` answer opens; `response` may be an error. */
+export interface Opened {
+  readonly headers: SessionHeaders
+  readonly response: Response
+}
+
+/** One `initialize` that was sent, and what became of it. */
+interface Attempt {
+  readonly outcome: Outcome
+  readonly opened: Opened | undefined
+  /** By our own deadline. */
+  readonly isCut: boolean
+}
+
+/** A first attempt without an answer for this part of the patience is not the only one any more. */
+export const FIRST_PART = 1 / 3
+/** Nor sooner than this, however short the patience: a server that is merely slow would open two sessions. */
+const LEAST_ALONE_MS = 1_000
+/** For the end of a session that nobody waited for. */
+const ABANDONED_LIMIT_MS = 1_000
+/** The last attempt within a patience may take so long beyond it. */
+const LAST_ATTEMPT_MS = 1_000
+
+export class Opening {
+  readonly #config: HttpConfig
+  readonly #exchange: Exchange
+  readonly #calls: OwnCalls
+  /** Ends waits, not calls: a goodbye may still need the answer of an `initialize` that is under way. */
+  readonly #closing: Signal
+  /** Every `initialize` whose session id may still come. */
+  readonly #underway = new Set<Promise<unknown>>()
+
+  constructor(config: HttpConfig, exchange: Exchange, calls: OwnCalls, closing: Signal) {
+    this.#config = config
+    this.#exchange = exchange
+    this.#calls = calls
+    this.#closing = closing
+  }
+
+  /**
+   * `initialize`, as often as `patienceMs` allows, or once. Resolves with the server's answer, good or bad. An attempt
+   * that a balancer has swallowed leaves time for another; of a server that is only slow the first answer is taken.
+   */
+  async initialize(
+    request: Request,
+    time: { readonly patienceMs: number } | { readonly onceMs: number },
+    signal: Signal,
+  ): Promise<Opened> {
+    const { clock, random, backoff } = this.#config
+    const began = clock.uptime()
+    const isOnce = 'onceMs' in time
+    const patienceMs = isOnce ? 0 : time.patienceMs
+    const deadline = began + patienceMs
+    const tries = new Backoff(backoff, random)
+    const open = new Set<Promise<Attempt>>()
+    let aloneMs = Math.max(LEAST_ALONE_MS, patienceMs * FIRST_PART)
+    let isEnough = isOnce
+    let told: Outcome | undefined
+    try {
+      for (;;) {
+        const left = deadline - clock.uptime()
+        const isLast = isEnough || aloneMs >= left || this.#closing.aborted
+        if (open.size === 0 || !(isEnough || this.#closing.aborted)) {
+          // (The last one, at the deadline, is given a moment too: the server may be up just now.)
+          const limitMs = isOnce ? time.onceMs : Math.max(Math.min(LAST_ATTEMPT_MS, patienceMs), left)
+          open.add(this.#track(this.#attempt(request, limitMs)))
+        }
+        const first = await firstOf(open, isLast ? MAX_WAIT_MS : aloneMs, signal)
+        if (signal.aborted) throw signal.reason
+        if (first === undefined) {
+          aloneMs *= 2
+          continue
+        }
+        open.delete(first.task)
+        const { outcome, opened, isCut } = first.result
+        if (opened !== undefined) return opened
+        // An attempt that our own deadline cut short says less than the one before it.
+        if (!isCut || told === undefined) told = outcome
+        const now = clock.uptime()
+        const failure = this.#whyNot(told, now - began, isOnce)
+        const final = this.#finalOf(failure, outcome, deadline - now)
+        // (A server may refuse one for the sake of another that it still works at.)
+        if (final !== undefined && (open.size === 0 || isFinal(final))) throw final
+        isEnough ||= final !== undefined
+        if (final !== undefined) continue
+        const busyMs = outcome.kind === 'unavailable' ? outcome.retryAfterMs : undefined
+        await sleep(Math.min(tries.next(0, busyMs), deadline - now), this.#closing, signal)
+        if (this.#closing.aborted && open.size === 0) throw failure
+        if (signal.aborted) throw signal.reason
+      }
+    } finally {
+      for (const attempt of open) this.#abandon(attempt)
+    }
+  }
+
+  async #attempt(request: Request, limitMs: number): Promise<Attempt> {
+    const over = limit(limitMs, this.#calls.ended)
+    try {
+      const outcome = await this.#exchange.call({ method: 'POST', body: request.raw, signal: over.signal })
+      const opened = await this.#readHandshake(outcome, request, over.signal)
+      return { outcome, opened, isCut: over.signal.aborted }
+    } finally {
+      over.clear()
+    }
+  }
+
+  /** The error that no further attempt would mend within `leftMs`. */
+  #finalOf(failure: BridgeError, outcome: Outcome, leftMs: number): BridgeError | undefined {
+    if (isFinal(failure) || failure.code === 'NO_ENDPOINT' || failure.code === 'SERVER_REFUSED')
+      return failure
+    const { status, retryAfterMs = 0 } = outcome.kind === 'unavailable' ? outcome : { status: undefined }
+    if (status !== undefined && retryAfterMs > Math.max(leftMs, 0)) {
+      return errors.busy(this.#exchange.where, status, retryAfterMs)
+    }
+    return leftMs <= 0 ? failure : undefined
+  }
+
+  /** Nobody waits for it any more: the session that it may open yet ends. */
+  #abandon(attempt: Promise<Attempt>): void {
+    const end = attempt.then(
+      ({ opened }) => opened && this.#calls.delete(opened.headers, ABANDONED_LIMIT_MS),
+      () => undefined,
+    )
+    void this.#track(end)
+  }
+
+  #track<T>(task: Promise<T>): Promise<T> {
+    this.#underway.add(task)
+    const done = (): boolean => this.#underway.delete(task)
+    task.then(done, done)
+    return task
+  }
+
+  async #readHandshake(outcome: Outcome, request: Request, signal: Signal): Promise<Opened | undefined> {
+    if (outcome.kind !== 'answer' && outcome.kind !== 'stream') return undefined
+    const offered = stringMember(request.raw, request.params, 'protocolVersion') ?? LATEST_LEGACY_VERSION
+    const session = { id: outcome.sessionId, protocolVersion: offered }
+    const response = await this.#calls.readResponse(outcome, request.id, session, signal)
+    if (response === undefined) {
+      // Whatever it opened is of no use.
+      void this.#calls.delete(session, this.#config.privateLimitMs)
+      if (outcome.kind === 'stream' && outcome.events.broken) return undefined
+      throw errors.confused(METHOD.initialize, this.#exchange.where, 'its answer holds no response to it')
+    }
+    const version = stringMember(response.raw, response.result, 'protocolVersion') ?? ''
+    return {
+      response: response.id === request.id ? response : withId(response, request.id),
+      // (What cannot stand in a header would fail every request.)
+      headers: {
+        id: outcome.sessionId,
+        protocolVersion: /^[\x21-\x7e]+$/.test(version) ? version : LATEST_LEGACY_VERSION,
+      },
+    }
+  }
+
+  /** `again`: it has been an MCP endpoint before, so the address is right. */
+  #whyNot(outcome: Outcome, waitedMs: number, again: boolean): BridgeError {
+    const { where } = this.#exchange
+    const notHere = (status: number): BridgeError =>
+      again ? errors.refused(where, status, '') : errors.noEndpoint(where, status)
+    switch (outcome.kind) {
+      case 'unauthorized':
+        return this.#calls.unauthorized(outcome)
+      case 'no-such-session':
+      case 'not-offered':
+        return notHere(outcome.kind === 'not-offered' ? 405 : 404)
+      case 'refused':
+        if (outcome.location !== undefined) return errors.redirect(where, outcome.status, outcome.location)
+        if (!again && outcome.rpcError === undefined && [400, 404, 405].includes(outcome.status)) {
+          return errors.noEndpoint(where, outcome.status)
+        }
+        return errors.refused(where, outcome.status, outcome.text, outcome.rpcError)
+      case 'unavailable':
+        if (isCertificateFailure(outcome.cause)) return errors.certificate(where, outcome.cause)
+        return errors.unreachable(where, outcome.why, waitedMs, outcome.cause)
+      case 'accepted':
+      case 'answer':
+      case 'stream':
+        return errors.unreachable(where, 'it did not answer initialize', waitedMs)
+    }
+  }
+
+  /** Resolves when no session id is on its way any more, after `deadlineMs` at the latest. */
+  async settled(deadlineMs: number): Promise<void> {
+    const done = new AbortController()
+    let late = false
+    const deadline = sleep(deadlineMs, done.signal).then(() => {
+      late = true
+    })
+    while (this.#underway.size > 0 && !late) {
+      await Promise.race([Promise.all(this.#underway).then(turn), deadline])
+    }
+    done.abort()
+  }
+}
+
+const FINAL: ReadonlySet<BridgeErrorCode> = new Set([
+  'KEY_MISSING',
+  'KEY_REFUSED',
+  'OAUTH_UNSUPPORTED',
+  'REDIRECT_REFUSED',
+  'CERTIFICATE_REFUSED',
+  'CLOSING',
+])
+
+/** Waiting does not mend these. */
+export function isFinal(error: BridgeError): boolean {
+  return FINAL.has(error.code)
+}

@@ -1,0 +1,141 @@
+/** Handshakes that go wrong: what comes around their answers, answers that never come, and sessions nobody wants. */
+import { describe, expect, test } from 'vitest'
+import { BridgeProcess } from '../support/bridge-process.ts'
+import { eventually } from '../support/eventually.ts'
+import { type Exchange, ScriptedServer } from '../support/scripted-server.ts'
+
+const stateful = { args: ['--stateful'] }
+
+function initialize(id: number): object {
+  const clientInfo = { name: 'test', version: '1' }
+  const params = { protocolVersion: '2025-11-25', capabilities: {}, clientInfo }
+  return { jsonrpc: '2.0', id, method: 'initialize', params }
+}
+
+function notification(text: string): object {
+  return { jsonrpc: '2.0', method: 'notifications/x', params: { text } }
+}
+
+function heard(bridge: BridgeProcess): unknown[] {
+  return bridge.received('notifications/x').map((each) => each.params?.text)
+}
+
+describe('what the server says behind an answer, on the stream of', () => {
+  /** Answers `x` as usual, but on a stream that goes on: in one piece with the answer, then later. */
+  function goOn(x: Exchange, text: string, result: object = {}, headers: Record<string, string> = {}): void {
+    x.response.writeHead(200, { ...headers, 'content-type': 'text/event-stream' })
+    const answer = x.rpc.id === undefined ? '' : `data: ${x.answer(result)}\n\n`
+    x.response.write(`${answer}data: ${JSON.stringify(notification(`${text} at once`))}\n\n`)
+    setTimeout(() => x.response.end(`data: ${JSON.stringify(notification(`${text} later`))}\n\n`), 20)
+  }
+
+  const welcome = {
+    protocolVersion: '2025-11-25',
+    capabilities: {},
+    serverInfo: { name: 'scripted', version: '1' },
+  }
+
+  test('initialize, follows the answer to the client', async () => {
+    const server = await ScriptedServer.start({ sessions: false })
+    server.on('initialize', (x) => goOn(x, 'behind', welcome))
+    const bridge = await BridgeProcess.connected(server.url)
+    await bridge.waitFor('both', () => heard(bridge).length === 2)
+    expect(heard(bridge)).toEqual(['behind at once', 'behind later'])
+    expect(bridge.replies[0]?.id).toBe(0)
+  })
+
+  test('a second initialize, its initialized and what is set again, reaches the client', async () => {
+    const server = await ScriptedServer.start()
+    const bridge = await BridgeProcess.connected(server.url)
+    await bridge.call('logging/setLevel', { level: 'debug' })
+    server.wipe()
+    server.on('initialize', (x) => {
+      // (A session as usual, its answer in other form.)
+      const reply = (_status: number, _body: string, headers: Record<string, string>): void =>
+        goOn(x, 'initialize', welcome, headers)
+      Object.assign(x, { reply })
+      server.welcome(x)
+    })
+    server.on('notifications/initialized', (x) => goOn(x, 'initialized'))
+    server.on('logging/setLevel', (x) => goOn(x, 'level'))
+    await bridge.call('tools/call')
+    await bridge.waitFor('all', () => heard(bridge).length === 6)
+    expect(heard(bridge).sort()).toEqual(
+      ['initialize', 'initialized', 'level'].flatMap((each) => [`${each} at once`, `${each} later`]).sort(),
+    )
+  })
+
+  test('a reply of the client, reaches the client', async () => {
+    const server = await ScriptedServer.start()
+    const bridge = await BridgeProcess.connected(server.url, stateful)
+    await eventually('the push stream', () => server.listening())
+    server.before((x) => x.rpc.isResponse && x.rpc.id !== undefined && goOn(x, 'reply'))
+    server.push({ jsonrpc: '2.0', id: 'q', method: 'roots/list' })
+    await bridge.waitFor('the question', () => bridge.received('roots/list').length === 1)
+    bridge.send({ jsonrpc: '2.0', id: 'q', result: { roots: [] } })
+    await bridge.waitFor('both', () => heard(bridge).length === 2)
+  })
+})
+
+test('of handshakes written in one go each opens its push stream behind its own initialized', async () => {
+  const server = await ScriptedServer.start()
+  const bridge = BridgeProcess.start(server.url, stateful)
+  const initialized = { jsonrpc: '2.0', method: 'notifications/initialized' }
+  const lines = [initialize(0), initialized, initialize(1), initialized, initialize(2)]
+  bridge.send(lines.map((line) => JSON.stringify(line)).join('\n'))
+  await bridge.reply(2)
+  // (A stream of the last would be asked for by now.)
+  await bridge.call('tools/call')
+  bridge.send(initialized)
+  await eventually('the push stream', () => server.listening())
+  const early = server.of('GET').filter((get) => {
+    const said = server.posts('notifications/initialized').find((post) => post.session === get.session)
+    return said === undefined || said.at > get.at
+  })
+  expect(early).toEqual([])
+})
+
+test('a withdrawn initialize leaves no session: it ends in the version that the server chose', async () => {
+  const server = await ScriptedServer.start()
+  let answer = (): void => {}
+  server.on('initialize', (x) => {
+    server.protocolVersion = '2025-03-26'
+    answer = () => server.welcome(x)
+  })
+  server.before(
+    (x) =>
+      x.request.method === 'DELETE' &&
+      x.request.headers['mcp-protocol-version'] !== '2025-03-26' &&
+      x.error(-32000, 'Unsupported protocol version', 400),
+  )
+  const bridge = BridgeProcess.start(server.url)
+  bridge.send(initialize(0))
+  await eventually('it', () => server.posts('initialize').length === 1)
+  bridge.notify('notifications/cancelled', { requestId: 0 })
+  bridge.send({ jsonrpc: '2.0', id: 1, method: 'server/discover' })
+  await bridge.reply(1)
+  answer()
+  await eventually('the DELETE', () => server.of('DELETE').length === 1)
+  expect(server.live()).toEqual([])
+  expect(bridge.answersTo(0)).toEqual([])
+})
+
+test('an initialize that nobody waits for does not keep the goodbye to the session from being said', async () => {
+  const server = await ScriptedServer.start()
+  let first = true
+  server.before((x) => {
+    const isSwallowed = x.rpc.method === 'initialize' && first
+    if (isSwallowed) first = false
+    return isSwallowed
+  })
+  const bridge = BridgeProcess.start(server.url)
+  bridge.send(initialize(1))
+  await eventually('it', () => server.posts('initialize').length === 1)
+  bridge.notify('notifications/cancelled', { requestId: 1 })
+  await bridge.handshake()
+  await bridge.call('tools/list')
+  const at = performance.now()
+  bridge.eof()
+  expect((await bridge.gone()).code).toBe(0)
+  expect((server.of('DELETE')[0]?.at ?? Number.POSITIVE_INFINITY) - at).toBeLessThan(500)
+})
