@@ -26,8 +26,6 @@ export class Body {
   #ended = false
   #error: Error | undefined
   #endedAt: number | undefined
-  /** Runs out on a transfer of which nothing more is wanted. */
-  #patience: NodeJS.Timeout | undefined
   #reader: { resolve: (chunk: Buffer | undefined) => void; reject: (error: Error) => void } | undefined
   #gathering:
     | { all: Gathered; maxBytes: number; expectedBytes: number; settle: (all: Buffer | Error) => void }
@@ -92,15 +90,6 @@ export class Body {
     else this.#resume()
   }
 
-  /** Nothing more is wanted: what still comes is dropped, and cut off unless it ends within `ms`. */
-  discard(ms: number): void {
-    if (this.over || this.#patience !== undefined) return
-    this.#patience = setTimeout(() => this.destroy(), ms)
-    this.#chunks = []
-    this.#bytes = 0
-    this.#resume()
-  }
-
   /** Ends the transfer; the socket goes with it unless the body was over. Idempotent. */
   destroy(why = 'aborted'): void {
     if (!this.over) this.#abort(new Error(why))
@@ -109,7 +98,7 @@ export class Body {
   // What the connection tells.
 
   push(chunk: Buffer): void {
-    if (this.#patience !== undefined || this.#error !== undefined) return
+    if (this.#error !== undefined) return
     const gathering = this.#gathering
     if (gathering !== undefined) {
       const { all, maxBytes, expectedBytes } = gathering
@@ -131,7 +120,6 @@ export class Body {
   }
 
   end(): void {
-    clearTimeout(this.#patience)
     this.#ended = true
     this.#endedAt = systemClock.now()
     this.#reader?.resolve(undefined)
@@ -143,7 +131,6 @@ export class Body {
 
   fail(error: Error): void {
     if (this.over) return
-    clearTimeout(this.#patience)
     this.#error = error
     this.#endedAt = systemClock.now()
     this.#reader?.reject(error)

@@ -156,11 +156,6 @@ export class EventReader {
     return this.#next < this.#ready.length ? this.#take() : undefined
   }
 
-  /** Nothing more is wanted: the server gets `ms` to end it, so that the connection can be kept. */
-  linger(ms: number): void {
-    this.#body.discard(ms)
-  }
-
   /** Ends the transfer; `why` is what a reader is told. */
   destroy(why?: string): void {
     this.#body.destroy(why)

@@ -35,7 +35,7 @@ interface Attempt {
 }
 
 /** A first attempt without an answer for this part of the patience is not the only one any more. */
-export const FIRST_PART = 1 / 3
+const ALONE_PART = 1 / 2
 /** Nor sooner than this, however short the patience: a server that is merely slow would open two sessions. */
 const LEAST_ALONE_MS = 1_000
 /** For the end of a session that nobody waited for. */
@@ -75,7 +75,7 @@ export class Opening {
     const deadline = began + patienceMs
     const tries = new Backoff(backoff, random)
     const open = new Set<Promise<Attempt>>()
-    let aloneMs = Math.max(LEAST_ALONE_MS, patienceMs * FIRST_PART)
+    let aloneMs = Math.max(LEAST_ALONE_MS, patienceMs * ALONE_PART)
     let isEnough = isOnce
     let told: Outcome | undefined
     try {

@@ -16,7 +16,7 @@ import type { Outlet } from '../sides.ts'
 import type { HttpConfig } from './config.ts'
 import type { Exchange } from './exchange.ts'
 import { difference, Memory, type Seen, type Setting, seenIn } from './memory.ts'
-import { FIRST_PART, isFinal, Opening } from './opening.ts'
+import { isFinal, Opening } from './opening.ts'
 import { INITIALIZED, OwnCalls } from './own-calls.ts'
 import { PulseTaker } from './pulse.ts'
 import type { SessionHeaders } from './round-trip.ts'
@@ -401,7 +401,7 @@ export class SessionLife {
   /** One that a hung backend has swallowed must leave time for another; a server that is slow gets more each time. */
   get #attemptLimitMs(): number {
     const { patienceMs, privateLimitMs } = this.#config
-    return Math.min(privateLimitMs, patienceMs * FIRST_PART * 2 ** Math.min(this.#failedInRow, 10))
+    return Math.min(privateLimitMs, (patienceMs / 3) * 2 ** Math.min(this.#failedInRow, 10))
   }
 
   async #changedWithin(ms: number, signal: Signal): Promise<void> {
