@@ -12,14 +12,13 @@ import { Backoff, limit, sleep } from '../retry.ts'
 import type { Outlet } from '../sides.ts'
 import type { PushStatus } from '../status.ts'
 import type { HttpConfig } from './config.ts'
-import { type EventReader, type Known, MAX_RETRY_MS } from './events.ts'
+import { type EventReader, MAX_RETRY_MS } from './events.ts'
 import type { Exchange } from './exchange.ts'
 import type { Incoming } from './incoming.ts'
-import { Liveness } from './liveness.ts'
+import { Listening } from './listening.ts'
 import type { Outcome } from './outcome.ts'
 import { POLL_FLOOR_MS } from './own-calls.ts'
 import { Place } from './place.ts'
-import { PushStream, type StreamEnd } from './push-stream.ts'
 import type { SessionLife } from './session.ts'
 import type { Live } from './session-state.ts'
 import { signatureOf } from './signature.ts'
@@ -30,27 +29,13 @@ const SUSPICIOUS_REFUSALS = 4
 const SLOW_AFTER_MS = 60_000
 /** To wait for headers in vain takes long: it counts as so many refusals. */
 const LATE_WEIGHT = 2
-/** What is replayed comes within this; a server that has replaced a stream by another has ended it by then too. */
-const SOON_MS = 1_000
 /** How often the clock is looked at. */
 const CLOCK_LOOK_MS = 1_000
-
-/** A stream while it is read. */
-interface Reading {
-  readonly stream: PushStream
-  readonly end: Promise<StreamEnd>
-  readonly ended: AbortSignal
-  /** How many have come. */
-  readonly events: number
-  /** Among them one that had not come before. */
-  readonly news: boolean
-}
 
 export class Push {
   readonly #config: HttpConfig
   readonly #exchange: Exchange
   readonly #life: SessionLife
-  readonly #incoming: Incoming
   readonly #outlet: Outlet
   readonly #backoff: Backoff
   #generation = 0
@@ -72,9 +57,7 @@ export class Push {
   #asking: AbortController | undefined
   /** How long the next one may have none. */
   #headersMs: number
-  readonly #liveness: Liveness
-  /** What is being read. */
-  readonly #streams = new Set<PushStream>()
+  readonly #listening: Listening
   /** Ends the present rest. */
   #wake: () => void = () => undefined
 
@@ -82,11 +65,10 @@ export class Push {
     this.#config = config
     this.#exchange = exchange
     this.#life = life
-    this.#incoming = incoming
     this.#outlet = outlet
     this.#backoff = new Backoff(config.backoff, config.random)
     this.#headersMs = config.headersMs
-    this.#liveness = new Liveness(config.minSilenceMs, 3 * config.idlePingMs)
+    this.#listening = new Listening(config, exchange, life, incoming, this.#place)
   }
 
   /** Runs until `signal` is aborted. Never rejects: a mistake of our own must not make the client deaf either. */
@@ -97,7 +79,7 @@ export class Push {
       try {
         await this.#turn(signal)
       } catch (cause) {
-        this.#endStreams('an internal error')
+        this.#listening.end('an internal error')
         this.#outlet.report({ kind: 'note', level: 'error', text: `internal error: ${reasonOf(cause)}` })
         await this.#rest(this.#backoff.slow(), signal)
       }
@@ -129,11 +111,7 @@ export class Push {
     if (generation !== this.#generation) return
     this.#noteDown(reason)
     this.#asking?.abort()
-    this.#endStreams(reason)
-  }
-
-  #endStreams(reason: string): void {
-    for (const stream of this.#streams) stream.end(reason)
+    this.#listening.end(reason)
   }
 
   /** One GET. A server that sends no headers before its first event is a stream too: it is given ever more time. */
@@ -187,18 +165,20 @@ export class Push {
     const upAt = clock.uptime()
     const brokeAt = this.#downAt
     this.#noteUp(live, cursor !== undefined)
-    const first = this.#read(events, live, cursor)
-    const main = cursor === undefined ? first : await this.#trusted(first, live, brokeAt, signal)
-    const end = await main.end
-    this.#endStreams(end.reason)
+    const held = await this.#listening.hold(events, live, cursor, signal, () => {
+      this.#noteDown('the server said nothing on the stream it resumed', brokeAt)
+      this.#noteUp(live, false)
+    })
+    const { end } = held
+    this.#retryMs = held.retryMs ?? this.#retryMs
     // Asked for with its cursor, an event that is too long would come again for ever.
     if (end.poisoned) this.#place.forget()
     const upMs = clock.uptime() - upAt
     const stable = upMs >= backoff.stableAfterMs
-    if (stable || main.events > 0) this.#place.held()
+    if (stable || held.events > 0) this.#place.held()
     else this.#place.failed()
     // A server may end its stream after each event: that is no failure, but no reason to spin either.
-    const brief = !stable && main.news
+    const brief = !stable && held.news
     if (brief) this.#backoff.reset()
     else this.#backoff.settled(upMs)
     this.#briefInRow = brief ? this.#briefInRow + 1 : 0
@@ -206,61 +186,6 @@ export class Push {
     this.#noteDown(end.reason, end.silentSince)
     const floorMs = Math.max(this.#retryMs, this.#briefInRow > 1 ? POLL_FLOOR_MS : 0)
     if (this.#life.live === live) await this.#rest(this.#nextDelay(floorMs), signal)
-  }
-
-  /** Reads a stream to its end. */
-  #read(events: EventReader, live: Live, cursor: string | undefined): Reading {
-    const stream = new PushStream(this.#config, this.#life, this.#incoming, events, live, this.#liveness)
-    this.#streams.add(stream)
-    const ended = new AbortController()
-    const isKnown = cursor === undefined ? () => false : (event: Known) => this.#place.isKnown(event)
-    const reading = { stream, ended: ended.signal, events: 0, news: false }
-    const end = stream
-      .read(isKnown, (event, repeated) => {
-        reading.events++
-        reading.news ||= event.data.length > 0 && !repeated
-        this.#place.moved(stream.cursor, event)
-      })
-      .finally(() => {
-        this.#streams.delete(stream)
-        this.#retryMs = stream.retryMs ?? this.#retryMs
-        ended.abort()
-      })
-    return Object.assign(reading, { end })
-  }
-
-  /**
-   * There are stores of events (the example of the TypeScript SDK among them) that take the cursor of this stream,
-   * replay what followed it, and bind what they gave to nothing: but for keep-alives it stays silent for ever. One on
-   * which no event came since the replay is not trusted: a server that holds it refuses a second (409), one that gives
-   * another holds none, and that other is gone on with.
-   */
-  async #trusted(resumed: Reading, live: Live, brokeAt: number, signal: AbortSignal): Promise<Reading> {
-    const events = await this.#askBeside(resumed, live, signal)
-    if (events === undefined) return resumed
-    const own = this.#read(events, live, undefined)
-    await sleep(SOON_MS, own.ended, resumed.ended)
-    // A server that holds a stream at a time has ended the older one for it, and nothing is missing.
-    if (resumed.ended.aborted) return own
-    if (own.ended.aborted) return resumed
-    resumed.stream.end('it is silent, and the server gives another')
-    this.#noteDown('the server said nothing on the stream it resumed', brokeAt)
-    this.#noteUp(live, false)
-    return own
-  }
-
-  async #askBeside(resumed: Reading, live: Live, signal: AbortSignal): Promise<EventReader | undefined> {
-    await sleep(SOON_MS, signal, resumed.ended)
-    const { events } = resumed
-    await sleep(this.#config.idlePingMs, signal, resumed.ended)
-    if (signal.aborted || resumed.ended.aborted || resumed.events > events) return undefined
-    const patience = limit(this.#headersMs, signal, resumed.ended)
-    const outcome = await this.#exchange.call({ method: 'GET', session: live, signal: patience.signal })
-    patience.clear()
-    if (outcome.kind !== 'stream') return undefined
-    if (!patience.signal.aborted) return outcome.events
-    outcome.events.destroy()
-    return undefined
   }
 
   /** The GET got no stream: what now? */
@@ -396,7 +321,7 @@ export class Push {
       this.#outlet.report({ kind: 'note', level: 'info', text })
       this.#wake()
       this.#asking?.abort()
-      for (const stream of this.#streams) void stream.wake(before)
+      this.#listening.wake(before)
     }
   }
 

@@ -1,0 +1,144 @@
+/**
+ * A push stream that the server gave, held to its end; and is it the one on which the server speaks?
+ *
+ * Not the asking again, nor what its end means: that is the loop's business (push.ts). The one rule: what is read is
+ * one stream, and for a moment two, where the first may be bound to nothing.
+ */
+import { limit, sleep } from '../retry.ts'
+import type { HttpConfig } from './config.ts'
+import type { EventReader, Known } from './events.ts'
+import type { Exchange } from './exchange.ts'
+import type { Incoming } from './incoming.ts'
+import { Liveness } from './liveness.ts'
+import type { Place } from './place.ts'
+import { PushStream, type StreamEnd } from './push-stream.ts'
+import type { SessionLife } from './session.ts'
+import type { Live } from './session-state.ts'
+
+/** What became of a stream. */
+export interface Held {
+  readonly end: StreamEnd
+  /** How many have come. */
+  readonly events: number
+  /** Among them one that had not come before. */
+  readonly news: boolean
+  /** The server's `retry`, ms. */
+  readonly retryMs: number | undefined
+}
+
+/** A stream while it is read. */
+interface Reading {
+  readonly stream: PushStream
+  readonly end: Promise<StreamEnd>
+  readonly ended: AbortSignal
+  readonly events: number
+  readonly news: boolean
+}
+
+/** What is replayed comes within this; a server that has replaced a stream by another has ended it by then too. */
+const SOON_MS = 1_000
+
+export class Listening {
+  readonly #config: HttpConfig
+  readonly #exchange: Exchange
+  readonly #life: SessionLife
+  readonly #incoming: Incoming
+  readonly #place: Place
+  readonly #liveness: Liveness
+  readonly #streams = new Set<PushStream>()
+
+  constructor(config: HttpConfig, exchange: Exchange, life: SessionLife, incoming: Incoming, place: Place) {
+    this.#config = config
+    this.#exchange = exchange
+    this.#life = life
+    this.#incoming = incoming
+    this.#place = place
+    this.#liveness = new Liveness(config.minSilenceMs, 3 * config.idlePingMs)
+  }
+
+  /**
+   * Delivers what comes until the stream ends. `cursor`: the one it was asked for with. `onReplaced` is called when the
+   * server turns out to have said nothing on it, and another has taken its place.
+   */
+  async hold(
+    events: EventReader,
+    live: Live,
+    cursor: string | undefined,
+    signal: AbortSignal,
+    onReplaced: () => void,
+  ): Promise<Held> {
+    const first = this.#read(events, live, cursor)
+    const main = cursor === undefined ? first : await this.#trusted(first, live, signal, onReplaced)
+    const end = await main.end
+    this.end(end.reason)
+    return { end, events: main.events, news: main.news, retryMs: main.stream.retryMs }
+  }
+
+  /** Ends what is being read. */
+  end(reason: string): void {
+    for (const stream of this.#streams) stream.end(reason)
+  }
+
+  /** The machine slept. */
+  wake(asleepSince: number): void {
+    for (const stream of this.#streams) void stream.wake(asleepSince)
+  }
+
+  /** Reads a stream to its end. */
+  #read(events: EventReader, live: Live, cursor: string | undefined): Reading {
+    const stream = new PushStream(this.#config, this.#life, this.#incoming, events, live, this.#liveness)
+    this.#streams.add(stream)
+    const ended = new AbortController()
+    const isKnown = cursor === undefined ? () => false : (event: Known) => this.#place.isKnown(event)
+    const reading = { stream, ended: ended.signal, events: 0, news: false }
+    const end = stream
+      .read(isKnown, (event, repeated) => {
+        reading.events++
+        reading.news ||= event.data.length > 0 && !repeated
+        this.#place.moved(stream.cursor, event)
+      })
+      .finally(() => {
+        this.#streams.delete(stream)
+        ended.abort()
+      })
+    return Object.assign(reading, { end })
+  }
+
+  /**
+   * There are stores of events (the example of the TypeScript SDK among them) that take the cursor of this stream,
+   * replay what followed it, and bind what they gave to nothing: but for keep-alives it stays silent for ever. One on
+   * which no event came since the replay is not trusted: a server that holds it refuses a second (409), one that gives
+   * another holds none, and that other is gone on with.
+   */
+  async #trusted(
+    resumed: Reading,
+    live: Live,
+    signal: AbortSignal,
+    onReplaced: () => void,
+  ): Promise<Reading> {
+    const events = await this.#askBeside(resumed, live, signal)
+    if (events === undefined) return resumed
+    const own = this.#read(events, live, undefined)
+    await sleep(SOON_MS, own.ended, resumed.ended)
+    // A server that holds a stream at a time has ended the older one for it, and nothing is missing.
+    if (resumed.ended.aborted) return own
+    if (own.ended.aborted) return resumed
+    resumed.stream.end('it is silent, and the server gives another')
+    onReplaced()
+    return own
+  }
+
+  async #askBeside(resumed: Reading, live: Live, signal: AbortSignal): Promise<EventReader | undefined> {
+    await sleep(SOON_MS, signal, resumed.ended)
+    const { events } = resumed
+    await sleep(this.#config.idlePingMs, signal, resumed.ended)
+    if (signal.aborted || resumed.ended.aborted || resumed.events > events) return undefined
+    const patience = limit(this.#config.headersMs, signal, resumed.ended)
+    const outcome = await this.#exchange.call({ method: 'GET', session: live, signal: patience.signal })
+    patience.clear()
+    if (outcome.kind !== 'stream') return undefined
+    if (!patience.signal.aborted) return outcome.events
+    outcome.events.destroy()
+    return undefined
+  }
+}
