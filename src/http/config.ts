@@ -51,6 +51,8 @@ export interface HttpTiming {
   readonly cancelGraceMs: number
   /** A GET for the push stream that has no response headers by then is made anew; twice as long each time. */
   readonly headersMs: number
+  /** A cursor that has brought nothing for so long is tried without. */
+  readonly cursorDoubtMs: number
   /** A server that takes our old push stream for open for so long will not notice that it is gone. */
   readonly conflictMs: number
   /** How long a broken answer is sought again. */
@@ -75,6 +77,7 @@ export const DEFAULT_TIMING: HttpTiming = {
   privateLimitMs: 30_000,
   cancelGraceMs: 5_000,
   headersMs: 15_000,
+  cursorDoubtMs: 5_000,
   conflictMs: 30_000,
   resumeMs: 25_000,
   resumedSilenceMs: 15_000,

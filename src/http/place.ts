@@ -4,16 +4,26 @@
  * Not the asking. The one rule: a cursor that the server may not take is tried without, and dropped only when that brings
  * a stream: what it stands for is lost with it.
  */
+import type { Clock } from '../retry.ts'
 import { isSameEvent, type Known, MAX_KEPT_BYTES } from './events.ts'
 
-/** A cursor that brought nothing so often in a row may be to blame. */
+/** A cursor that brought nothing so often in a row, and for so long as it is given, may be to blame. */
 const DOUBTS = 4
 
 export class Place {
   #cursor: string | undefined
   #last: Known | undefined
   #doubts = 0
+  /** Uptime of the first of them. */
+  #doubtedSince = 0
   #without = false
+  readonly #clock: Clock
+  readonly #doubtMs: number
+
+  constructor(clock: Clock, doubtMs: number) {
+    this.#clock = clock
+    this.#doubtMs = doubtMs
+  }
 
   get hasCursor(): boolean {
     return this.#cursor !== undefined
@@ -21,7 +31,8 @@ export class Place {
 
   /** What to ask for the next stream with. */
   next(): string | undefined {
-    this.#without = this.#cursor !== undefined && this.#doubts >= DOUBTS
+    const doubtedMs = this.#clock.uptime() - this.#doubtedSince
+    this.#without = this.#cursor !== undefined && this.#doubts >= DOUBTS && doubtedMs >= this.#doubtMs
     return this.#without ? undefined : this.#cursor
   }
 
@@ -46,8 +57,12 @@ export class Place {
 
   /** No stream was given, or one that brought nothing, and the cursor may be why. */
   failed(weight = 1): void {
-    if (this.#without) this.#doubts = 0
-    else if (this.#cursor !== undefined) this.#doubts += weight
+    if (this.#without || this.#cursor === undefined) {
+      this.#doubts = 0
+      return
+    }
+    if (this.#doubts === 0) this.#doubtedSince = this.#clock.uptime()
+    this.#doubts += weight
   }
 
   forget(): void {

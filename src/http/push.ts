@@ -39,7 +39,7 @@ export class Push {
   readonly #outlet: Outlet
   readonly #backoff: Backoff
   #generation = 0
-  readonly #place = new Place()
+  readonly #place: Place
   #retryMs = 0
   /** A stream was open once: from then on its absence is a break and not a feature. */
   #everUp = false
@@ -68,6 +68,7 @@ export class Push {
     this.#outlet = outlet
     this.#backoff = new Backoff(config.backoff, config.random)
     this.#headersMs = config.headersMs
+    this.#place = new Place(config.clock, config.cursorDoubtMs)
     this.#listening = new Listening(config, exchange, life, incoming, this.#place)
   }
 
@@ -368,8 +369,10 @@ export class Push {
   }
 }
 
-/** Could it be otherwise without the cursor? A server that is away, or holds our old stream, says nothing of it. */
+/** Could it be otherwise without the cursor? What is said in front of the server, or of our old stream, says nothing of it. */
 function mayBeTheCursor(outcome: Outcome): boolean {
-  if (outcome.kind === 'refused') return outcome.status !== 409
-  return outcome.kind !== 'unavailable' && outcome.kind !== 'no-such-session'
+  if (outcome.kind === 'unauthorized') return outcome.status === 403
+  return (
+    outcome.kind === 'refused' && outcome.status >= 400 && outcome.status <= 500 && outcome.status !== 409
+  )
 }

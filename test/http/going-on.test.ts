@@ -28,7 +28,8 @@ async function open(
   const delivered: string[] = []
   const facts: Status[] = []
   const backoff = { ...DEFAULT_TIMING.backoff, baseMs: 10, capMs: 20 }
-  const upstream = openHttp(httpConfig(server.url, { backoff, ...timing }))({
+  const cursorDoubtMs = 100
+  const upstream = openHttp(httpConfig(server.url, { backoff, cursorDoubtMs, ...timing }))({
     deliver: (each, lane) => {
       delivered.push(each.raw.toString())
       return lane === 'push' ? reading : undefined
