@@ -107,6 +107,8 @@ export class Answers {
     const resumption = new Resumption(this.#config, this.#exchange, this.#life, live, signal)
     let events = first
     let known: Known | undefined
+    // (A stream that was resumed was asked for with a limit of its own.)
+    signal.addEventListener('abort', () => events.destroy(), { once: true })
     for (;;) {
       const end = await this.#readStream(events, request, live, events === first ? 'untouched' : known)
       if (end.kind === 'answered') return true

@@ -58,6 +58,7 @@ export class EventReader {
   #failure: Error | undefined
   #quietSince: number | undefined
   #chunks = 0
+  #messages = 0
   /** What may be the start of a byte order mark; undefined once that is decided. */
   #start: string | undefined = ''
   #afterCr = false
@@ -130,6 +131,11 @@ export class EventReader {
   /** How many pieces have been read: has anything been heard? */
   get chunks(): number {
     return this.#chunks
+  }
+
+  /** How many events, not comments, have been handed out. */
+  get messages(): number {
+    return this.#messages
   }
 
   /** The next event; undefined after a clean end. Rejects when the connection broke or an event is too long. */
@@ -235,9 +241,9 @@ export class EventReader {
 
   #take(): ServerEvent | undefined {
     const event = this.#ready[this.#next++]
-    if (event?.kind === 'message' && event.id !== undefined) {
-      this.#cursor = isHeaderValue(event.id) ? event.id : undefined
-    }
+    if (event?.kind !== 'message') return event
+    this.#messages++
+    if (event.id !== undefined) this.#cursor = isHeaderValue(event.id) ? event.id : undefined
     return event
   }
 }

@@ -107,8 +107,9 @@ export class Listening {
   /**
    * There are stores of events (the example of the TypeScript SDK among them) that take the cursor of this stream,
    * replay what followed it, and bind what they gave to nothing: but for keep-alives it stays silent for ever. One on
-   * which no event came since the replay is not trusted: a server that holds it refuses a second (409), one that gives
-   * another holds none, and that other is gone on with.
+   * which no event came since the replay is not trusted. A server that holds one stream a session refuses a second
+   * (409), or ends the first for it; where both stand, the one that the server gave without being asked for the past is
+   * its own. (Where a server speaks on several, the break is told for nothing.)
    */
   async #trusted(
     resumed: Reading,
@@ -116,27 +117,49 @@ export class Listening {
     signal: AbortSignal,
     onReplaced: () => void,
   ): Promise<Reading> {
-    const events = await this.#askBeside(resumed, live, signal)
-    if (events === undefined) return resumed
-    const own = this.#read(events, live, undefined)
-    await sleep(SOON_MS, own.ended, resumed.ended)
-    // A server that holds a stream at a time has ended the older one for it, and nothing is missing.
-    if (resumed.ended.aborted) return own
-    if (own.ended.aborted) return resumed
-    resumed.stream.end('it is silent, and the server gives another')
-    onReplaced()
-    return own
+    const replayed = await this.#replayed(resumed, signal)
+    for (;;) {
+      await sleep(this.#config.idlePingMs, signal, resumed.ended)
+      const isProven = (): boolean => resumed.ended.aborted || resumed.events > replayed
+      if (signal.aborted || isProven()) return resumed
+      const beside = await this.#askBeside(resumed, live, signal)
+      if (beside === 'refused') return resumed
+      if (beside === undefined) continue
+      const own = this.#read(beside, live, undefined)
+      await sleep(SOON_MS, own.ended, resumed.ended)
+      if (resumed.ended.aborted) return own
+      if (own.ended.aborted) continue
+      if (isProven()) {
+        own.stream.end('another speaks')
+        return resumed
+      }
+      resumed.stream.end('it is silent, and the server gives another')
+      onReplaced()
+      return own
+    }
   }
 
-  async #askBeside(resumed: Reading, live: Live, signal: AbortSignal): Promise<EventReader | undefined> {
-    await sleep(SOON_MS, signal, resumed.ended)
-    const { events } = resumed
-    await sleep(this.#config.idlePingMs, signal, resumed.ended)
-    if (signal.aborted || resumed.ended.aborted || resumed.events > events) return undefined
+  /** How many events have come once the replay is over. */
+  async #replayed(resumed: Reading, signal: AbortSignal): Promise<number> {
+    for (;;) {
+      const { events } = resumed
+      await sleep(SOON_MS, signal, resumed.ended)
+      if (resumed.events === events || signal.aborted || resumed.ended.aborted) return events
+    }
+  }
+
+  /** A stream beside `resumed`; undefined when that cannot be told now. */
+  async #askBeside(
+    resumed: Reading,
+    live: Live,
+    signal: AbortSignal,
+  ): Promise<EventReader | 'refused' | undefined> {
     const patience = limit(this.#config.headersMs, signal, resumed.ended)
     const outcome = await this.#exchange.call({ method: 'GET', session: live, signal: patience.signal })
     patience.clear()
-    if (outcome.kind !== 'stream') return undefined
+    if (outcome.kind === 'unavailable') return undefined
+    if (outcome.kind === 'no-such-session') await this.#life.check(live)
+    if (outcome.kind !== 'stream') return 'refused'
     if (!patience.signal.aborted) return outcome.events
     outcome.events.destroy()
     return undefined

@@ -25,8 +25,9 @@ export class Place {
     this.#doubtMs = doubtMs
   }
 
-  get hasCursor(): boolean {
-    return this.#cursor !== undefined
+  /** Was the last stream asked for with a cursor? */
+  get isAsked(): boolean {
+    return this.#cursor !== undefined && !this.#without
   }
 
   /** What to ask for the next stream with. */

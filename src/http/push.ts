@@ -17,7 +17,6 @@ import type { Exchange } from './exchange.ts'
 import type { Incoming } from './incoming.ts'
 import { Listening } from './listening.ts'
 import type { Outcome } from './outcome.ts'
-import { POLL_FLOOR_MS } from './own-calls.ts'
 import { Place } from './place.ts'
 import type { SessionLife } from './session.ts'
 import type { Live } from './session-state.ts'
@@ -27,6 +26,14 @@ import { signatureOf } from './signature.ts'
 const SUSPICIOUS_REFUSALS = 4
 /** A server that refuses for longer than this is asked seldom. */
 const SLOW_AFTER_MS = 60_000
+/** A stream that is over by then ended at once. */
+const AT_ONCE_MS = 100
+/** One that is shorter than this, event or not, is opened again a little later each time. */
+const BRIEF_MS = 1_000
+/** So often that wait doubles. */
+const MOST_DOUBLINGS = 3
+/** Headers that come within this do not wait for an event. */
+const PROMPT_MS = 1_000
 /** To wait for headers in vain takes long: it counts as so many refusals. */
 const LATE_WEIGHT = 2
 /** How often the clock is looked at. */
@@ -49,8 +56,10 @@ export class Push {
   /** Wall time from which on something may have been missed. */
   #downAt = 0
   #refusalsInRow = 0
-  /** Streams that ended soon, having brought something. */
-  #briefInRow = 0
+  /** Streams in a row that brought something and were brief. */
+  #spins = 0
+  /** Headers came by themselves once, and not with the first event. */
+  #isPrompt = false
   /** Uptime since when it is refused because there is a stream already. */
   #conflictSince: number | undefined
   /** Ends a GET that has no answer yet. */
@@ -76,6 +85,7 @@ export class Push {
   async keep(signal: AbortSignal): Promise<void> {
     const watch = setInterval(this.#clockWatch(), CLOCK_LOOK_MS)
     watch.unref()
+    signal.addEventListener('abort', () => this.#listening.end('it is not wanted any more'), { once: true })
     while (!signal.aborted) {
       try {
         await this.#turn(signal)
@@ -125,6 +135,7 @@ export class Push {
       this.#conflictSince = undefined
     }
     const cursor = this.#place.next()
+    const askedAt = this.#config.clock.uptime()
     const asking = new AbortController()
     this.#asking = asking
     const patience = limit(this.#headersMs, signal, asking.signal)
@@ -141,13 +152,15 @@ export class Push {
       if (outcome.kind === 'stream') outcome.events.destroy()
       if (signal.aborted || asking.signal.aborted) return
       this.#headersMs = Math.min(this.#headersMs * 2, MAX_RETRY_MS)
-      this.#place.failed(LATE_WEIGHT)
+      // (One that has never given headers by themselves may have nothing to say.)
+      if (this.#isPrompt) this.#place.failed(LATE_WEIGHT)
       return await this.#retry('the server does not answer the GET', signal)
     }
+    if (outcome.kind !== 'refused' || outcome.status !== 409) this.#conflictSince = undefined
     if (outcome.kind === 'stream') {
       this.#headersMs = this.#config.headersMs
+      this.#isPrompt ||= this.#config.clock.uptime() - askedAt < PROMPT_MS
       this.#refusalsInRow = 0
-      this.#conflictSince = undefined
       this.#upInSession = true
       this.#life.prove(live)
       return await this.#hold(outcome.events, live, cursor, signal)
@@ -162,7 +175,7 @@ export class Push {
     cursor: string | undefined,
     signal: AbortSignal,
   ): Promise<void> {
-    const { clock, backoff } = this.#config
+    const { clock } = this.#config
     const upAt = clock.uptime()
     const brokeAt = this.#downAt
     this.#noteUp(live, cursor !== undefined)
@@ -175,17 +188,17 @@ export class Push {
     // Asked for with its cursor, an event that is too long would come again for ever.
     if (end.poisoned) this.#place.forget()
     const upMs = clock.uptime() - upAt
-    const stable = upMs >= backoff.stableAfterMs
-    if (stable || held.events > 0) this.#place.held()
-    else this.#place.failed()
-    // A server may end its stream after each event: that is no failure, but no reason to spin either.
-    const brief = !stable && held.news
-    if (brief) this.#backoff.reset()
+    if (upMs < AT_ONCE_MS && held.events === 0) this.#place.failed()
+    else this.#place.held()
+    // A server may end its stream after each event, and that is no failure. One that greets and hangs up is let spin
+    // ever more slowly.
+    if (held.news) this.#backoff.reset()
     else this.#backoff.settled(upMs)
-    this.#briefInRow = brief ? this.#briefInRow + 1 : 0
+    this.#spins = held.news && upMs < BRIEF_MS ? this.#spins + 1 : 0
     if (signal.aborted) return
     this.#noteDown(end.reason, end.silentSince)
-    const floorMs = Math.max(this.#retryMs, this.#briefInRow > 1 ? POLL_FLOOR_MS : 0)
+    const slowMs = this.#spins < 2 ? 0 : AT_ONCE_MS * 2 ** Math.min(this.#spins - 2, MOST_DOUBLINGS)
+    const floorMs = Math.max(this.#retryMs, slowMs)
     if (this.#life.live === live) await this.#rest(this.#nextDelay(floorMs), signal)
   }
 
@@ -240,11 +253,10 @@ export class Push {
       const { clock, conflictMs } = this.#config
       this.#conflictSince ??= clock.uptime()
       const stuck = this.#upInSession && clock.uptime() - this.#conflictSince > conflictMs
-      return stuck
-        ? this.#life.giveUp(live, 'its old push stream stays open')
-        : await this.#retry(why, signal)
+      // (Without a DELETE: what is still under way in that session is to be answered.)
+      return stuck ? this.#life.lose(live, 'its old push stream stays open') : await this.#retry(why, signal)
     }
-    if (outcome.status === 400 && this.#place.hasCursor) {
+    if (outcome.status === 400 && this.#place.isAsked) {
       // It does not know the cursor: once more without, and continuity is lost.
       return this.#place.forget()
     }

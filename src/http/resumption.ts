@@ -26,6 +26,8 @@ export class Resumption {
   #empty = 0
   #retryMs = 0
   #silenceMs: number
+  /** Given beside one that is silent. */
+  #beside: EventReader | undefined
 
   /** `signal` ends it; look at it before anything else. */
   constructor(config: HttpConfig, exchange: Exchange, life: SessionLife, live: Live, signal: Signal) {
@@ -39,6 +41,9 @@ export class Resumption {
 
   /** What comes after `ended`; or why nothing will, in a few words. `brought`: there were messages on it. */
   async after(ended: EventReader, cursor: string, brought: boolean): Promise<EventReader | string> {
+    const beside = this.#beside
+    this.#beside = undefined
+    if (beside !== undefined) return this.#watched(beside)
     const { clock, resumeMs, headersMs, backoff, random } = this.#config
     this.#retryMs = ended.retryMs ?? this.#retryMs
     this.#empty = brought ? 0 : this.#empty + 1
@@ -68,23 +73,28 @@ export class Resumption {
 
   /**
    * A store of events may give a stream that it binds to nothing: what follows the cursor comes, and what is said later
-   * does not. One that is silent is asked for again, ever more seldom: then that follows the cursor too.
+   * does not. Beside one that brings no event another is asked for, ever more seldom; what is given takes its place.
    */
   #watched(events: EventReader): EventReader {
-    const { clock } = this.#config
     const silenceMs = this.#silenceMs
-    const look = (): void => {
-      if (this.#signal.aborted || events.over) return
-      const quietMs = clock.uptime() - (events.quietSince ?? clock.uptime())
-      if (quietMs < silenceMs) {
-        setTimeout(look, silenceMs - quietMs).unref()
-        return
-      }
-      this.#silenceMs *= 2
-      events.destroy('it was silent')
-    }
-    setTimeout(look, silenceMs).unref()
+    this.#silenceMs *= 2
+    setTimeout(() => void this.#askBeside(events, events.messages), silenceMs).unref()
     return events
+  }
+
+  async #askBeside(events: EventReader, messages: number): Promise<void> {
+    const isOver = (): boolean => this.#signal.aborted || events.over
+    const isSilent = (): boolean => events.quietSince !== undefined && events.messages === messages
+    if (isOver()) return
+    if (!isSilent() || events.cursor === undefined) return void this.#watched(events)
+    const late = limit(this.#config.headersMs, this.#signal)
+    const outcome = await this.#ask(events.cursor, late.signal)
+    late.clear()
+    if (outcome.kind === 'stream' && (isOver() || !isSilent())) outcome.events.destroy()
+    if (isOver()) return
+    if (outcome.kind !== 'stream' || !isSilent()) return void this.#watched(events)
+    this.#beside = outcome.events
+    events.destroy('it was silent')
   }
 }
 

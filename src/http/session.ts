@@ -200,7 +200,7 @@ export class SessionLife {
     if (this.#state.live !== live) return true
     if (live.id === undefined) return false
     const decided = this.#pulse.confirms(live, refusal, inAnyWords).then((said) => {
-      if (said !== undefined) this.giveUp(live, `the server refuses it (${said})`)
+      if (said !== undefined) this.#giveUp(live, `the server refuses it (${said})`)
       return said !== undefined
     })
     const limitMs = inAnyWords ? MAX_WAIT_MS : REFUSED_LIMIT_MS
@@ -214,12 +214,12 @@ export class SessionLife {
     if (pulse === 'lost') this.lose(live, '404 to a ping')
     if (pulse !== 'refused') return pulse
     this.#pingRefused = true
-    this.giveUp(live, 'the server refuses a ping')
+    this.#giveUp(live, 'the server refuses a ping')
     return 'lost'
   }
 
   /** The server may know it still. */
-  giveUp(live: Live, reason: string): void {
+  #giveUp(live: Live, reason: string): void {
     if (this.#state.live !== live) return
     void this.#calls.delete(live, this.#config.privateLimitMs)
     this.lose(live, reason)
@@ -300,7 +300,8 @@ export class SessionLife {
       })
     }
     const live = this.live
-    if (live !== undefined) await this.#calls.initialized(live, handshake.initialized, this.#attemptLimitMs)
+    if (live !== undefined)
+      await this.#calls.initialized(live, handshake.initialized, this.#config.privateLimitMs)
   }
 
   /** Starts one attempt at a new session. Never two: only a session that is live or lost can begin one. */

@@ -15,6 +15,7 @@ interface Far {
   readonly pushes: (state: PushStatus['state']) => PushStatus[]
   readonly texts: () => string[]
   readonly answers: () => string[]
+  readonly send: (value: object) => Promise<void>
   /** Never rejects: what it failed with. */
   readonly call: (id: number) => Promise<unknown>
 }
@@ -44,6 +45,7 @@ async function open(
     pushes: (state) => facts.filter((fact) => fact.kind === 'push' && fact.state === state) as PushStatus[],
     texts: () => delivered.flatMap((text) => /"text":"([^"]*)"/.exec(text)?.[1] ?? []),
     answers: () => delivered.filter((text) => text.includes('"result"')),
+    send: (value) => upstream.send(compose(value)),
     call: (id) =>
       upstream
         .send(compose({ jsonrpc: '2.0', id, method: 'tools/call', params: { name: 'echo' } }))
@@ -128,30 +130,102 @@ test('a resumed stream that is quiet, and held by the server, stays: no event is
   expect(far.pushes('up').at(-1)?.continuous).toBe(true)
 })
 
-test('a server for which the old stream stays open is asked for a new session', async () => {
+test('a server for which the old stream stays open is asked for a new session; what runs in the old one is answered', async () => {
   const server = await ScriptedServer.start()
   const far = await open(server, { conflictMs: 100 })
   const old = server.session.id
+  let call: Exchange | undefined
+  server.on('tools/call', (x) => {
+    call = x
+  })
   server.before((x) => {
     return x.request.method === 'GET' && x.request.session === old ? x.reply(409) : false
   })
+  const answered = far.call(1)
+  await eventually('the call', () => call !== undefined)
   server.session.push.cut()
-  await eventually('a session of its own', () => server.listening() && server.session.id !== old)
+  await eventually('a session of its own', () => server.live().some(({ push }) => push.open))
+  ;(call as unknown as Exchange).result({ done: true })
+  expect(await answered).toBeUndefined()
+  expect(far.answers().some((text) => text.includes('"done":true'))).toBe(true)
   server.push(message('two'))
   await eventually('what is said then', () => far.texts().includes('two'))
-  expect(server.of('DELETE').map((each) => each.session)).toEqual([old])
 })
 
-test('a server that ends its stream after each event is asked again at once, each time', async () => {
+/** A call whose stream was cut, and whose resumed one is held open by the server. */
+async function resumedCall(timing: Partial<HttpTiming> = {}): Promise<{ server: ScriptedServer; far: Far }> {
+  const server = await ScriptedServer.start()
+  server.on('tools/call', (x) => {
+    const stream = x.stream(true)
+    stream.send(message('one'))
+    setTimeout(() => stream.cut(), 20)
+  })
+  server.before((x) => (withCursor(x) ? x.stream() : false))
+  return { server, far: await open(server, timing) }
+}
+
+test('a call on a resumed stream ends with its cancellation, and with the next initialize', async () => {
+  const { server, far } = await resumedCall({ cancelGraceMs: 50 })
+  const cancelled = far.call(1)
+  await eventually('the resumed stream', () => server.of('GET').length === 2)
+  await far.send({ jsonrpc: '2.0', method: 'notifications/cancelled', params: { requestId: 1 } })
+  expect(await cancelled).toBeUndefined()
+  const superseded = far.call(2)
+  await eventually('the next resumed stream', () => server.of('GET').length === 3)
+  const again = far.send({ jsonrpc: '2.0', id: 3, method: 'initialize', params })
+  expect(String(await superseded)).toMatch(/initialized again/)
+  await again
+})
+
+test('a resumed stream of a call that is held rightly stays: what is asked beside it is refused', async () => {
+  const server = await ScriptedServer.start()
+  let call: Exchange | undefined
+  const stream = server.openStream(true)
+  server.on('tools/call', (x) => {
+    call = x
+    stream.attach(x.response)
+    stream.send(message('one'))
+    setTimeout(() => stream.cut(), 20)
+  })
+  server.before((x) => {
+    const cursor = x.request.headers['last-event-id']
+    if (x.request.method !== 'GET' || typeof cursor !== 'string') return false
+    return stream.open ? x.reply(409) : stream.attach(x.response, cursor)
+  })
+  const far = await open(server, { resumedSilenceMs: 40, resumeMs: 100 })
+  const answered = far.call(1)
+  await eventually('a refusal', () => server.of('GET').some(({ status }) => status === 409))
+  await pause(200)
+  stream.send((call as unknown as Exchange).answer({ done: true }))
+  expect(await answered).toBeUndefined()
+})
+
+test('a server that greets each stream with an event and hangs up is not asked in a hot loop', async () => {
+  const server = await ScriptedServer.start()
+  let gets = 0
+  server.before((x) => {
+    if (x.request.method !== 'GET') return false
+    if (gets++ === 0) return false
+    return x.reply(200, `data: ${JSON.stringify(message('hello'))}\n\n`, {
+      'content-type': 'text/event-stream',
+    })
+  })
+  await open(server)
+  server.session.push.cut()
+  await pause(1_500)
+  expect(gets).toBeLessThan(12)
+})
+
+test('a server that ends its stream after each event is asked again soon, each time', async () => {
   const server = await ScriptedServer.start({ replay: true })
-  const far = await open(server, { backoff: { ...DEFAULT_TIMING.backoff, baseMs: 10, capMs: 60_000 } })
-  for (let i = 0; i < 15; i++) {
+  const far = await open(server, { backoff: { ...DEFAULT_TIMING.backoff, baseMs: 2_000, capMs: 60_000 } })
+  for (let i = 0; i < 5; i++) {
     server.push(message(`event ${i}`))
     await eventually('it', () => far.texts().length === i + 1)
     server.session.push.hangUp()
     await eventually('the next stream', () => server.listening())
   }
-  expect(far.texts()).toHaveLength(15)
+  expect(far.texts()).toHaveLength(5)
 })
 
 test('a stream that broke while nobody read was down from the moment it broke', async () => {
