@@ -49,7 +49,7 @@ export interface HttpTiming {
   readonly privateLimitMs: number
   /** A cancelled request may still be answered for so long. */
   readonly cancelGraceMs: number
-  /** A GET for the push stream that has no response headers by then is made anew; twice as long each time. */
+  /** A GET that has no response headers by then is made anew; for the push stream twice as long each time. */
   readonly headersMs: number
   /** A cursor that has brought nothing for so long is tried without. */
   readonly cursorDoubtMs: number
@@ -59,7 +59,10 @@ export interface HttpTiming {
   readonly resumeMs: number
   /** A resumed stream of an answer that is silent for so long is asked for again; twice as long each time. */
   readonly resumedSilenceMs: number
-  /** A push stream without a known cadence is checked by a ping after so much silence. */
+  /**
+   * A push stream without a known cadence is checked by a ping after so much silence; one that was resumed, and brought
+   * no event since, by a second GET.
+   */
   readonly idlePingMs: number
   /** An attempt to make a new session that fails is not repeated sooner for a client's request. */
   readonly reopenSpacingMs: number

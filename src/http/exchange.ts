@@ -2,8 +2,8 @@
  * One call: dressed with headers and credentials, sent, and what came back understood.
  *
  * Not a session, not a retry: a call goes out once (but for a redirect inside the origin and a key read again).
- * The one rule: the meaning of a reply is decided here, once, as an Outcome (outcome.ts). All that round-trip.ts knows by itself is
- * the plain success.
+ * The one rule: the meaning of a reply is decided here, once, as an Outcome (outcome.ts). All that round-trip.ts knows
+ * by itself is the plain success.
  *
  * [MCP 2025-11-25 transports, Streamable HTTP]
  */

@@ -22,6 +22,8 @@ export interface Held {
   readonly events: number
   /** Among them one that had not come before. */
   readonly news: boolean
+  /** How long it stood before the first of them, ms. */
+  readonly quietMs: number
   /** The server's `retry`, ms. */
   readonly retryMs: number | undefined
 }
@@ -33,6 +35,7 @@ interface Reading {
   readonly ended: AbortSignal
   readonly events: number
   readonly news: boolean
+  readonly quietMs: number
 }
 
 /** What is replayed comes within this; a server that has replaced a stream by another has ended it by then too. */
@@ -71,7 +74,8 @@ export class Listening {
     const main = cursor === undefined ? first : await this.#trusted(first, live, signal, onReplaced)
     const end = await main.end
     this.end(end.reason)
-    return { end, events: main.events, news: main.news, retryMs: main.stream.retryMs }
+    const { events: count, news, quietMs, stream } = main
+    return { end, events: count, news, quietMs, retryMs: stream.retryMs }
   }
 
   /** Ends what is being read. */
@@ -90,10 +94,12 @@ export class Listening {
     this.#streams.add(stream)
     const ended = new AbortController()
     const isKnown = cursor === undefined ? () => false : (event: Known) => this.#place.isKnown(event)
-    const reading = { stream, ended: ended.signal, events: 0, news: false }
+    const { clock } = this.#config
+    const upAt = clock.uptime()
+    const reading = { stream, ended: ended.signal, events: 0, news: false, quietMs: Number.POSITIVE_INFINITY }
     const end = stream
       .read(isKnown, (event, repeated) => {
-        reading.events++
+        if (reading.events++ === 0) reading.quietMs = clock.uptime() - upAt
         reading.news ||= event.data.length > 0 && !repeated
         this.#place.moved(stream.cursor, event)
       })

@@ -1,7 +1,7 @@
 /**
  * One open push stream: read to its end, and watched while it is silent.
  *
- * Not a retry: how it ended is told to the loop that holds it (push.ts).
+ * Not a retry: how it ended is told to who holds it (listening.ts).
  * The one rule: silence counts only while we are reading. A client that does not read is not a dead server.
  */
 import { reasonOf, seconds } from '../errors.ts'

@@ -32,8 +32,6 @@ const AT_ONCE_MS = 100
 const BRIEF_MS = 1_000
 /** So often that wait doubles. */
 const MOST_DOUBLINGS = 3
-/** Headers that come within this do not wait for an event. */
-const PROMPT_MS = 1_000
 /** To wait for headers in vain takes long: it counts as so many refusals. */
 const LATE_WEIGHT = 2
 /** How often the clock is looked at. */
@@ -135,7 +133,6 @@ export class Push {
       this.#conflictSince = undefined
     }
     const cursor = this.#place.next()
-    const askedAt = this.#config.clock.uptime()
     const asking = new AbortController()
     this.#asking = asking
     const patience = limit(this.#headersMs, signal, asking.signal)
@@ -159,7 +156,6 @@ export class Push {
     if (outcome.kind !== 'refused' || outcome.status !== 409) this.#conflictSince = undefined
     if (outcome.kind === 'stream') {
       this.#headersMs = this.#config.headersMs
-      this.#isPrompt ||= this.#config.clock.uptime() - askedAt < PROMPT_MS
       this.#refusalsInRow = 0
       this.#upInSession = true
       this.#life.prove(live)
@@ -185,6 +181,7 @@ export class Push {
     })
     const { end } = held
     this.#retryMs = held.retryMs ?? this.#retryMs
+    this.#isPrompt ||= held.quietMs >= AT_ONCE_MS
     // Asked for with its cursor, an event that is too long would come again for ever.
     if (end.poisoned) this.#place.forget()
     const upMs = clock.uptime() - upAt

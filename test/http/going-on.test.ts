@@ -58,6 +58,8 @@ const withCursor = (x: Exchange): boolean =>
 
 /** One event is delivered, so that there is a cursor; then the stream is cut. */
 async function cut(server: ScriptedServer, far: Far): Promise<void> {
+  // (Long enough to see that headers do not wait for an event.)
+  await pause(120)
   server.push(message('one'))
   await eventually('the first event', () => far.texts().includes('one'))
   server.session.push.cut()
