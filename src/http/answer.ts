@@ -104,11 +104,9 @@ export class Answers {
   }
 
   async #takeStream(first: EventReader, request: Request, live: Live, signal: Signal): Promise<boolean> {
-    const resumption = new Resumption(this.#config, this.#exchange, this.#life, live, signal)
+    let resumption: Resumption | undefined
     let events = first
     let known: Known | undefined
-    // (A stream that was resumed was asked for with a limit of its own.)
-    signal.addEventListener('abort', () => events.destroy(), { once: true })
     for (;;) {
       const end = await this.#readStream(events, request, live, events === first ? 'untouched' : known)
       if (end.kind === 'answered') return true
@@ -117,6 +115,7 @@ export class Answers {
       known = end.last ?? known
       const { cursor } = events
       if (cursor === undefined) throw errors.mayHaveRun(request.method, this.#exchange.where, end.why)
+      resumption ??= new Resumption(this.#config, this.#exchange, this.#life, live, signal)
       const next = await resumption.after(events, cursor, end.messages > 0)
       if (signal.aborted) throw signal.reason
       if (typeof next === 'string') {

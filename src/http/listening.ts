@@ -15,27 +15,27 @@ import { PushStream, type StreamEnd } from './push-stream.ts'
 import type { SessionLife } from './session.ts'
 import type { Live } from './session-state.ts'
 
-/** What became of a stream. */
-export interface Held {
-  readonly end: StreamEnd
-  /** How many have come. */
+/** What a stream has brought. */
+interface Brought {
   readonly events: number
   /** Among them one that had not come before. */
   readonly news: boolean
   /** How long it stood before the first of them, ms. */
   readonly quietMs: number
+}
+
+/** What became of a stream. */
+export interface Held extends Brought {
+  readonly end: StreamEnd
   /** The server's `retry`, ms. */
   readonly retryMs: number | undefined
 }
 
 /** A stream while it is read. */
-interface Reading {
+interface Reading extends Brought {
   readonly stream: PushStream
   readonly end: Promise<StreamEnd>
   readonly ended: AbortSignal
-  readonly events: number
-  readonly news: boolean
-  readonly quietMs: number
 }
 
 /** What is replayed comes within this; a server that has replaced a stream by another has ended it by then too. */

@@ -28,10 +28,8 @@ const SUSPICIOUS_REFUSALS = 4
 const SLOW_AFTER_MS = 60_000
 /** A stream that is over by then ended at once. */
 const AT_ONCE_MS = 100
-/** One that is shorter than this, event or not, is opened again a little later each time. */
-const BRIEF_MS = 1_000
-/** So often that wait doubles. */
-const MOST_DOUBLINGS = 3
+/** A stream that brought something is asked for again within this: a server may end its stream after each event. */
+const NEWS_AGAIN_MS = 500
 /** To wait for headers in vain takes long: it counts as so many refusals. */
 const LATE_WEIGHT = 2
 /** How often the clock is looked at. */
@@ -54,8 +52,6 @@ export class Push {
   /** Wall time from which on something may have been missed. */
   #downAt = 0
   #refusalsInRow = 0
-  /** Streams in a row that brought something and were brief. */
-  #spins = 0
   /** Headers came by themselves once, and not with the first event. */
   #isPrompt = false
   /** Uptime since when it is refused because there is a stream already. */
@@ -187,16 +183,12 @@ export class Push {
     const upMs = clock.uptime() - upAt
     if (upMs < AT_ONCE_MS && held.events === 0) this.#place.failed()
     else this.#place.held()
-    // A server may end its stream after each event, and that is no failure. One that greets and hangs up is let spin
-    // ever more slowly.
-    if (held.news) this.#backoff.reset()
-    else this.#backoff.settled(upMs)
-    this.#spins = held.news && upMs < BRIEF_MS ? this.#spins + 1 : 0
+    this.#backoff.settled(upMs)
     if (signal.aborted) return
     this.#noteDown(end.reason, end.silentSince)
-    const slowMs = this.#spins < 2 ? 0 : AT_ONCE_MS * 2 ** Math.min(this.#spins - 2, MOST_DOUBLINGS)
-    const floorMs = Math.max(this.#retryMs, slowMs)
-    if (this.#life.live === live) await this.#rest(this.#nextDelay(floorMs), signal)
+    const delayMs = this.#nextDelay(this.#retryMs)
+    const mostMs = held.news ? Math.max(this.#retryMs, NEWS_AGAIN_MS) : delayMs
+    if (this.#life.live === live) await this.#rest(Math.min(delayMs, mostMs), signal)
   }
 
   /** The GET got no stream: what now? */
@@ -345,12 +337,11 @@ export class Push {
       state: 'up',
       generation: live.generation,
       continuous: resumed || (first && live.generation === 1),
-      ...(first && broken === undefined
+      ...(broken === undefined
         ? {}
         : {
-            downMs: Math.round(
-              Math.max(clock.now() - this.#downAt, clock.uptime() - (broken ?? clock.uptime())),
-            ),
+            // (A wall clock may have been set back meanwhile.)
+            downMs: Math.round(Math.max(clock.now() - this.#downAt, clock.uptime() - broken)),
             attempts: this.#backoff.attempts,
           }),
     })

@@ -16,6 +16,9 @@ import { POLL_FLOOR_MS } from './own-calls.ts'
 import type { SessionLife } from './session.ts'
 import type { Live } from './session-state.ts'
 
+/** No more seldom than this. */
+const MOST_SILENCE_MS = 5 * 60_000
+
 export class Resumption {
   readonly #config: HttpConfig
   readonly #exchange: Exchange
@@ -25,11 +28,15 @@ export class Resumption {
   /** Streams that brought nothing, one behind the other. */
   #empty = 0
   #retryMs = 0
+  /** How long the one that is read may bring nothing. */
   #silenceMs: number
-  /** Given beside one that is silent. */
+  /** The one that is read. */
+  #given: EventReader | undefined
+  /** Given beside it, while it is silent. */
   #beside: EventReader | undefined
+  #look: NodeJS.Timeout | undefined
 
-  /** `signal` ends it; look at it before anything else. */
+  /** `signal` ends it, and every stream that it gave. */
   constructor(config: HttpConfig, exchange: Exchange, life: SessionLife, live: Live, signal: Signal) {
     this.#config = config
     this.#exchange = exchange
@@ -37,14 +44,16 @@ export class Resumption {
     this.#live = live
     this.#signal = signal
     this.#silenceMs = config.resumedSilenceMs
+    signal.addEventListener('abort', () => this.#given?.destroy(), { once: true })
   }
 
   /** What comes after `ended`; or why nothing will, in a few words. `brought`: there were messages on it. */
   async after(ended: EventReader, cursor: string, brought: boolean): Promise<EventReader | string> {
     const beside = this.#beside
     this.#beside = undefined
-    if (beside !== undefined) return this.#watched(beside)
-    const { clock, resumeMs, headersMs, backoff, random } = this.#config
+    if (beside !== undefined) return this.#give(beside)
+    const { clock, resumeMs, headersMs, backoff, random, resumedSilenceMs } = this.#config
+    if (brought) this.#silenceMs = resumedSilenceMs
     this.#retryMs = ended.retryMs ?? this.#retryMs
     this.#empty = brought ? 0 : this.#empty + 1
     const tries = new Backoff(backoff, random)
@@ -54,7 +63,7 @@ export class Resumption {
       const late = limit(Math.min(headersMs, Math.max(until - clock.uptime(), 1)), this.#signal)
       const outcome = await this.#ask(cursor, late.signal)
       late.clear()
-      if (outcome.kind === 'stream') return this.#watched(outcome.events)
+      if (outcome.kind === 'stream') return this.#give(outcome.events)
       if (outcome.kind === 'no-such-session') this.#life.lose(this.#live, '404 to a resumed stream')
       const askedToWaitMs = outcome.kind === 'unavailable' ? (outcome.retryAfterMs ?? 0) : 0
       const left = until - clock.uptime()
@@ -75,26 +84,37 @@ export class Resumption {
    * A store of events may give a stream that it binds to nothing: what follows the cursor comes, and what is said later
    * does not. Beside one that brings no event another is asked for, ever more seldom; what is given takes its place.
    */
-  #watched(events: EventReader): EventReader {
-    const silenceMs = this.#silenceMs
-    this.#silenceMs *= 2
-    setTimeout(() => void this.#askBeside(events, events.messages), silenceMs).unref()
+  #give(events: EventReader): EventReader {
+    this.#given = events
+    if (this.#signal.aborted) events.destroy()
+    this.#lookLater(events)
     return events
   }
 
+  #lookLater(events: EventReader): void {
+    clearTimeout(this.#look)
+    const { messages } = events
+    this.#look = setTimeout(() => void this.#askBeside(events, messages), this.#silenceMs).unref()
+  }
+
   async #askBeside(events: EventReader, messages: number): Promise<void> {
+    this.#silenceMs = Math.min(this.#silenceMs * 2, MOST_SILENCE_MS)
     const isOver = (): boolean => this.#signal.aborted || events.over
     const isSilent = (): boolean => events.quietSince !== undefined && events.messages === messages
     if (isOver()) return
-    if (!isSilent() || events.cursor === undefined) return void this.#watched(events)
-    const late = limit(this.#config.headersMs, this.#signal)
-    const outcome = await this.#ask(events.cursor, late.signal)
-    late.clear()
-    if (outcome.kind === 'stream' && (isOver() || !isSilent())) outcome.events.destroy()
-    if (isOver()) return
-    if (outcome.kind !== 'stream' || !isSilent()) return void this.#watched(events)
-    this.#beside = outcome.events
-    events.destroy('it was silent')
+    const { cursor } = events
+    if (isSilent() && cursor !== undefined) {
+      const late = limit(this.#config.headersMs, this.#signal)
+      const outcome = await this.#ask(cursor, late.signal)
+      late.clear()
+      if (outcome.kind === 'stream' && !isOver() && isSilent()) {
+        this.#beside = outcome.events
+        return events.destroy('it was silent')
+      }
+      if (outcome.kind === 'stream') outcome.events.destroy()
+      if (isOver()) return
+    }
+    this.#lookLater(events)
   }
 }
 

@@ -1,9 +1,10 @@
 /** A stream that was cut is gone on from, whatever the server makes of the cursor; and nobody waits for ever. */
 import { expect, onTestFinished, test } from 'vitest'
-import { DEFAULT_TIMING, type HttpTiming } from '../../src/http/config.ts'
+import { DEFAULT_TIMING, type HttpConfig, type HttpTiming } from '../../src/http/config.ts'
 import { openHttp } from '../../src/http/upstream.ts'
 import { compose } from '../../src/protocol.ts'
 import type { PushStatus, Status } from '../../src/status.ts'
+import type { EventStream } from '../support/event-stream.ts'
 import { eventually, pause } from '../support/eventually.ts'
 import { httpConfig } from '../support/http-config.ts'
 import { type Exchange, ScriptedServer } from '../support/scripted-server.ts'
@@ -23,8 +24,9 @@ interface Far {
 /** The far side, its handshake made and its push stream open. */
 async function open(
   server: ScriptedServer,
-  timing: Partial<HttpTiming> = {},
+  timing: Partial<HttpConfig> = {},
   reading = Promise.resolve(),
+  isOpen = () => server.listening(),
 ): Promise<Far> {
   const delivered: string[] = []
   const facts: Status[] = []
@@ -40,7 +42,7 @@ async function open(
   onTestFinished(() => upstream.close(100))
   await upstream.send(compose({ jsonrpc: '2.0', id: 0, method: 'initialize', params }))
   await upstream.send(compose({ jsonrpc: '2.0', method: 'notifications/initialized' }))
-  await eventually('the push stream', () => server.listening())
+  await eventually('the push stream', isOpen)
   return {
     pushes: (state) => facts.filter((fact) => fact.kind === 'push' && fact.state === state) as PushStatus[],
     texts: () => delivered.flatMap((text) => /"text":"([^"]*)"/.exec(text)?.[1] ?? []),
@@ -63,6 +65,19 @@ async function cut(server: ScriptedServer, far: Far): Promise<void> {
   server.push(message('one'))
   await eventually('the first event', () => far.texts().includes('one'))
   server.session.push.cut()
+}
+
+/** A call's stream is cut once its first event was sent; `stream` keeps what is said on it, `answer` is what it waits for. */
+function callCut(server: ScriptedServer): { stream: EventStream; answer: () => string } {
+  let call: Exchange | undefined
+  const stream = server.openStream(true)
+  server.on('tools/call', (x) => {
+    call = x
+    stream.attach(x.response)
+    stream.send(message('one'))
+    setTimeout(() => stream.cut(), 20)
+  })
+  return { stream, answer: () => call?.answer({ done: true }) ?? '' }
 }
 
 const refusals: readonly [string, (x: Exchange) => unknown, Partial<HttpTiming>][] = [
@@ -95,6 +110,37 @@ test('a cursor that gets 500 three times is kept: what was missed is replayed', 
   await cut(server, far)
   server.push(message('meanwhile'))
   await eventually('what was missed', () => far.texts().includes('meanwhile'))
+  expect(far.pushes('up').at(-1)?.continuous).toBe(true)
+})
+
+test('a server whose headers come with its first event keeps being asked with the cursor: nothing is lost', async () => {
+  const server = await ScriptedServer.start()
+  let waiting: Exchange | undefined
+  const said: string[] = []
+  const say = (id: string): void => {
+    said.push(id)
+    const x = waiting
+    waiting = undefined
+    x?.stream().write(event(id))
+  }
+  const event = (id: string): string => `id: ${id}\ndata: ${JSON.stringify(message(id))}\n\n`
+  server.before((x) => {
+    if (x.request.method !== 'GET') return false
+    const cursor = x.request.headers['last-event-id']
+    const missed = typeof cursor === 'string' ? said.slice(said.indexOf(cursor) + 1) : []
+    if (missed.length === 0) waiting = x
+    else x.stream().write(missed.map(event).join(''))
+    return true
+  })
+  const far = await open(server, { headersMs: 20 }, undefined, () => waiting !== undefined)
+  say('e1')
+  await eventually('the first event', () => far.texts().includes('e1'))
+  server.cutAll()
+  const gets = () => server.of('GET').filter((get) => get.headers['last-event-id'] === 'e1')
+  await eventually('many questions', () => gets().length >= 6, 10_000)
+  say('e2')
+  await eventually('what is said then', () => far.texts().includes('e2'), 10_000)
+  expect(server.of('GET').at(-1)?.headers['last-event-id']).toBe('e1')
   expect(far.pushes('up').at(-1)?.continuous).toBe(true)
 })
 
@@ -181,14 +227,7 @@ test('a call on a resumed stream ends with its cancellation, and with the next i
 
 test('a resumed stream of a call that is held rightly stays: what is asked beside it is refused', async () => {
   const server = await ScriptedServer.start()
-  let call: Exchange | undefined
-  const stream = server.openStream(true)
-  server.on('tools/call', (x) => {
-    call = x
-    stream.attach(x.response)
-    stream.send(message('one'))
-    setTimeout(() => stream.cut(), 20)
-  })
+  const { stream, answer } = callCut(server)
   server.before((x) => {
     const cursor = x.request.headers['last-event-id']
     if (x.request.method !== 'GET' || typeof cursor !== 'string') return false
@@ -198,9 +237,45 @@ test('a resumed stream of a call that is held rightly stays: what is asked besid
   const answered = far.call(1)
   await eventually('a refusal', () => server.of('GET').some(({ status }) => status === 409))
   await pause(200)
-  stream.send((call as unknown as Exchange).answer({ done: true }))
+  stream.send(answer())
   expect(await answered).toBeUndefined()
 })
+
+test('a call that is polled for a long time is asked for one GET at a time', async () => {
+  const { server, polls, far } = await polledCall(20, { resumedSilenceMs: 1_000_000 })
+  await far.call(1)
+  expect(polls.most).toBe(1)
+  expect(server.of('GET').filter((get) => get.headers['last-event-id'] !== undefined)).toHaveLength(20)
+})
+
+/** A call that is answered at the `last` poll; how many GETs of it were open at a time at `most`. */
+async function polledCall(
+  last: number,
+  timing: Partial<HttpTiming>,
+): Promise<{ server: ScriptedServer; polls: { most: number }; far: Far }> {
+  const server = await ScriptedServer.start()
+  const polls = { all: 0, open: 0, most: 0 }
+  let answer = ''
+  server.on('tools/call', (x) => {
+    answer = x.answer({ done: true })
+    const stream = x.stream(true)
+    stream.prime(1)
+    stream.hangUp()
+  })
+  server.before((x) => {
+    if (!withCursor(x)) return false
+    polls.most = Math.max(polls.most, ++polls.open)
+    const isLast = ++polls.all === last
+    const stream = x.stream(true)
+    if (isLast) stream.send(answer)
+    setTimeout(() => {
+      polls.open--
+      stream.hangUp()
+    }, 15)
+    return true
+  })
+  return { server, polls, far: await open(server, timing) }
+}
 
 test('a server that greets each stream with an event and hangs up is not asked in a hot loop', async () => {
   const server = await ScriptedServer.start()
@@ -212,15 +287,18 @@ test('a server that greets each stream with an event and hangs up is not asked i
       'content-type': 'text/event-stream',
     })
   })
-  await open(server)
+  await open(server, { backoff: DEFAULT_TIMING.backoff, random: () => 1 })
   server.session.push.cut()
   await pause(1_500)
-  expect(gets).toBeLessThan(12)
+  expect(gets).toBeLessThan(8)
 })
 
 test('a server that ends its stream after each event is asked again soon, each time', async () => {
   const server = await ScriptedServer.start({ replay: true })
-  const far = await open(server, { backoff: { ...DEFAULT_TIMING.backoff, baseMs: 2_000, capMs: 60_000 } })
+  const far = await open(server, {
+    backoff: { ...DEFAULT_TIMING.backoff, baseMs: 2_000, capMs: 60_000 },
+    random: () => 1,
+  })
   for (let i = 0; i < 5; i++) {
     server.push(message(`event ${i}`))
     await eventually('it', () => far.texts().length === i + 1)
@@ -252,21 +330,14 @@ test('a stream that broke while nobody read was down from the moment it broke', 
 
 test('a call whose resumed stream is bound to nothing is asked for again, and answered once', async () => {
   const server = await ScriptedServer.start()
-  let call: Exchange | undefined
-  const stream = server.openStream(true)
-  server.on('tools/call', (x) => {
-    call = x
-    stream.attach(x.response)
-    stream.send(message('one'))
-    setTimeout(() => stream.cut(), 50)
-  })
+  const { stream, answer } = callCut(server)
   let resumed = 0
   server.before((x) => {
     const cursor = x.request.headers['last-event-id']
     if (x.request.method !== 'GET' || typeof cursor !== 'string') return false
     if (++resumed > 1) return stream.attach(x.response, cursor)
     // A store's mistake: what comes from now on is kept, and sent to nobody.
-    stream.send((call as Exchange).answer({ done: true }))
+    stream.send(answer())
     return x.stream()
   })
   const far = await open(server, { resumedSilenceMs: 60 })
