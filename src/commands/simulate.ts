@@ -64,7 +64,7 @@ ${ASSUMPTIONS.map((line) => `  - ${line}`).join('\n')}`,
   examples: [
     'chamade-mcp simulate',
     'chamade-mcp simulate --port 9000 --key chmd_local',
-    'chamade-mcp simulate --scenario examples/scenarios/redeploy.yaml',
+    'chamade-mcp simulate --scenario ./redeploy.yaml',
   ],
   run: (values, _operands, io) => (values.moot === true ? runMoot(values, io) : runChamade(values, io)),
 }
@@ -147,7 +147,7 @@ async function scenarioOf(values: OptionValues, io: Io): Promise<Scenario | unde
     return readScenario(text)
   } catch (error) {
     if (!(error instanceof BadScenario)) throw error
-    throw invalid(`--scenario ${file}: ${error.message}`, 'see examples/scenarios')
+    throw invalid(`--scenario ${file}: ${error.message}`, 'see examples/scenarios in the repository')
   }
 }
 
