@@ -18,7 +18,7 @@ import {
   RPC,
   success,
 } from './protocol.ts'
-import { sleep, systemClock } from './retry.ts'
+import { sleep, systemClock, turn } from './retry.ts'
 import type { OpenUpstream, Port, Room, Upstream } from './sides.ts'
 import type { Status } from './status.ts'
 
@@ -96,7 +96,9 @@ class Bridge {
     }
     let answeredAll = !this.#requestsOpen
     await this.#goodbye(cause === 'signal' ? GOODBYE_SIGNAL_MS : GOODBYE_EOF_MS)
-    for (const [id, { method }] of [...this.#ledger]) this.#fail(id, errors.closing(method))
+    // Who was told by its Upstream why it failed is answered with that.
+    await turn()
+    for (const id of [...this.#ledger.keys()]) this.#fail(id, errors.closing(true))
     // Whoever ended stdin may still read slowly; whoever sent a signal kills soon.
     const limitMs = cause === 'eof' ? this.#options.drainMs : FLUSH_MS
     const flushed = new AbortController()
@@ -203,8 +205,9 @@ class Bridge {
   #failed(id: string, line: Line, cause: unknown): void {
     if (this.#ledger.get(id) !== line) return
     const error = toBridgeError(cause)
-    if (error.code === 'CLOSING') return this.#fail(id, errors.closing(line.method))
-    if (!line.cancelled) this.#options.report({ kind: 'failed', what: line.method, error })
+    if (error.code !== 'CLOSING' && !line.cancelled) {
+      this.#options.report({ kind: 'failed', what: line.method, error })
+    }
     this.#fail(id, error)
   }
 

@@ -127,16 +127,14 @@ export const errors = {
     new BridgeError('TOOL_HIDDEN', `the tool ${name} is hidden by --ignore-tool`, {
       hint: 'remove that option if the agent should have it',
     }),
-  superseded: (): BridgeError =>
+  /** `sent`: some byte of the request may have reached the server. */
+  superseded: (sent: boolean): BridgeError =>
     new BridgeError(
       'SUPERSEDED',
-      'the client initialized again before this request was answered; it may have run',
+      `the client initialized again before this request was answered; it ${sent ? 'may have run' : 'was not run'}`,
     ),
-  closing: (method?: string): BridgeError =>
-    new BridgeError(
-      'CLOSING',
-      `the bridge is shutting down${method === undefined ? '' : `; ${method} may have run`}`,
-    ),
+  closing: (sent = false): BridgeError =>
+    new BridgeError('CLOSING', `the bridge is shutting down${sent ? '; the request may have run' : ''}`),
 } as const
 
 /** A setting that cannot be meant, and how to write it. */

@@ -171,6 +171,11 @@ export async function firstOf<T>(
   }
 }
 
+/** A turn of the event loop: what had its news has dealt with it. */
+export function turn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve))
+}
+
 /** A deadline for a call. `clear` when the call is over; until then somebody holds the timer. */
 export interface Limit {
   readonly signal: AbortSignal

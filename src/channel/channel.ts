@@ -18,7 +18,7 @@ import {
   type Response,
   sameId,
 } from '../protocol.ts'
-import { type Clock, sleep, systemClock } from '../retry.ts'
+import { type Clock, sleep, systemClock, turn } from '../retry.ts'
 import type { Lane as LaneName, OpenUpstream, Outlet, Room, Upstream } from '../sides.ts'
 import type { Level, Status } from '../status.ts'
 import { Breaks, type Gap, type Outage, type Recovery } from './breaks.ts'
@@ -287,11 +287,6 @@ class Tally {
     this.#told = this.#count
     this.#outlet.report({ kind: 'note', level: this.#level, text: this.#text(this.#count) })
   }
-}
-
-/** A turn of the event loop: what waited behind the lane has gone out as well. */
-function turn(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve))
 }
 
 function events(count: number): string {

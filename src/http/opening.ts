@@ -13,11 +13,11 @@ import {
   stringMember,
   withId,
 } from '../protocol.ts'
-import { Backoff, firstOf, limit, MAX_WAIT_MS, type Signal, sleep } from '../retry.ts'
+import { Backoff, firstOf, limit, MAX_WAIT_MS, type Signal, sleep, turn } from '../retry.ts'
 import type { HttpConfig } from './config.ts'
 import type { Exchange } from './exchange.ts'
 import type { Outcome } from './outcome.ts'
-import { type OwnCalls, turn } from './own-calls.ts'
+import type { OwnCalls } from './own-calls.ts'
 import type { SessionHeaders } from './round-trip.ts'
 
 /** What a server's `initialize` answer opens; `response` may be an error. */

@@ -21,7 +21,7 @@ import {
   success,
   withId,
 } from '../protocol.ts'
-import { limit, type Signal, sleep } from '../retry.ts'
+import { limit, type Signal, sleep, turn } from '../retry.ts'
 import type { Outlet } from '../sides.ts'
 import type { HttpConfig } from './config.ts'
 import type { EventReader } from './events.ts'
@@ -218,9 +218,4 @@ export class OwnCalls {
   #nextId(): string {
     return `chamade-mcp-${++this.#ids}`
   }
-}
-
-/** A turn of the event loop: what was waiting for a reply has dealt with it. */
-export function turn(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve))
 }

@@ -81,7 +81,7 @@ class HttpUpstream implements Upstream {
   async #close(deadlineMs: number): Promise<void> {
     this.#push?.stop.abort()
     await this.#life.close(deadlineMs)
-    abortAll(this.#flights.values(), errors.closing())
+    abortAll(this.#flights.values(), errors.closing)
     this.#ended.abort(errors.closing())
     this.#exchange.destroy()
   }
@@ -89,10 +89,10 @@ class HttpUpstream implements Upstream {
   async #initialize(request: Request): Promise<void> {
     const before = this.#barrier
     const open = [...this.#flights.values()]
-    this.#initializing?.abort(errors.superseded())
+    if (this.#initializing !== undefined) abortAll([this.#initializing], errors.superseded)
     await this.#alone(async () => {
       await before
-      if (this.#life.current.state !== 'new') abortAll(open, errors.superseded())
+      if (this.#life.current.state !== 'new') abortAll(open, errors.superseded)
       this.#push?.stop.abort()
       this.#push = undefined
       this.#initialized = undefined
@@ -249,6 +249,6 @@ class HttpUpstream implements Upstream {
   }
 }
 
-function abortAll(flights: Iterable<Flight>, reason: BridgeError): void {
-  for (const flight of flights) flight.abort(reason)
+function abortAll(flights: Iterable<Flight>, why: (sent: boolean) => BridgeError): void {
+  for (const flight of flights) flight.abort(why(flight.sent))
 }

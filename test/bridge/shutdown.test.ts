@@ -55,6 +55,19 @@ describe('EOF', () => {
     expect(exit.at - at).toBeLessThan(500)
   })
 
+  test('a request that never left is not said to have run', async () => {
+    const server = await ScriptedServer.start()
+    const bridge = await BridgeProcess.connected(server.url, { args: drain(300) })
+    await server.down()
+    const id = bridge.ask('tools/call')
+    bridge.eof()
+    expect((await bridge.gone()).code).toBe(1)
+    const [answer, ...more] = bridge.answersTo(id)
+    expect(answer?.error?.data?.code).toBe('CLOSING')
+    expect(answer?.error?.message).toBe('the bridge is shutting down')
+    expect(more).toEqual([])
+  })
+
   test('a request that is not answered within the drain gets an error, exit 1', async () => {
     const server = await ScriptedServer.start()
     server.on('tools/call', () => {})
@@ -69,7 +82,7 @@ describe('EOF', () => {
     expect(exit.at - at).toBeLessThan(1_500)
     const [answer, ...more] = bridge.answersTo(id)
     expect(answer?.error?.data?.code).toBe('CLOSING')
-    expect(answer?.error?.message).toContain('tools/call may have run')
+    expect(answer?.error?.message).toContain('the request may have run')
     expect(more).toEqual([])
     expect(server.of('DELETE')).toHaveLength(1)
   })
