@@ -58,7 +58,9 @@ export class Exchange {
     this.#connections = new Connections(config, this.#target.origin)
   }
 
-  /** Never rejects. An aborted call comes back as `unavailable`. */
+  /** Never rejects. An aborted call comes back as `unavailable`. A GET brings a stream, or why there is none. */
+  call(call: Call & { readonly method: 'GET' }): Promise<Exclude<Outcome, Accepted | Answer>>
+  call(call: Call): Promise<Outcome>
   call(call: Call): Promise<Outcome> {
     // (One promise a call, for all but the exceptions.)
     return new Promise((resolve) => {

@@ -60,23 +60,17 @@ export class Opening {
   }
 
   /**
-   * `initialize`, as often as `patienceMs` allows, or once. Resolves with the server's answer, good or bad. An attempt
-   * that a balancer has swallowed leaves time for another; of a server that is only slow the first answer is taken.
+   * `initialize`, as often as `patienceMs` allows. Resolves with the server's answer, good or bad. An attempt that a
+   * balancer has swallowed leaves time for another; of a server that is only slow the first answer is taken.
    */
-  async initialize(
-    request: Request,
-    time: { readonly patienceMs: number } | { readonly onceMs: number },
-    signal: Signal,
-  ): Promise<Opened> {
+  async initialize(request: Request, patienceMs: number, signal: Signal): Promise<Opened> {
     const { clock, random, backoff } = this.#config
     const began = clock.uptime()
-    const isOnce = 'onceMs' in time
-    const patienceMs = isOnce ? 0 : time.patienceMs
     const deadline = began + patienceMs
     const tries = new Backoff(backoff, random)
     const open = new Set<Promise<Attempt>>()
     let aloneMs = Math.max(LEAST_ALONE_MS, patienceMs * ALONE_PART)
-    let isEnough = isOnce
+    let isEnough = false
     let told: Outcome | undefined
     try {
       for (;;) {
@@ -84,7 +78,7 @@ export class Opening {
         const isLast = isEnough || aloneMs >= left || this.#closing.aborted
         if (open.size === 0 || !(isEnough || this.#closing.aborted)) {
           // (The last one, at the deadline, is given a moment too: the server may be up just now.)
-          const limitMs = isOnce ? time.onceMs : Math.max(Math.min(LAST_ATTEMPT_MS, patienceMs), left)
+          const limitMs = Math.max(Math.min(LAST_ATTEMPT_MS, patienceMs), left)
           open.add(this.#track(this.#attempt(request, limitMs)))
         }
         const first = await firstOf(open, isLast ? MAX_WAIT_MS : aloneMs, signal)
@@ -99,7 +93,7 @@ export class Opening {
         // An attempt that our own deadline cut short says less than the one before it.
         if (!isCut || told === undefined) told = outcome
         const now = clock.uptime()
-        const failure = this.#whyNot(told, now - began, isOnce)
+        const failure = this.#whyNot(told, now - began, false)
         const final = this.#finalOf(failure, outcome, deadline - now)
         // (A server may refuse one for the sake of another that it still works at.)
         if (final !== undefined && (open.size === 0 || isFinal(final))) throw final
@@ -113,6 +107,15 @@ export class Opening {
     } finally {
       for (const attempt of open) this.#abandon(attempt)
     }
+  }
+
+  /** `initialize` once more, within `limitMs`, of a server that has answered it before. Rejects with why there is no answer. */
+  async again(request: Request, limitMs: number): Promise<Opened> {
+    const { clock } = this.#config
+    const began = clock.uptime()
+    const { outcome, opened } = await this.#track(this.#attempt(request, limitMs))
+    if (opened !== undefined) return opened
+    throw this.#busy(outcome, 0) ?? this.#whyNot(outcome, clock.uptime() - began, true)
   }
 
   async #attempt(request: Request, limitMs: number): Promise<Attempt> {
@@ -130,11 +133,15 @@ export class Opening {
   #finalOf(failure: BridgeError, outcome: Outcome, leftMs: number): BridgeError | undefined {
     if (isFinal(failure) || failure.code === 'NO_ENDPOINT' || failure.code === 'SERVER_REFUSED')
       return failure
-    const { status, retryAfterMs = 0 } = outcome.kind === 'unavailable' ? outcome : { status: undefined }
-    if (status !== undefined && retryAfterMs > Math.max(leftMs, 0)) {
-      return errors.busy(this.#exchange.where, status, retryAfterMs)
-    }
-    return leftMs <= 0 ? failure : undefined
+    return this.#busy(outcome, leftMs) ?? (leftMs <= 0 ? failure : undefined)
+  }
+
+  /** The server asks to be left alone for longer than `leftMs`. */
+  #busy(outcome: Outcome, leftMs: number): BridgeError | undefined {
+    if (outcome.kind !== 'unavailable' || outcome.status === undefined) return undefined
+    const { status, retryAfterMs = 0 } = outcome
+    if (retryAfterMs <= Math.max(leftMs, 0)) return undefined
+    return errors.busy(this.#exchange.where, status, retryAfterMs)
   }
 
   /** Nobody waits for it any more: the session that it may open yet ends. */

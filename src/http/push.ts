@@ -16,7 +16,7 @@ import { type EventReader, MAX_RETRY_MS } from './events.ts'
 import type { Exchange } from './exchange.ts'
 import type { Incoming } from './incoming.ts'
 import { Listening } from './listening.ts'
-import type { Outcome } from './outcome.ts'
+import type { Outcome, Success } from './outcome.ts'
 import { Place } from './place.ts'
 import type { SessionLife } from './session.ts'
 import type { Live } from './session-state.ts'
@@ -47,10 +47,8 @@ export class Push {
   /** A stream was open once: from then on its absence is a break and not a feature. */
   #everUp = false
   #upInSession = false
-  /** Uptime at which the stream was noticed to be down. */
-  #downSince: number | undefined
-  /** Wall time from which on something may have been missed. */
-  #downAt = 0
+  /** While there is none: uptime at which that was noticed, and wall time from which on something may have been missed. */
+  #down: { readonly since: number; readonly at: number } | undefined
   #refusalsInRow = 0
   /** Headers came by themselves once, and not with the first event. */
   #isPrompt = false
@@ -169,10 +167,10 @@ export class Push {
   ): Promise<void> {
     const { clock } = this.#config
     const upAt = clock.uptime()
-    const brokeAt = this.#downAt
+    const broke = this.#down
     this.#noteUp(live, cursor !== undefined)
     const held = await this.#listening.hold(events, live, cursor, signal, () => {
-      this.#noteDown('the server said nothing on the stream it resumed', brokeAt)
+      this.#noteDown('the server said nothing on the stream it resumed', broke?.at)
       this.#noteUp(live, false)
     })
     const { end } = held
@@ -192,11 +190,7 @@ export class Push {
   }
 
   /** The GET got no stream: what now? */
-  async #understand(
-    outcome: Exclude<Outcome, { kind: 'stream' }>,
-    live: Live,
-    signal: AbortSignal,
-  ): Promise<void> {
+  async #understand(outcome: Exclude<Outcome, Success>, live: Live, signal: AbortSignal): Promise<void> {
     if (mayBeTheCursor(outcome)) this.#place.failed()
     switch (outcome.kind) {
       case 'not-offered':
@@ -218,11 +212,6 @@ export class Push {
         if (outcome.status === undefined) this.#refusalsInRow = 0
         else if (outcome.status !== 429 && (await this.#suspectSession(outcome, live))) return
         return await this.#retry(outcome.why, signal, outcome.retryAfterMs)
-      case 'accepted':
-      case 'answer':
-        if (!this.#everUp) return await this.#notOffered(live, 'it answered without a stream', signal)
-        if (await this.#life.gone(live, outcome.kind, true)) return
-        return await this.#retryRefused('it answered without a stream', signal)
       default:
         return impossible(outcome)
     }
@@ -277,10 +266,8 @@ export class Push {
   }
 
   async #again(why: string, delayMs: number, severe: boolean, signal: AbortSignal): Promise<void> {
-    if (this.#downSince === undefined) {
-      this.#downSince = this.#config.clock.uptime()
-      this.#downAt = this.#config.clock.now()
-    }
+    const { clock } = this.#config
+    this.#down ??= { since: clock.uptime(), at: clock.now() }
     this.#report({
       state: 'retrying',
       generation: this.#generation,
@@ -293,8 +280,11 @@ export class Push {
   }
 
   #nextDelay(floorMs = 0): number {
-    const failingForMs = this.#downSince === undefined ? 0 : this.#config.clock.uptime() - this.#downSince
-    return this.#backoff.next(failingForMs, Math.min(floorMs, MAX_RETRY_MS))
+    return this.#backoff.next(this.#failingForMs, Math.min(floorMs, MAX_RETRY_MS))
+  }
+
+  get #failingForMs(): number {
+    return this.#down === undefined ? 0 : this.#config.clock.uptime() - this.#down.since
   }
 
   /** Sleeps, unless the session changes or the clock jumps. */
@@ -331,8 +321,8 @@ export class Push {
     const { clock } = this.#config
     const first = !this.#everUp
     this.#everUp = true
-    const broken = this.#downSince
-    this.#downSince = undefined
+    const broken = this.#down
+    this.#down = undefined
     this.#report({
       state: 'up',
       generation: live.generation,
@@ -341,16 +331,15 @@ export class Push {
         ? {}
         : {
             // (A wall clock may have been set back meanwhile.)
-            downMs: Math.round(Math.max(clock.now() - this.#downAt, clock.uptime() - broken)),
+            downMs: Math.round(Math.max(clock.now() - broken.at, clock.uptime() - broken.since)),
             attempts: this.#backoff.attempts,
           }),
     })
   }
 
   #noteDown(reason: string, at = this.#config.clock.now()): void {
-    if (!this.#everUp || this.#downSince !== undefined) return
-    this.#downSince = this.#config.clock.uptime()
-    this.#downAt = at
+    if (!this.#everUp || this.#down !== undefined) return
+    this.#down = { since: this.#config.clock.uptime(), at }
     this.#outlet.report({ kind: 'push', at, state: 'down', generation: this.#generation, reason })
   }
 
@@ -360,8 +349,9 @@ export class Push {
 
   /** A refusal is met as often as an outage for a minute (a redeploy shows many faces), then seldom. */
   #delayFor(refused: boolean): number {
-    const failingForMs = this.#downSince === undefined ? 0 : this.#config.clock.uptime() - this.#downSince
-    return refused && failingForMs > SLOW_AFTER_MS ? this.#backoff.slow() : this.#nextDelay(this.#retryMs)
+    return refused && this.#failingForMs > SLOW_AFTER_MS
+      ? this.#backoff.slow()
+      : this.#nextDelay(this.#retryMs)
   }
 
   #report(fact: Omit<PushStatus, 'kind' | 'at'>): void {

@@ -241,12 +241,16 @@ export class SessionLife {
 
   // Changing state
 
-  #goLive(headers: SessionHeaders): Live | undefined {
-    const live: Live = { state: 'live', generation: this.#generation + 1, ...headers }
-    if (!this.#state.become(live)) return undefined
-    this.#generation++
+  #nextOf(headers: SessionHeaders): Live {
+    return { state: 'live', generation: this.#generation + 1, ...headers }
+  }
+
+  /** False when it comes too late. */
+  #goLive(next: Live): boolean {
+    if (!this.#state.become(next)) return false
+    this.#generation = next.generation
     this.#proven = false
-    return live
+    return true
   }
 
   /** Before a second `initialize`: the old session ends. */
@@ -267,14 +271,14 @@ export class SessionLife {
     if (!this.#state.become({ state: 'opening' })) throw errors.closing()
     this.#outlet.report({ kind: 'session', state: 'opening', generation: this.#generation + 1 })
     try {
-      const opened = await this.#opening.initialize(handshake.initialize, { patienceMs }, signal)
+      const opened = await this.#opening.initialize(handshake.initialize, patienceMs, signal)
       if (opened.response.result === undefined) {
         this.#state.become({ state: 'new' })
         return opened.response
       }
       handshake.seen = seenIn(opened.response)
-      const live = this.#goLive(opened.headers)
-      if (live === undefined) throw errors.closing()
+      const live = this.#nextOf(opened.headers)
+      if (!this.#goLive(live)) throw errors.closing()
       this.#report('live', live.generation)
       return opened.response
     } catch (error) {
@@ -322,35 +326,31 @@ export class SessionLife {
     const { clock } = this.#config
     try {
       if (waitMs > 0) await sleep(waitMs, this.#closing.signal)
-      const opened = await this.#opening.initialize(
-        this.#calls.underOwnId(handshake.initialize),
-        { onceMs: this.#attemptLimitMs },
-        this.#calls.ended,
-      )
+      const request = this.#calls.underOwnId(handshake.initialize)
+      const opened = await this.#opening.again(request, this.#attemptLimitMs)
       if (opened.response.error !== undefined) {
         throw new BridgeError(
           'SERVER_REFUSED',
           `${this.#exchange.where} refused to initialize again: ${textAt(opened.response.raw, opened.response.error)}`,
         )
       }
-      const next: Live = { state: 'live', generation: generation + 1, ...opened.headers }
+      const next = this.#nextOf(opened.headers)
       if (this.#closing.signal.aborted) return this.#comeLate(next)
       this.#candidate = next
       this.#setMeanwhile = []
       if (handshake.initialized !== undefined) await this.#resume(next, handshake.initialized)
       this.#candidate = undefined
-      const live = this.#goLive(opened.headers)
-      if (live === undefined) return
-      void this.#restore(live, this.#setMeanwhile)
+      if (!this.#goLive(next)) return
+      void this.#restore(next, this.#setMeanwhile)
       const changed = difference(handshake.seen, seenIn(opened.response))
       this.#outlet.report({
         kind: 'session',
         state: 'live',
-        generation: live.generation,
+        generation: next.generation,
         afterMs: Math.round(clock.uptime() - since),
         ...(changed === undefined ? {} : { changed }),
       })
-      if (this.#pingRefused) void this.#pulse.learn(live)
+      if (this.#pingRefused) void this.#pulse.learn(next)
       this.#pingRefused = false
       if (!handshake.own && handshake.initialized !== undefined) {
         for (const message of this.#memory.toTell(handshake.seen))
