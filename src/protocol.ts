@@ -142,20 +142,23 @@ export function success(id: string, result: string): Response {
   return respond(id, 'result', result)
 }
 
+/** `notifications/cancelled` for the request `id` (a raw token). */
+export function cancelled(id: string, reason: string): Notification {
+  const params = `{"requestId":${id},"reason":${JSON.stringify(reason)}}`
+  return reparse(
+    Buffer.from(`{"jsonrpc":"2.0","method":"${METHOD.cancelled}","params":${params}}`),
+  ) as Notification
+}
+
 /** The same message under another id token. */
 export function withId<M extends Request | Response>(message: M, id: string): M {
-  return reparse(replaceSpan(message.raw, message.idSpan, id)) as M
+  return withSpan(message, message.idSpan, id)
 }
 
-/** The same request or notification with other `params` (JSON text); it must have had some. */
-export function withParams<M extends Request | Notification>(message: M, params: string): M {
-  if (message.params === undefined) throw new TypeError('the message has no params to replace')
-  return reparse(replaceSpan(message.raw, message.params, params)) as M
-}
-
-/** `raw` with the bytes of `span` replaced, all others as they were. */
-export function replaceSpan(raw: Buffer, span: Span, text: string): Buffer {
-  return Buffer.concat([raw.subarray(0, span.start), Buffer.from(text), raw.subarray(span.end)])
+/** The same message with the value at `span` replaced (JSON text); every other byte stays as it was. */
+export function withSpan<M extends Message>(message: M, { start, end }: Span, text: string): M {
+  const { raw } = message
+  return reparse(Buffer.concat([raw.subarray(0, start), Buffer.from(text), raw.subarray(end)])) as M
 }
 
 /**

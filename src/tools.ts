@@ -8,17 +8,14 @@ import { BridgeError, errors, seconds } from './errors.ts'
 import { globMatcher } from './glob.ts'
 import { elements, members, textAt } from './json.ts'
 import {
-  compose,
-  errorResponse,
+  cancelled,
   METHOD,
   type Message,
   member,
-  parse,
   type Request,
   type Response,
-  RPC,
-  replaceSpan,
   stringMember,
+  withSpan,
 } from './protocol.ts'
 import { sleep } from './retry.ts'
 import type { OpenUpstream } from './sides.ts'
@@ -84,7 +81,7 @@ export function withToolRules(open: OpenUpstream, rules: ToolRules): OpenUpstrea
       const why = `no answer to ${name} within ${seconds(timeoutMs)} (--tool-timeout)`
       const over = answered.catch(() => undefined).finally(() => givenUp.delete(request.id))
       givenUp.set(request.id, over)
-      void upstream.send(cancellation(request.id, why)).catch(() => undefined)
+      void upstream.send(cancelled(request.id, why)).catch(() => undefined)
       throw new BridgeError('RESPONSE_LOST', `${why}; it may still have run`)
     }
 
@@ -127,13 +124,7 @@ function noteProgress(
   for (const call of calls.values()) if (call.progressToken === token) call.lastSign = performance.now()
 }
 
-function cancellation(id: string, reason: string): Message {
-  const text = `{"jsonrpc":"2.0","method":"${METHOD.cancelled}","params":{"requestId":${id},"reason":${JSON.stringify(reason)}}}`
-  const [message] = parse(Buffer.from(text))
-  return message?.kind === 'notification' ? message : compose({ jsonrpc: '2.0', method: METHOD.cancelled })
-}
-
-/** The list without hidden tools: each is cut with one comma beside it, everything else stays as it was. */
+/** The list without hidden tools; all other bytes stay as they were. */
 function withoutHidden(response: Response, isHidden: (name: string | undefined) => boolean): Response {
   const tools = member(response.raw, response.result, 'tools')
   const all = tools === undefined ? undefined : elements(response.raw, tools)
@@ -144,11 +135,5 @@ function withoutHidden(response: Response, isHidden: (name: string | undefined) 
   })
   if (kept.length === all.length) return response
   const list = `[${kept.map((tool) => textAt(response.raw, tool)).join(',')}]`
-  const [edited] = parse(replaceSpan(response.raw, tools, list))
-  return edited?.kind === 'response'
-    ? edited
-    : errorResponse(
-        response.id ?? null,
-        `{"code":${RPC.internal},"message":"the tool list could not be filtered"}`,
-      )
+  return withSpan(response, tools, list)
 }

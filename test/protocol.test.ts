@@ -13,7 +13,7 @@ import {
   stringMember,
   success,
   withId,
-  withParams,
+  withSpan,
 } from '../src/protocol.ts'
 
 const ids = ['0', '-1', '""', '"1"', '1', '1.0', '1e3', '12345678901234567890', '"\\u00e9"', '"é"', '" "']
@@ -122,7 +122,7 @@ describe('parse', () => {
 })
 
 describe('edits', () => {
-  test('withId and withParams replace one span and leave every other byte alone', () => {
+  test('withId and withSpan replace one span and leave every other byte alone', () => {
     fc.assert(
       fc.property(idToken, idToken, fc.json(), fc.json(), (before, after, params, other) => {
         const text = (id: string, p: string) =>
@@ -132,7 +132,8 @@ describe('edits', () => {
         const edited = withId(message, after)
         expect(edited.raw.toString()).toBe(text(after, params))
         expect(edited.id).toBe(after)
-        expect(withParams(edited, other).raw.toString()).toBe(text(after, other))
+        if (edited.params === undefined) throw new Error('no params')
+        expect(withSpan(edited, edited.params, other).raw.toString()).toBe(text(after, other))
       }),
     )
   })

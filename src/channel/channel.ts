@@ -18,7 +18,7 @@ import {
   type Response,
   sameId,
 } from '../protocol.ts'
-import { type Clock, sleep, systemClock, turn } from '../retry.ts'
+import { type Clock, firstOf, systemClock, turn } from '../retry.ts'
 import type { Lane as LaneName, OpenUpstream, Outlet, Room, Upstream } from '../sides.ts'
 import type { Level, Status } from '../status.ts'
 import { Breaks, type Gap, type Outage, type Recovery } from './breaks.ts'
@@ -147,11 +147,7 @@ class Channel implements Upstream {
     this.#closing.abort()
     this.#hold.release()
     this.#breaks.close()
-    if (this.#lane.busy) {
-      const emptied = new AbortController()
-      const left = this.#lane.run(turn).then(() => emptied.abort())
-      await Promise.race([left, sleep(deadlineMs / 3, emptied.signal)])
-    }
+    if (this.#lane.busy) await firstOf([this.#lane.run(turn)], deadlineMs / 3)
     this.#filtered.finish()
     this.#ignored.finish()
     this.#held.finish()

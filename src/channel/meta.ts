@@ -10,7 +10,7 @@
  * alone, because the server meant it so: clients ignore such an event, which the verdict tells.
  */
 import { isString, keyAmong, type MemberReader, members, readMembers, type Span, textAt } from '../json.ts'
-import { type Message, member, type Notification, parse, replaceSpan } from '../protocol.ts'
+import { member, type Notification, withSpan } from '../protocol.ts'
 import { usableKeys } from './notification.ts'
 
 /**
@@ -35,9 +35,7 @@ export function verdict(message: Notification): Verdict {
 export function repaired(message: Notification): Notification {
   const meta = member(message.raw, message.params, 'meta')
   if (meta === undefined || isKept(message.raw, meta)) return message
-  const [edited] = parse(replaceSpan(message.raw, meta, repairedText(message.raw, meta)))
-  if (!isNotification(edited)) throw new TypeError('a repaired channel event became something else')
-  return edited
+  return withSpan(message, meta, repairedText(message.raw, meta))
 }
 
 function repairedText(raw: Buffer, meta: Span): string {
@@ -53,10 +51,6 @@ function repairedText(raw: Buffer, meta: Span): string {
 /** The value as JSON text of a string: strings byte for byte, others as their own text in quotes. */
 function stringText(raw: Buffer, at: Span): string {
   return isString(raw, at) ? textAt(raw, at) : JSON.stringify(textAt(raw, at))
-}
-
-function isNotification(message: Message | { kind: 'malformed' } | undefined): message is Notification {
-  return message?.kind === 'notification'
 }
 
 /** Reads the `params` of an event. */

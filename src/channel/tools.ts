@@ -6,7 +6,7 @@
  * cannot have used, and its answer goes no further.
  */
 import { compose, METHOD, member, type Request, type Response, valueAt } from '../protocol.ts'
-import { sleep } from '../retry.ts'
+import { firstOf } from '../retry.ts'
 
 /** Where an agent can look for what it was not told. */
 export interface CatchUp {
@@ -93,9 +93,7 @@ export class Tools {
     this.#asking ??= this.#ask().finally(() => {
       this.#asking = undefined
     })
-    const enough = new AbortController()
-    await Promise.race([this.#asking, sleep(patienceMs, signal, enough.signal)])
-    enough.abort()
+    await firstOf([this.#asking], patienceMs, signal)
     return this.catchUp
   }
 

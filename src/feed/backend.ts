@@ -20,7 +20,7 @@ import {
   unreadable,
   yes,
 } from './refusal.ts'
-import { firstOf } from './texts.ts'
+import { startOf } from './texts.ts'
 
 export interface Actor {
   readonly actorId: string
@@ -194,7 +194,7 @@ export class Backend {
     try {
       return yes(received === '' ? undefined : (JSON.parse(received) as unknown))
     } catch (cause) {
-      return no(unreadable(what, firstOf(this.#clean(reasonOf(cause)), MAX_SAID)))
+      return no(unreadable(what, startOf(this.#clean(reasonOf(cause)), MAX_SAID)))
     }
   }
 
@@ -210,7 +210,7 @@ export class Backend {
     } catch {
       return ''
     }
-    return firstOf(this.#clean(line).replaceAll(/\s+/g, ' '), MAX_SAID)
+    return startOf(this.#clean(line).replaceAll(/\s+/g, ' '), MAX_SAID)
   }
 }
 

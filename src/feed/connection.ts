@@ -10,7 +10,7 @@
 import type { Duplex } from 'node:stream'
 import { Agent, DecoratorHandler, type Dispatcher, ping, WebSocket } from 'undici'
 import type { Clock } from '../retry.ts'
-import { sleep } from '../retry.ts'
+import { firstOf, sleep } from '../retry.ts'
 import { Frames } from './frames.ts'
 import {
   type Clean,
@@ -22,7 +22,7 @@ import {
   retryAfterMs,
   yes,
 } from './refusal.ts'
-import { firstOf } from './texts.ts'
+import { startOf } from './texts.ts'
 
 export interface DialOptions {
   /** With the token: never shown. */
@@ -98,10 +98,7 @@ export async function dial(options: DialOptions, signal: AbortSignal): Promise<R
       frames.push(typeof bytes === 'string' ? bytes : Buffer.from(bytes as ArrayBuffer).toString('utf8'))
     })
   })
-  const patience = new AbortController()
-  const given = AbortSignal.any([signal, patience.signal])
-  const open = await Promise.race([opened, sleep(options.handshakeMs, given).then(() => undefined)])
-  patience.abort()
+  const open = (await firstOf([opened], options.handshakeMs, signal))?.result
   if (open === true && !signal.aborted && seen.raw !== undefined) {
     const live = new Live(socket, seen.raw, agent, frames, closed, options)
     await sleep(SETTLE_MS, settled.signal, signal)
@@ -204,7 +201,7 @@ class Live implements Connection {
       const limit = `${Math.round(options.maxFrameBytes / 1_048_576)} MiB`
       return { reason: `lost, or a frame was refused (malformed, or longer than ${limit})` }
     }
-    const said = firstOf(options.clean(event.reason), 120)
+    const said = startOf(options.clean(event.reason), 120)
     const reason = `the server closed it (code ${event.code}${said === '' ? '' : `: ${said}`})`
     const status =
       event.code === 1008 ? 403 : event.code > 4400 && event.code < 4430 ? event.code - 4000 : undefined

@@ -7,7 +7,7 @@
  * The one rule: one space that is refused or slow holds up no other; what comes for a space before it has
  * caught up waits beside it, and if that grows too long, it is fetched instead.
  */
-import { Backoff, sleep } from '../retry.ts'
+import { Backoff, firstOf, sleep } from '../retry.ts'
 import type { Status } from '../status.ts'
 import type { Actor } from './backend.ts'
 import type { FeedConfig } from './config.ts'
@@ -26,7 +26,7 @@ import {
   stopped,
   unsubscribed,
 } from './subscription.ts'
-import { firstOf } from './texts.ts'
+import { startOf } from './texts.ts'
 
 /** A server that acknowledges does it by then, ms. */
 const ACKNOWLEDGE_MS = 3_000
@@ -244,10 +244,7 @@ class Member implements Subscription {
       this.#acknowledged = resolve
     })
     connection.send(JSON.stringify({ type: 'subscribe', space_id: this.spaceId }))
-    const waited = new AbortController()
-    const given = AbortSignal.any([signal, waited.signal])
-    const reply = await Promise.race([acknowledged, sleep(ACKNOWLEDGE_MS, given).then(() => yes(undefined))])
-    waited.abort()
+    const reply = (await firstOf([acknowledged], ACKNOWLEDGE_MS, signal))?.result ?? yes(undefined)
     if (!reply.ok || signal.aborted) return reply
     for (;;) {
       this.#overflowed = false
@@ -278,7 +275,7 @@ class Member implements Subscription {
     return refusedBy(
       status,
       `follow space ${this.spaceId}`,
-      firstOf(clean(said).replaceAll(/\s+/g, ' '), 160),
+      startOf(clean(said).replaceAll(/\s+/g, ' '), 160),
     )
   }
 }

@@ -14,7 +14,7 @@ import { isRecord, readEvent, relevance, text } from './filter.ts'
 import { idOf } from './history.ts'
 import { Past, type Up } from './past.ts'
 import { isDeclined, type Refusal, type Reply, yes } from './refusal.ts'
-import { eventDraft, firstOf, statusDraft } from './texts.ts'
+import { eventDraft, startOf, statusDraft } from './texts.ts'
 
 export interface SpaceOptions {
   readonly spaceId: string
@@ -201,7 +201,7 @@ export class Space {
     if (named === undefined || named === this.spaceId || !isAnother(named)) return false
     this.#options.report({
       kind: 'dropped',
-      what: `${what} of space ${JSON.stringify(firstOf(named, 200))}`,
+      what: `${what} of space ${JSON.stringify(startOf(named, 200))}`,
       why: `it came on the stream of space ${this.spaceId}`,
     })
     return true

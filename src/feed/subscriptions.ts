@@ -6,7 +6,7 @@
  */
 import type { ChannelDraft } from '../channel/notification.ts'
 import { BridgeError, seconds } from '../errors.ts'
-import { Backoff, limit, sleep } from '../retry.ts'
+import { Backoff, firstOf, limit, sleep } from '../retry.ts'
 import type { Status } from '../status.ts'
 import { type Actor, Backend, type SpaceSummary } from './backend.ts'
 import type { FeedConfig } from './config.ts'
@@ -245,11 +245,8 @@ export class Subscriptions {
   /** How the next attempt of it went; by the end of `soon` that there was none. */
   async #firstAttempt(subscription: Subscription, soon: AbortSignal): Promise<Reply<unknown>> {
     const { toolMs } = this.#config.limits
-    const done = new AbortController()
-    const late = sleep(toolMs, soon, done.signal).then((): Reply<unknown> => no(slow(subscription, toolMs)))
-    const reply = await Promise.race([subscription.attempt(), late])
-    done.abort()
-    return this.#over.signal.aborted ? no(closing()) : reply
+    const first = await firstOf([subscription.attempt()], toolMs, soon)
+    return this.#over.signal.aborted ? no(closing()) : (first?.result ?? no(slow(subscription, toolMs)))
   }
 
   /** Resolves once each that is not live has had an attempt, at the end of `soon` at the latest. */

@@ -68,12 +68,12 @@ export function intervalDraft(prompt: string, agentId: string, wording: Wording)
 
 /** `text` up to `max` characters, with the pointer when something is missing. */
 export function cut(text: string, max: number): string {
-  const kept = firstOf(text, max)
+  const kept = startOf(text, max)
   return kept.length === text.length ? text : `${kept}${POINTER}`
 }
 
 /** The first `max` characters of `text`: code points, never half a pair. */
-export function firstOf(text: string, max: number): string {
+export function startOf(text: string, max: number): string {
   if (text.length <= max) return text
   let end = 0
   for (let count = 0; count < max && end < text.length; count++) {

@@ -11,7 +11,7 @@ import { isRecord, text } from './filter.ts'
 import { type Interval, MAX_PROMPT, MIN_INTERVAL_S } from './interval.ts'
 import { sentence } from './refusal.ts'
 import type { Subscriptions } from './subscriptions.ts'
-import { firstOf } from './texts.ts'
+import { startOf } from './texts.ts'
 
 export interface Toolbox {
   readonly subscriptions: Subscriptions
@@ -128,7 +128,7 @@ function unknownArgument(name: string, given: Readonly<Record<string, unknown>>)
   const unknown = Object.keys(given).find((key) => !known.includes(key))
   if (tool === undefined || unknown === undefined) return undefined
   const takes = known.length === 0 ? 'it takes none' : `it takes ${known.join(' and ')}`
-  return `Nothing was done: ${name} has no argument ${JSON.stringify(firstOf(unknown, 40))}; ${takes}.`
+  return `Nothing was done: ${name} has no argument ${JSON.stringify(startOf(unknown, 40))}; ${takes}.`
 }
 
 async function subscribe(box: Toolbox, spaceId: string, cancelled: AbortSignal): Promise<CallToolResult> {
@@ -191,7 +191,7 @@ function setInterval(box: Toolbox, given: Readonly<Record<string, unknown>>): Ca
   if (typeof seconds !== 'number' || !Number.isFinite(seconds) || seconds < MIN_INTERVAL_S) {
     return wrong(`Error: seconds must be a finite number of at least ${MIN_INTERVAL_S}.`)
   }
-  if (typeof prompt !== 'string' || prompt === '' || firstOf(prompt, MAX_PROMPT) !== prompt) {
+  if (typeof prompt !== 'string' || prompt === '' || startOf(prompt, MAX_PROMPT) !== prompt) {
     return wrong(`Error: prompt must be a string of 1 to ${MAX_PROMPT} characters.`)
   }
   box.interval.set(seconds, prompt)

@@ -9,7 +9,7 @@ import { CallToolRequestSchema, ListToolsRequestSchema } from '@modelcontextprot
 import { type ChannelDraft, channelNotification } from '../channel/notification.ts'
 import { errors, reasonOf } from '../errors.ts'
 import { METHOD, type Message } from '../protocol.ts'
-import { Backoff, sleep } from '../retry.ts'
+import { Backoff, firstOf, sleep } from '../retry.ts'
 import type { OpenUpstream, Outlet, Upstream } from '../sides.ts'
 import type { FeedConfig } from './config.ts'
 import { Interval } from './interval.ts'
@@ -147,13 +147,12 @@ class Feed implements Upstream {
   async #close(deadlineMs: number): Promise<void> {
     this.#over.abort()
     this.#interval.clear()
-    const done = new AbortController()
     const goodbye = Promise.allSettled([
       this.#network?.then((subscriptions) => subscriptions.close()),
       this.#started,
-    ]).finally(() => done.abort())
+    ])
     // A client that takes nothing any more must not hold up the goodbye.
-    await Promise.race([goodbye, sleep(deadlineMs, done.signal)])
+    await firstOf([goodbye], deadlineMs)
     await this.#transport.close()
   }
 }

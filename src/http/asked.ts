@@ -5,18 +5,16 @@
  * The one rule: a reply goes to the session that asked, or nowhere.
  */
 import {
+  cancelled,
   cancelledId,
-  compose,
-  METHOD,
   type Message,
   member,
   type Notification,
-  parse,
   type Request,
   type Response,
-  replaceSpan,
   sameId,
   withId,
+  withSpan,
 } from '../protocol.ts'
 
 interface Open {
@@ -70,9 +68,7 @@ export class AskedByServer {
       this.#abandon(clientId, open)
       if (clientId === serverId) return notification
       const span = member(notification.raw, notification.params, 'requestId')
-      if (span === undefined) return notification
-      const [edited] = parse(replaceSpan(notification.raw, span, clientId))
-      return edited?.kind === 'notification' ? edited : notification
+      return span === undefined ? notification : withSpan(notification, span, clientId)
     }
     return notification
   }
@@ -83,11 +79,7 @@ export class AskedByServer {
     for (const [clientId, open] of this.#open) {
       if (open.generation !== generation || open.abandoned) continue
       this.#abandon(clientId, open)
-      const text = `{"jsonrpc":"2.0","method":"${METHOD.cancelled}","params":{"requestId":${clientId},"reason":"the server lost the session"}}`
-      const [notice] = parse(Buffer.from(text))
-      notices.push(
-        notice?.kind === 'notification' ? notice : compose({ jsonrpc: '2.0', method: METHOD.cancelled }),
-      )
+      notices.push(cancelled(clientId, 'the server lost the session'))
     }
     return notices
   }
