@@ -85,10 +85,10 @@ async function networkSettings(
   const { proxyFor, throughProxy, tlsOptions } = await import('./http/network.ts')
   const tls = tlsOptions(files, env)
   const proxy = proxyFor(url, env)
-  if (proxy !== undefined) redact.add(proxy.password)
+  if (proxy !== undefined) redact.add(proxy.url.password)
   return {
     ...(tls === undefined || !https ? {} : { tls }),
-    ...(proxy === undefined ? {} : { proxy: { open: () => throughProxy(proxy, tls), host: proxy.host } }),
+    ...(proxy === undefined ? {} : { proxy: { ...proxy, open: () => throughProxy(proxy.url, tls) } }),
   }
 }
 

@@ -31,8 +31,8 @@ export interface HttpConfig extends HttpTiming {
   readonly maxMessageBytes: number
   /** Whom we trust and who we are, where that differs from Node's own. */
   readonly tls?: { readonly secureContext: SecureContext }
-  /** `open` takes the place of a connection of our own. `host`: what errors call it. */
-  readonly proxy?: { readonly open: () => Dispatcher; readonly host: string }
+  /** `open` takes the place of a connection of our own; `url` may hold credentials, `variable` names it. */
+  readonly proxy?: { readonly open: () => Dispatcher; readonly url: URL; readonly variable: string }
   /** Told every session id; cuts secrets out of what is quoted from the server. */
   readonly redact: Redactor
   readonly clock: Clock

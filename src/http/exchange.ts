@@ -94,7 +94,7 @@ export class Exchange {
         if (sent || !isCertificateFailure(cause) || !(await this.#trustMore(cause))) {
           const why = isTimeout(call.signal) ? 'no answer' : reasonOf(cause)
           const { proxy } = this.#config
-          const through = proxy === undefined ? '' : ` (through the proxy ${proxy.host})`
+          const through = proxy === undefined ? '' : ` (through the proxy ${proxy.url.host})`
           return unavailable(sent, `${why}${through}`, cause)
         }
       } else if (heard.status >= 300 && heard.status < 400) {

@@ -8,6 +8,7 @@ import { readFileSync } from 'node:fs'
 import tls, { type SecureContext } from 'node:tls'
 import type { Dispatcher } from 'undici'
 import connect from 'undici/lib/api/api-connect.js'
+import request from 'undici/lib/api/api-request.js'
 import Client from 'undici/lib/dispatcher/client.js'
 import DispatcherBase from 'undici/lib/dispatcher/dispatcher.js'
 import ProxyAgent from 'undici/lib/dispatcher/proxy-agent.js'
@@ -28,18 +29,27 @@ export interface TlsOptions {
   readonly secureContext: SecureContext
 }
 
+/** A proxy that the environment names. */
+export interface NamedProxy {
+  /** With the credentials, if it has some. */
+  readonly url: URL
+  /** The variable that names it. */
+  readonly variable: string
+}
+
 /**
  * The proxy for `url`, from HTTPS_PROXY, HTTP_PROXY or ALL_PROXY and NO_PROXY in either case; undefined for none.
  * Throws CONFIG_INVALID when what is set is no proxy URL.
  */
-export function proxyFor(url: URL, env: Environment): URL | undefined {
-  const read = (name: string): string | undefined => env[name.toLowerCase()] || env[name] || undefined
-  const named = read(url.protocol === 'https:' ? 'HTTPS_PROXY' : 'HTTP_PROXY') ?? read('ALL_PROXY')
-  if (named === undefined || exempt(url, read('NO_PROXY') ?? '')) return undefined
+export function proxyFor(url: URL, env: Environment): NamedProxy | undefined {
+  const find = (name: string): string | undefined => [name.toLowerCase(), name].find((each) => env[each])
+  const variable = find(url.protocol === 'https:' ? 'HTTPS_PROXY' : 'HTTP_PROXY') ?? find('ALL_PROXY')
+  if (variable === undefined || exempt(url, env[find('NO_PROXY') ?? ''] ?? '')) return undefined
+  const named = env[variable] ?? ''
   const text = named.includes('://') ? named : `http://${named}`
   if (!URL.canParse(text) || !/^https?:$/.test(new URL(text).protocol)) {
-    throw new BridgeError('CONFIG_INVALID', 'the proxy in the environment is not an http or https URL', {
-      hint: 'set HTTPS_PROXY to http://host:port, or unset it',
+    throw new BridgeError('CONFIG_INVALID', `the proxy in ${variable} is not an http or https URL`, {
+      hint: `set ${variable} to http://host:port, or unset it`,
     })
   }
   const proxy = new URL(text)
@@ -55,7 +65,7 @@ export function proxyFor(url: URL, env: Environment): URL | undefined {
     )
   }
   // What is sent to this machine stays on it.
-  return isLoopback(url.hostname) && !isLoopback(proxy.hostname) ? undefined : proxy
+  return isLoopback(url.hostname) && !isLoopback(proxy.hostname) ? undefined : { url: proxy, variable }
 }
 
 /**
@@ -67,8 +77,10 @@ export function throughProxy(
   options: TlsOptions | undefined,
   tunnelMs = DEFAULT_TIMING.connectTimeoutMs,
 ): Dispatcher {
-  // A tunnel is asked for with `connect`, which undici hangs on its dispatchers only in its index.
+  // A tunnel is asked for with `connect`, which undici hangs on its dispatchers only in its index; `doctor` asks with
+  // `request`.
   DispatcherBase.prototype.connect ??= connect
+  DispatcherBase.prototype.request ??= request
   return new ProxyAgent({
     uri: proxy.href,
     proxyTunnel: false,

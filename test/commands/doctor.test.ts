@@ -3,6 +3,7 @@
  */
 import { spawn } from 'node:child_process'
 import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { createServer as createHttpServer, request as httpRequest } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
 import { type AddressInfo, createServer } from 'node:net'
 import { dirname, join } from 'node:path'
@@ -193,6 +194,44 @@ describe('out there', () => {
       state: 'fail',
       text: expect.stringContaining('127.0.0.1:9 from HTTP_PROXY') as string,
     })
+  })
+
+  test('asks every question through the proxy that the bridge uses, and names that one', async () => {
+    const server = await simulator()
+    const forwarded: (string | undefined)[] = []
+    const proxy = createHttpServer((request, response) => {
+      forwarded.push(request.method)
+      const { method, headers } = request
+      const onward = httpRequest(request.url ?? '', { method, headers }, (reply) => {
+        response.writeHead(reply.statusCode ?? 0, reply.headers)
+        reply.pipe(response)
+      })
+      onward.on('error', () => response.destroy())
+      request.pipe(onward)
+    })
+    await new Promise<void>((resolve) => {
+      proxy.listen(0, '127.0.0.1', resolve)
+    })
+    onTestFinished(() => {
+      proxy.close().closeAllConnections()
+    })
+    const host = `127.0.0.1:${(proxy.address() as AddressInfo).port}`
+    // (For an http URL nobody asks the first one.)
+    const env = { HTTPS_PROXY: 'http://127.0.0.1:9', ALL_PROXY: host }
+    const { checks } = await examine(server.mcpUrl, { env })
+    expect(checks.proxy).toMatchObject({
+      state: 'ok',
+      text: expect.stringContaining(`${host} from ALL_PROXY`) as string,
+    })
+    expect(states(checks, 'http', 'key', 'initialize', 'stateful', 'push', 'tools')).toEqual([
+      'http ok',
+      'key ok',
+      'initialize ok',
+      'stateful ok',
+      'push ok',
+      'tools ok',
+    ])
+    expect(forwarded).toContain('GET')
   })
 
   const scripted: readonly [string, (server: ScriptedServer) => void, string, string, RegExp][] = [

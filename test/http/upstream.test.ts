@@ -152,7 +152,7 @@ test('a proxy that swallows the wish for a tunnel fails a call as one that was n
   const proxy = new URL(`http://127.0.0.1:${(swallowing.address() as AddressInfo).port}`)
   const open = () => throughProxy(proxy, undefined, 50)
   const exchange = new Exchange(
-    httpConfig('https://mcp.example.invalid/mcp', { proxy: { open, host: proxy.host } }),
+    httpConfig('https://mcp.example.invalid/mcp', { proxy: { open, url: proxy, variable: 'HTTPS_PROXY' } }),
   )
   onTestFinished(() => {
     exchange.destroy()
@@ -216,7 +216,7 @@ describe('an idle connection', () => {
     const proxy = new URL(`http://127.0.0.1:${tcp.port}`)
     const { exchange, asleep } = exchangeThrough(tcp, {
       url: 'http://mcp.example.invalid/mcp',
-      proxy: { open: () => throughProxy(proxy, undefined), host: proxy.host },
+      proxy: { open: () => throughProxy(proxy, undefined), url: proxy, variable: 'HTTP_PROXY' },
     })
     await Promise.all([ask(exchange), ask(exchange)])
     await ask(exchange)

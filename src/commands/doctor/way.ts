@@ -3,10 +3,11 @@
  */
 import { lookup } from 'node:dns/promises'
 import { connect } from 'node:net'
-import tlsModule, { type PeerCertificate, connect as tlsConnect } from 'node:tls'
+import { type PeerCertificate, connect as tlsConnect } from 'node:tls'
 import { type ServerSettings, serverSettings } from '../../config.ts'
 import { BridgeError, reasonOf } from '../../errors.ts'
 import { isLoopback } from '../../http/config.ts'
+import { trustSystem } from '../../http/network.ts'
 import { askedFor } from '../entry.ts'
 import { type Check, fail, ok, skip, warn } from './check.ts'
 import type { Facts, ServerContext } from './context.ts'
@@ -62,21 +63,18 @@ const proxy: Check<ServerContext> = {
   async run({ facts, io }) {
     const url = urlOf(facts)
     if (url === undefined) return skip('no address')
-    const names = Object.keys(io.env).filter((name) => PROXY.test(name) && io.env[name])
-    if (names.length === 0) return ok('none in the environment; the connection is direct')
-    if (facts.settings?.http.proxy === undefined)
-      return ok(`${names.join(', ')} set, not used for ${url.hostname}`)
-    const wanted = url.protocol === 'https:' ? /^https_proxy$/i : /^http_proxy$/i
-    const name = names.find((each) => wanted.test(each)) ?? names[0] ?? ''
-    const value = io.env[name] ?? ''
-    const address = new URL(value.includes('://') ? value : `http://${value}`)
+    const set = Object.keys(io.env).filter((name) => PROXY.test(name) && io.env[name])
+    if (set.length === 0) return ok('none in the environment; the connection is direct')
+    const used = facts.settings?.http.proxy
+    if (used === undefined) return ok(`${set.join(', ')} set, not used for ${url.hostname}`)
+    const { url: address, variable } = used
     try {
       const ms = await reach(address.hostname, portOf(address))
-      return ok(`${address.host} from ${name}, reached in ${ms} ms`)
+      return ok(`${address.host} from ${variable}, reached in ${ms} ms`)
     } catch (error) {
       return fail(
-        `the proxy ${address.host} from ${name} cannot be reached (${reasonOf(error)})`,
-        `correct or unset ${name}, or add ${url.hostname} to NO_PROXY`,
+        `the proxy ${address.host} from ${variable} cannot be reached (${reasonOf(error)})`,
+        `correct or unset ${variable}, or add ${url.hostname} to NO_PROXY`,
       )
     }
   },
@@ -200,20 +198,6 @@ function peer(url: URL, options: ServerSettings['http']['tls']): Promise<Peer> {
       )
     })
   })
-}
-
-/** Parts of `node:tls` that Node 20 has not got. */
-interface TlsOfLaterNodes {
-  readonly getCACertificates?: (type: 'default' | 'system') => string[]
-  readonly setDefaultCACertificates?: (certificates: readonly string[]) => void
-}
-
-/** From now on the certificates of the operating system count, where Node can; false where it cannot. */
-function trustSystem(): boolean {
-  const { getCACertificates, setDefaultCACertificates } = tlsModule as TlsOfLaterNodes
-  if (getCACertificates === undefined || setDefaultCACertificates === undefined) return false
-  setDefaultCACertificates([...getCACertificates('default'), ...getCACertificates('system')])
-  return true
 }
 
 function tlsAdvice(code: string, issuer: string): string {
