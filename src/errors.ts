@@ -22,7 +22,6 @@ export type BridgeErrorCode =
   | 'RESPONSE_LOST'
   | 'SESSION_LOST'
   | 'SUPERSEDED'
-  | 'MESSAGE_TOO_LONG'
   | 'TOOL_HIDDEN'
   | 'FEED_REFUSED'
   | 'CLOSING'

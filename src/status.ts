@@ -13,7 +13,7 @@ export const LEVELS: readonly Level[] = ['error', 'warn', 'info', 'debug']
 /** A session of the far side changed its state. */
 export interface SessionStatus {
   readonly kind: 'session'
-  readonly state: 'opening' | 'live' | 'reopening' | 'lost' | 'closed'
+  readonly state: 'opening' | 'live' | 'reopening' | 'lost'
   /** Counts sessions of this process from 1. */
   readonly generation: number
   /** Why it changed, one clause. Absent when all went as planned. */
@@ -201,7 +201,6 @@ export interface SinkOptions {
   readonly level: Level
   readonly format: 'text' | 'json'
   readonly redact: (text: string) => string
-  readonly now?: () => number
 }
 
 /** What would begin another line, or steer the terminal of whoever reads the log. */
@@ -210,7 +209,6 @@ const UNPRINTABLE = /\s*[\p{Cc}\u2028\u2029]+\s*/gu
 /** A sink that writes one line per fact; while a stream stays down: the first failure, then at growing intervals. */
 export function statusLog(options: SinkOptions): (status: Status) => void {
   const limit = LEVELS.indexOf(options.level)
-  const now = options.now ?? Date.now
   let nextReminder = 0
   let reminders = 0
   return (status) => {
@@ -218,15 +216,15 @@ export function statusLog(options: SinkOptions): (status: Status) => void {
     if (status.kind === 'push' && status.state === 'up') reminders = 0
     if (status.kind === 'push' && (status.state === 'retrying' || status.severe === true)) {
       // The first failure, then after 10 s, 20 s, 40 s … 10 min.
-      if (now() >= nextReminder || reminders === 0) {
-        nextReminder = now() + Math.min(10_000 * 2 ** reminders++, 600_000)
+      if (Date.now() >= nextReminder || reminders === 0) {
+        nextReminder = Date.now() + Math.min(10_000 * 2 ** reminders++, 600_000)
         if (level === 'debug') level = 'info'
       } else {
         level = 'debug'
       }
     }
     if (LEVELS.indexOf(level) > limit) return
-    const at = new Date(now()).toISOString()
+    const at = new Date().toISOString()
     const text = options.redact(render(status))
     const line =
       options.format === 'text'

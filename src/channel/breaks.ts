@@ -76,9 +76,6 @@ interface Stream {
   gathering: boolean
 }
 
-/** Longest single sleep: timers count in 31 bits. */
-const LONGEST_SLEEP_MS = 24 * 3_600_000
-
 /** Watches `Status` facts of all streams. */
 export class Breaks {
   readonly #options: BreaksOptions
@@ -273,7 +270,7 @@ export class Breaks {
     while (!signal.aborted) {
       const leftMs = stream.quietUntil - this.#options.clock.uptime()
       if (leftMs <= 0) break
-      await sleep(Math.min(leftMs, LONGEST_SLEEP_MS), signal)
+      await sleep(leftMs, signal)
     }
     stream.gathering = false
     const current = this.#streams.get(stream.name) === stream

@@ -1,5 +1,5 @@
 /**
- * One channel event, `notifications/claude/channel`: built, read, and shown on one line.
+ * One channel event, `notifications/claude/channel`: built and read.
  *
  * Not the decorator, and no opinion on what an event says. The one rule: what the client would lose without a
  * word never leaves here, so keys match `[A-Za-z_][A-Za-z0-9_]*`, each once, and values are strings.
@@ -50,15 +50,6 @@ export function channelEvent(message: Notification): ChannelEvent | undefined {
   return { content: stringAt(raw, content), meta: Object.fromEntries(entries) }
 }
 
-/**
- * The event on one line for a terminal: `event_type=dm_chat sender="Ann B." | the text`. Line ends become `⏎`,
- * other control characters their escapes, so that nothing a server sends can steer the terminal.
- */
-export function channelLine(event: ChannelEvent): string {
-  const attributes = Object.entries(event.meta).map(([key, value]) => `${key}=${attribute(value)}`)
-  return [...attributes, ...(attributes.length > 0 ? ['|'] : []), oneLine(event.content)].join(' ')
-}
-
 /** Does the client keep a meta key of this name? */
 export function isUsableKey(key: string): boolean {
   return USABLE_KEY.test(key)
@@ -92,22 +83,4 @@ function usableMeta(meta: Readonly<Record<string, unknown>>): Record<string, str
     typeof value === 'string' ? value : (JSON.stringify(value) ?? String(value)),
   ])
   return Object.fromEntries(entries)
-}
-
-function attribute(value: string): string {
-  return /^[^\s"|=\p{C}]+$/u.test(value) ? value : `"${oneLine(value).replaceAll('"', '\\"')}"`
-}
-
-function oneLine(text: string): string {
-  return text
-    .replaceAll(/\r\n|[\n\r\u2028\u2029]/g, ' ⏎ ')
-    .replaceAll('\t', ' ')
-    .replaceAll(/[\p{Cc}\u202a-\u202e\u2066-\u2069]/gu, escaped)
-}
-
-function escaped(character: string): string {
-  const code = character.codePointAt(0) ?? 0
-  return code < 0x100
-    ? `\\x${code.toString(16).padStart(2, '0')}`
-    : `\\u${code.toString(16).padStart(4, '0')}`
 }

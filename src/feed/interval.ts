@@ -4,7 +4,7 @@
  * One at a time, kept in this process only. The one rule: it never piles up; the next wait begins when the
  * client has taken the prompt.
  */
-import { sleep } from '../retry.ts'
+import { MAX_WAIT_MS, sleep } from '../retry.ts'
 
 export const MIN_INTERVAL_S = 60
 export const MAX_PROMPT = 4_096
@@ -45,6 +45,5 @@ export class Interval {
 
 /** Node's timers end at 2^31 - 1 ms and fire at once beyond. */
 async function longSleep(ms: number, signal: AbortSignal): Promise<void> {
-  const step = 2 ** 31 - 1
-  for (let left = ms; left > 0 && !signal.aborted; left -= step) await sleep(Math.min(left, step), signal)
+  for (let left = ms; left > 0 && !signal.aborted; left -= MAX_WAIT_MS) await sleep(left, signal)
 }

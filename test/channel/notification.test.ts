@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { channelEvent, channelLine, channelNotification, usableKeys } from '../../src/channel/notification.ts'
+import { channelEvent, channelNotification, usableKeys } from '../../src/channel/notification.ts'
 import { compose, type Message, type Notification } from '../../src/protocol.ts'
 
 function asNotification(message: Message): Notification {
@@ -83,27 +83,5 @@ describe('meta keys', () => {
     const started = performance.now()
     expect(new Set(usableKeys(keys)).size).toBe(10_000)
     expect(performance.now() - started).toBeLessThan(1_000)
-  })
-})
-
-describe('the one-line rendering', () => {
-  it('shows the meta, then the text', () => {
-    expect(channelLine({ content: 'New message', meta: { event_type: 'dm_chat', sender: 'Ann "B"' } })).toBe(
-      'event_type=dm_chat sender="Ann \\"B\\"" | New message',
-    )
-  })
-
-  it('is the text alone when there is no meta', () => {
-    expect(channelLine({ content: 'one\r\ntwo\nthree', meta: {} })).toBe('one ⏎ two ⏎ three')
-  })
-
-  it('cannot steer a terminal or span lines', () => {
-    const line = channelLine({
-      content: '\u001b[2J\u0007 \u009b1m \u202e \u0085',
-      meta: { a: 'x\n\u001b[0m', b: '' },
-    })
-    expect(line).not.toMatch(/[\p{Cc}\u202e\u2028]/u)
-    expect(line).toContain('\\x1b[2J')
-    expect(line).toContain('b=""')
   })
 })

@@ -7,8 +7,6 @@ export interface Watched {
   readonly openedAt: number
   /** Uptime in ms at which each piece came. */
   readonly arrivals: readonly number[]
-  /** What the pieces held: comments only, or events too. */
-  readonly events: number
   /** How it ended; undefined while it is open. */
   readonly ended: { readonly at: number; readonly how: string } | undefined
   /** Resolves at the next piece or the end. */
@@ -18,10 +16,7 @@ export interface Watched {
 
 export function watch(reply: RawReply): Watched {
   const arrivals: number[] = []
-  const state: { ended: { at: number; how: string } | undefined; events: number } = {
-    ended: undefined,
-    events: 0,
-  }
+  let ended: Watched['ended']
   let wake: () => void = () => undefined
   let next = new Promise<void>((resolve) => {
     wake = resolve
@@ -34,12 +29,11 @@ export function watch(reply: RawReply): Watched {
     awake()
   }
   const end = (how: string): void => {
-    state.ended ??= { at: performance.now(), how }
+    ended ??= { at: performance.now(), how }
     tell()
   }
-  reply.body.on('data', (chunk: Buffer) => {
+  reply.body.on('data', () => {
     arrivals.push(performance.now())
-    if (/^data:/m.test(chunk.toString('latin1'))) state.events++
     tell()
   })
   reply.body.on('end', () => end('ended cleanly'))
@@ -48,11 +42,8 @@ export function watch(reply: RawReply): Watched {
   return {
     openedAt: performance.now(),
     arrivals,
-    get events() {
-      return state.events
-    },
     get ended() {
-      return state.ended
+      return ended
     },
     changed: () => next,
     stop: () => reply.body.destroy(),
