@@ -6,12 +6,13 @@
  * The one rule: a wrong setting is said here, before the first byte is read, with what to do about it.
  */
 import type { OptionValues } from './commands/command.ts'
-import { addSecret, credentialsFor, extraHeaders, type Note } from './credentials.ts'
+import { addSecret, credentialsFor, extraHeaders } from './credentials.ts'
 import { invalid } from './errors.ts'
-import { DEFAULT_TIMING, type HttpConfig, isLoopback, SYSTEM } from './http/config.ts'
+import { DEFAULT_TIMING, type HttpConfig, SYSTEM } from './http/config.ts'
+import { isLoopback } from './loopback.ts'
 import { asGiven, DEFAULT_URL, TWINS } from './options.ts'
 import { MAX_WAIT_MS } from './retry.ts'
-import { LEVELS, type Level, type Redactor } from './status.ts'
+import { LEVELS, type Level, type NoteStatus, type Redactor } from './status.ts'
 import { VERSION } from './version.ts'
 
 const LEAST_PATIENCE_MS = 100
@@ -21,7 +22,7 @@ type Environment = Readonly<Record<string, string | undefined>>
 /** The HTTP side of a command, and what to tell the user about it. */
 export interface ServerSettings {
   readonly http: HttpConfig
-  readonly notes: readonly Note[]
+  readonly notes: readonly NoteStatus[]
 }
 
 /**
@@ -34,7 +35,7 @@ export async function serverSettings(
   env: Environment,
   redact: Redactor,
 ): Promise<ServerSettings> {
-  const notes: Note[] = []
+  const notes: NoteStatus[] = []
   const stateful = values.stateful === true
   const [operand] = operands
   const option = text(values.url)

@@ -7,17 +7,11 @@
  */
 import { promises as files, readFileSync } from 'node:fs'
 import { invalid } from './errors.ts'
-import { type Credentials, isLoopback } from './http/config.ts'
-import type { Level, Redactor } from './status.ts'
+import type { Credentials } from './http/config.ts'
+import { isLoopback } from './loopback.ts'
+import type { NoteStatus, Redactor } from './status.ts'
 
 type Environment = Readonly<Record<string, string | undefined>>
-
-/** What the user should know of the settings. */
-export interface Note {
-  readonly level: Level
-  readonly text: string
-  readonly hint?: string
-}
 
 /** What `init` writes where a client cannot name a variable and no key was given. */
 export const PLACEHOLDER = 'put-your-key-here'
@@ -45,7 +39,7 @@ export function extraHeaders(
   lines: readonly string[],
   env: Environment,
   redact: Redactor,
-  notes: Note[],
+  notes: NoteStatus[],
 ): Record<string, string> {
   const headers: Record<string, string> = {}
   for (const line of lines) {
@@ -67,6 +61,7 @@ export function extraHeaders(
     }
     if (OURS.has(name.toLowerCase())) {
       notes.push({
+        kind: 'note',
         level: 'warn',
         text: `--header ${name} is set by the transport itself; yours is not sent`,
       })
@@ -103,7 +98,7 @@ export function credentialsFor(
   env: Environment,
   headers: Readonly<Record<string, string>>,
   redact: Redactor,
-  notes: Note[],
+  notes: NoteStatus[],
 ): Credentials {
   if (headers.authorization !== undefined) return constant(headers, '--header')
   if (file !== undefined) return new KeyFile(file, headers, redact)
@@ -132,11 +127,11 @@ export function credentialsFor(
 /** No key, and why not. */
 function without(
   headers: Readonly<Record<string, string>>,
-  notes: Note[],
+  notes: NoteStatus[],
   problem: string,
   hint: string,
 ): Credentials {
-  notes.push({ level: 'warn', text: problem, hint })
+  notes.push({ kind: 'note', level: 'warn', text: problem, hint })
   return { ...constant(headers, undefined), problem }
 }
 

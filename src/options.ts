@@ -12,12 +12,13 @@ export const TWINS = Symbol('twins')
 
 /** An option as it was set, for error texts: `--hold x`, or `CHAMADE_HOLD=x` where the variable was. */
 export function asGiven(values: OptionValues, name: string): string {
-  const twin = values[TWINS]?.[name]
-  return twin === undefined ? `${flagOf(name)} ${values[name]}` : `${twin}=${values[name]}`
+  const between = values[TWINS]?.[name] === undefined ? ' ' : '='
+  return `${nameGiven(values, name)}${between}${values[name]}`
 }
 
-function flagOf(name: string): string {
-  return `--${name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`
+/** The flag, or the variable where that was set: for values that are not to be shown. */
+export function nameGiven(values: OptionValues, name: string): string {
+  return values[TWINS]?.[name] ?? `--${name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`
 }
 
 /** What a switch's variable says; undefined: neither yes nor no. */

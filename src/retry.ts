@@ -156,6 +156,12 @@ export function sleep(ms: number, ...signals: readonly Signal[]): Promise<void> 
   })
 }
 
+/** Resolves when `signal` is aborted. */
+export function aborted(signal: Signal): Promise<undefined> {
+  if (signal.aborted) return Promise.resolve(undefined)
+  return new Promise((resolve) => signal.addEventListener('abort', () => resolve(undefined), { once: true }))
+}
+
 /** The first of `tasks` that is done; undefined after `ms`, or as soon as one of `signals` is aborted. */
 export async function firstOf<T>(
   tasks: Iterable<Promise<T>>,

@@ -28,17 +28,18 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     'sides',
     'protocol',
     'errors',
+    'loopback',
     'retry',
     'tools',
     'version',
   ],
-  config: ['commands', 'credentials', 'errors', 'status', 'retry', 'http', 'options', 'version'],
-  credentials: ['errors', 'status', 'http'],
+  config: ['commands', 'credentials', 'errors', 'status', 'retry', 'http', 'loopback', 'options', 'version'],
+  credentials: ['errors', 'status', 'http', 'loopback'],
   options: ['commands', 'errors'],
   bridge: ['sides', 'protocol', 'errors', 'status', 'retry'],
   stdio: ['sides', 'protocol', 'json', 'gathered'],
-  http: ['sides', 'protocol', 'errors', 'status', 'retry', 'json', 'gathered'],
-  feed: ['sides', 'protocol', 'errors', 'status', 'retry', 'channel', 'options'],
+  http: ['sides', 'protocol', 'errors', 'status', 'retry', 'json', 'gathered', 'loopback'],
+  feed: ['sides', 'protocol', 'errors', 'status', 'retry', 'channel', 'loopback', 'options', 'version'],
   channel: ['sides', 'protocol', 'errors', 'status', 'retry', 'json', 'glob'],
   tools: ['sides', 'protocol', 'errors', 'retry', 'json', 'glob'],
   simulator: ['errors', 'retry'],
@@ -50,6 +51,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   version: [],
   json: [],
   gathered: [],
+  loopback: [],
   glob: [],
 }
 
@@ -181,7 +183,9 @@ describe('imports', () => {
   })
 
   test('undici is used in http/ and for the sockets of feed/, and nowhere else', () => {
-    const users = imports.filter((one) => /^undici(\/|$)/.test(one.to) && !one.typeOnly).map((one) => one.from)
+    const users = imports
+      .filter((one) => /^undici(\/|$)/.test(one.to) && !one.typeOnly)
+      .map((one) => one.from)
     expect(users.filter((file) => !['http', 'feed'].includes(room(file)))).toEqual([])
   })
 })

@@ -8,7 +8,7 @@
  * `?` for one, case counts. An event without the key matches no rule for it. With `--only` an event passes when
  * at least one of its rules matches. Several rules may stand in one text, separated by commas.
  */
-import { BridgeError } from '../errors.ts'
+import { type BridgeError, invalid } from '../errors.ts'
 import { globMatcher } from '../glob.ts'
 import { isString, members, stringAt } from '../json.ts'
 import { member, type Notification } from '../protocol.ts'
@@ -51,16 +51,17 @@ export function passes(
 
 function parseRule(text: string, option: string): FilterRule {
   const equals = text.indexOf('=')
-  if (equals < 0) throw invalid(option, text, 'has no "="')
+  if (equals < 0) throw noRule(option, text, 'has no "="')
   const key = text.slice(0, equals).trim()
   if (!isUsableKey(key)) {
-    throw invalid(option, text, `names no meta key: ${JSON.stringify(key)} is not letters, digits and "_"`)
+    throw noRule(option, text, `names no meta key: ${JSON.stringify(key)} is not letters, digits and "_"`)
   }
   return { key, value: globMatcher(text.slice(equals + 1).trim()) }
 }
 
-function invalid(option: string, text: string, why: string): BridgeError {
-  return new BridgeError('CONFIG_INVALID', `${option} ${JSON.stringify(text)} ${why}`, {
-    hint: `write KEY=VALUE, for example ${option} event_type=call_transcript or ${option} 'platform=whats*'`,
-  })
+function noRule(option: string, text: string, why: string): BridgeError {
+  return invalid(
+    `${option} ${JSON.stringify(text)} ${why}`,
+    `write KEY=VALUE, for example ${option} event_type=call_transcript or ${option} 'platform=whats*'`,
+  )
 }

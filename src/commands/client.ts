@@ -17,6 +17,7 @@ import {
   success,
   valueAt,
 } from '../protocol.ts'
+import { aborted } from '../retry.ts'
 import type { Lane, OpenUpstream, Upstream } from '../sides.ts'
 import type { Status } from '../status.ts'
 
@@ -192,8 +193,4 @@ export function record(value: unknown): Readonly<Record<string, unknown>> {
 
 export function text(value: unknown): string | undefined {
   return typeof value === 'string' ? value : undefined
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }))
 }

@@ -26,12 +26,6 @@ export const connect: CommandSpec = {
       ignore: list(values.ignoreTool),
       timeoutMs: duration(values, 'toolTimeout'),
     })
-    return await serveStdio(
-      open,
-      values,
-      io,
-      redact,
-      notes.map((note) => ({ kind: 'note', ...note })),
-    )
+    return await serveStdio(open, values, io, redact, notes)
   },
 }

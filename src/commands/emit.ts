@@ -6,15 +6,16 @@
  */
 import { readFile } from 'node:fs/promises'
 import { basename, resolve } from 'node:path'
+import { list, text } from '../config.ts'
 import { BridgeError, invalid, reasonOf } from '../errors.ts'
 import { ASSUMED } from '../simulator/assumptions.ts'
 import { FAULTS } from '../simulator/faults.ts'
 import { MOOT_FAULTS } from '../simulator/moot/faults.ts'
 import type { CommandSpec, Io, OptionValues } from './command.ts'
 import { letHappen, runningSimulators, type Wanted } from './emit/running.ts'
-import { listOf, numberOf, textOf } from './simulator-options.ts'
+import { numberOf } from './values.ts'
 
-function list(faults: Readonly<Record<string, string>>): string {
+function linesOf(faults: Readonly<Record<string, string>>): string {
   return Object.entries(faults)
     .map(([name, what]) => `      ${name.padEnd(12)}    ${what}`)
     .join('\n')
@@ -30,12 +31,12 @@ export const emit: CommandSpec = {
   window-closed       WhatsApp's 24 h window with --from closes
   raw TEXT            a channel event as it is (--meta)
   fault NAME          something breaks; NAME is one of
-${list(FAULTS)}
+${linesOf(FAULTS)}
 In a simulated moot (simulate --moot):
   say TEXT            somebody speaks (--from, --space); "@MyAgent …" is a mention
   status STATUS       the space (--space) becomes active, paused or archived
   fault NAME          something breaks; NAME is one of
-${list(MOOT_FAULTS)}
+${linesOf(MOOT_FAULTS)}
 Without an operand, or with "-", events are read from stdin as JSON, one a line.`,
   operands: '[what] [words...]',
   options: [
@@ -67,7 +68,7 @@ Without an operand, or with "-", events are read from stdin as JSON, one a line.
   ],
   run: async (values, operands, io) => {
     const asked = await askedOf(values, operands, io)
-    const port = textOf(values, 'port')
+    const port = text(values.port)
     const running = await runningSimulators(io.homedir, port)
     for (const { wanted, where } of asked) {
       const { answer, lines } = await letHappen(running, port, wanted).catch((error: unknown) => {
@@ -87,25 +88,25 @@ interface Asked {
 }
 
 async function askedOf(values: OptionValues, operands: readonly string[], io: Io): Promise<readonly Asked[]> {
-  const [what, ...words] = operands
+  const [what, ...rest] = operands
   if (what === undefined || what === '-') return readStdin(values, io)
-  const text = words.join(' ')
+  const words = rest.join(' ')
   if (what === 'fault') {
-    if (text === '') throw faultMissing()
+    if (words === '') throw faultMissing()
     const amounts = { seconds: numberOf(values, 'seconds'), ms: numberOf(values, 'ms') }
-    return [{ wanted: { fault: text, ...amounts, space: textOf(values, 'space') } }]
+    return [{ wanted: { fault: words, ...amounts, space: text(values.space) } }]
   }
   const attachments = what === 'dm' ? await filesOf(values, io) : []
   const happening = {
-    ...bySomebody(happeningOf(what, text, values), values),
-    agent: textOf(values, 'agent'),
+    ...bySomebody(happeningOf(what, words, values), values),
+    agent: text(values.agent),
   }
   return [{ wanted: attachments.length === 0 ? happening : { ...happening, attachments } }]
 }
 
 /** What happens is somebody's doing: whose, where the event itself does not say. */
 function bySomebody(happening: Wanted, values: OptionValues): Wanted {
-  const from = textOf(values, 'from') ?? 'Alice'
+  const from = text(values.from) ?? 'Alice'
   switch (happening.type) {
     case 'dm':
     case 'call':
@@ -130,27 +131,27 @@ function placed(error: unknown, where: string): unknown {
   return new BridgeError(error.code, `${where}: ${error.message}`, { hint: error.hint, cause: error })
 }
 
-function happeningOf(what: string, text: string, values: OptionValues): Readonly<Record<string, unknown>> {
-  const platform = textOf(values, 'platform')
-  const call = textOf(values, 'call')
-  const space = textOf(values, 'space')
+function happeningOf(what: string, words: string, values: OptionValues): Readonly<Record<string, unknown>> {
+  const platform = text(values.platform)
+  const call = text(values.call)
+  const space = text(values.space)
   switch (what) {
     case 'dm':
-      return { type: 'dm', platform, text: said(what, text) }
+      return { type: 'dm', platform, text: said(what, words) }
     case 'call':
       return { type: 'call', platform }
     case 'transcript':
-      return { type: 'transcript', call, text: said(what, text) }
+      return { type: 'transcript', call, text: said(what, words) }
     case 'hangup':
       return { type: 'hangup', call, ...(values.broken === true ? { broken: true } : {}) }
     case 'window-closed':
       return { type: 'window-closed' }
     case 'raw':
-      return { type: 'raw', content: said(what, text), meta: metaOf(values) }
+      return { type: 'raw', content: said(what, words), meta: metaOf(values) }
     case 'say':
-      return { type: 'say', space, text: said(what, text) }
+      return { type: 'say', space, text: said(what, words) }
     case 'status':
-      return { type: 'status', space, status: text }
+      return { type: 'status', space, status: words }
     default:
       throw invalid(
         `there is nothing like "${what}" to emit`,
@@ -159,14 +160,14 @@ function happeningOf(what: string, text: string, values: OptionValues): Readonly
   }
 }
 
-function said(what: string, text: string): string {
-  if (text !== '') return text
+function said(what: string, words: string): string {
+  if (words !== '') return words
   throw invalid(`emit ${what} needs a text`, `chamade-mcp emit ${what} "hello"`)
 }
 
 function filesOf(values: OptionValues, io: Io) {
   return Promise.all(
-    listOf(values, 'file').map(async (path) => {
+    list(values.file).map(async (path) => {
       const bytes = await readFile(resolve(io.cwd, path)).catch((error: unknown) => {
         throw invalid(`--file ${path} cannot be read: ${reasonOf(error)}`, 'check the path')
       })
@@ -179,7 +180,7 @@ function filesOf(values: OptionValues, io: Io) {
 
 function metaOf(values: OptionValues): Readonly<Record<string, string>> {
   return Object.fromEntries(
-    listOf(values, 'meta').map((pair) => {
+    list(values.meta).map((pair) => {
       const at = pair.indexOf('=')
       if (at < 1) throw invalid(`--meta ${pair} is no key=value`, '--meta source=test')
       return [pair.slice(0, at), pair.slice(at + 1)]
@@ -190,10 +191,10 @@ function metaOf(values: OptionValues): Readonly<Record<string, string>> {
 /** JSON values on stdin: one a line, or one text that is an object or a list. */
 async function readStdin(values: OptionValues, io: Io): Promise<readonly Asked[]> {
   if (io.stdin.isTTY === true) throw invalid('say what to emit', 'chamade-mcp emit --help')
-  let text = ''
+  let given = ''
   io.stdin.setEncoding('utf8')
-  for await (const chunk of io.stdin) text += String(chunk)
-  const found = valuesOf(text)
+  for await (const chunk of io.stdin) given += String(chunk)
+  const found = valuesOf(given)
   if (found.length === 0) throw invalid('there was nothing on stdin', 'chamade-mcp emit --help')
   return found.map(({ value, where }) => {
     if (typeof value !== 'object' || value === null) throw invalid(`${where} is no object`, EVENT)

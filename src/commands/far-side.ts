@@ -6,9 +6,8 @@ import { serverSettings } from '../config.ts'
 import { openHttp } from '../http/upstream.ts'
 import { SERVER_OPTIONS } from '../options.ts'
 import type { OpenUpstream } from '../sides.ts'
-import { type Redactor, type Status, statusLog } from '../status.ts'
-import { VERSION } from '../version.ts'
-import type { Io, OptionSpec, OptionValues } from './command.ts'
+import { type NoteStatus, type Redactor, type Status, statusLog } from '../status.ts'
+import { type Io, type OptionSpec, type OptionValues, withEnvironment } from './command.ts'
 import { askedFor, ENTRY_OPTION } from './entry.ts'
 
 /** Options of a command that connects as a client; `--stateful` only where it is not what the command is for. */
@@ -21,7 +20,7 @@ export interface FarSide {
   /** What is connected to, as it may be shown. */
   readonly where: string
   /** What the user should know about the settings. */
-  readonly notes: readonly Status[]
+  readonly notes: readonly NoteStatus[]
 }
 
 /** An MCP server behind a URL. It is waited for `limitMs` at most, whatever the patience. */
@@ -38,21 +37,17 @@ export async function serverSide(
   return {
     open: openHttp({ ...http, patienceMs: Math.min(http.patienceMs, limitMs) }),
     where: `${origin}${pathname}`,
-    notes: notes.map((note) => ({ kind: 'note', ...note })),
+    notes,
   }
 }
 
-/** The spaces of a moot; the values are those of `chamade-mcp moot`. */
+/** The spaces of a moot; the values are flags of `chamade-mcp moot`. */
 export async function mootSide(values: OptionValues, io: Io, redact: Redactor): Promise<FarSide> {
   const { resolveFeed } = await import('../feed/config.ts')
   const { openFeed } = await import('../feed/upstream.ts')
-  const { config, warnings } = resolveFeed({ values, env: io.env, version: VERSION })
-  redact.add(config.apiKey)
-  return {
-    open: openFeed(config),
-    where: config.apiUrl,
-    notes: warnings.map((warning) => ({ kind: 'note', level: 'warn', text: warning })),
-  }
+  const { FEED_OPTIONS } = await import('./moot.ts')
+  const { config, notes } = resolveFeed(withEnvironment(values, FEED_OPTIONS, io.env), io.env, redact)
+  return { open: openFeed(config), where: config.apiUrl, notes }
 }
 
 /** With every break told at once, and nothing held back: somebody watches. */

@@ -8,7 +8,9 @@ import { spawn } from 'node:child_process'
 import { parseFilter, passes } from '../channel/filter.ts'
 import { list, text } from '../config.ts'
 import { BridgeError, seconds } from '../errors.ts'
+import { TWINS } from '../options.ts'
 import type { Notification } from '../protocol.ts'
+import { aborted } from '../retry.ts'
 import { type Redactor, redactor, render, type Status } from '../status.ts'
 import { VERSION } from '../version.ts'
 import { McpClient, type ServerIdentity } from './client.ts'
@@ -85,9 +87,12 @@ async function run(values: OptionValues, operands: readonly string[], io: Io): P
   return await new Listening(side, wanted, page, io, redact).run()
 }
 
-/** Only what is meant for moot: key and address of Chamade, from flags or environment, are none of its business. */
-function mootValues({ space, allowHttp, ca }: OptionValues, [apiUrl]: readonly string[]): OptionValues {
-  return { space, allowHttp, ca, apiUrl, autoSubscribe: text(space) === undefined }
+/** Only what is meant for moot: key and address of Chamade, and all that its variables say, are none of its business. */
+function mootValues(values: OptionValues, [apiUrl]: readonly string[]): OptionValues {
+  const flag = (name: string): OptionValues[string] =>
+    values[TWINS]?.[name] === undefined ? values[name] : undefined
+  const space = text(values.space)
+  return { space, allowHttp: flag('allowHttp'), ca: flag('ca'), apiUrl, autoSubscribe: space === undefined }
 }
 
 function wantedOf(values: OptionValues): Wanted {
@@ -141,11 +146,11 @@ class Listening {
     // The handshake is given up by itself when --for is over, a moment later, and then it says why.
     let timer = forMs === undefined ? undefined : setTimeout(over, forMs + HANDSHAKE_GRACE_MS)
     try {
-      const server = await Promise.race([client.initialize(), ended(this.#done.signal)])
+      const server = await Promise.race([client.initialize(), aborted(this.#done.signal)])
       if (server !== undefined) this.#greet(server)
       clearTimeout(timer)
       if (forMs !== undefined) timer = setTimeout(over, forMs - (performance.now() - began))
-      await ended(this.#done.signal)
+      await aborted(this.#done.signal)
     } finally {
       clearTimeout(timer)
       stop()
@@ -231,9 +236,4 @@ function neverListened(where: string, forMs = 0): BridgeError {
   return new BridgeError('SERVER_UNREACHABLE', text, {
     hint: 'check the address and the key (the warnings say what failed), or give it longer with --for',
   })
-}
-
-function ended(signal: AbortSignal): Promise<undefined> {
-  if (signal.aborted) return Promise.resolve(undefined)
-  return new Promise((resolve) => signal.addEventListener('abort', () => resolve(undefined), { once: true }))
 }

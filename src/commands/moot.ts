@@ -7,11 +7,11 @@
 import { DEFAULT_API_URL, resolveFeed } from '../feed/config.ts'
 import { CHANNEL_OPTIONS, DRAIN_OPTION, LOG_OPTIONS } from '../options.ts'
 import { redactor } from '../status.ts'
-import { VERSION } from '../version.ts'
 import type { CommandSpec, OptionSpec } from './command.ts'
 import { serveStdio } from './run-bridge.ts'
 
-const FEED_OPTIONS: readonly OptionSpec[] = [
+/** All that configures the feed, but for the key itself. */
+export const FEED_OPTIONS: readonly OptionSpec[] = [
   {
     flags: '--api-url <url>',
     env: 'CONVO_API_URL',
@@ -84,17 +84,10 @@ export const moot: CommandSpec = {
     'CONVO_API_KEY=convo_… SSL_CERT_FILE=./ca.pem chamade-mcp moot --api-url https://moot.example.org:8443',
   ],
   run: async (values, _operands, io) => {
-    const { config, warnings } = resolveFeed({ values, env: io.env, version: VERSION })
     const redact = redactor()
-    redact.add(config.apiKey)
+    const { config, notes } = resolveFeed(values, io.env, redact)
     // The SDK's server takes a while to load: a wrong setting is said before.
     const { openFeed } = await import('../feed/upstream.ts')
-    return await serveStdio(
-      openFeed(config),
-      values,
-      io,
-      redact,
-      warnings.map((text) => ({ kind: 'note', level: 'warn', text })),
-    )
+    return await serveStdio(openFeed(config), values, io, redact, notes)
   },
 }

@@ -8,7 +8,7 @@ import { parseFilter } from '../channel/filter.ts'
 import { duration, list, logSettings, maxMessage, text } from '../config.ts'
 import { invalid, reasonOf } from '../errors.ts'
 import type { OpenUpstream } from '../sides.ts'
-import { type Redactor, type Status, statusLog } from '../status.ts'
+import { type NoteStatus, type Redactor, statusLog } from '../status.ts'
 import { openStdio } from '../stdio.ts'
 import type { Io, OptionValues } from './command.ts'
 
@@ -18,7 +18,7 @@ export async function serveStdio(
   values: OptionValues,
   io: Io,
   redact: Redactor,
-  notes: readonly Status[],
+  notes: readonly NoteStatus[],
 ): Promise<number> {
   const complain = (text: string): void => report({ kind: 'note', level: 'error', text })
   const report = statusLog({ ...logSettings(values), redact, write: logWriter(values, io, complain) })
@@ -46,7 +46,7 @@ export async function serveStdio(
   return exitCode(end)
 }
 
-const AT_A_TERMINAL: Status = {
+const AT_A_TERMINAL: NoteStatus = {
   kind: 'note',
   level: 'warn',
   text: 'reading MCP messages from this terminal, one a line; usually an MCP client starts this program',

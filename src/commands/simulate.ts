@@ -6,16 +6,23 @@
  */
 import { readFile } from 'node:fs/promises'
 import { isAbsolute, join } from 'node:path'
+import { list, text } from '../config.ts'
 import { invalid } from '../errors.ts'
+import { isLoopback } from '../loopback.ts'
+import { aborted } from '../retry.ts'
 import { ASSUMPTIONS } from '../simulator/assumptions.ts'
 import { announce, type Beacon, portIn } from '../simulator/beacon.ts'
 import type { Scenario } from '../simulator/scenario/scenario.ts'
 import type { Simulator } from '../simulator/simulator.ts'
 import type { CommandSpec, Io, OptionValues } from './command.ts'
-import { listOf, numberOf, portOf, textOf } from './simulator-options.ts'
+import { CLAUDE_CODE } from './init/clients.ts'
+import { entryFor, type Wish } from './init/entry.ts'
+import { launchLines } from './init/launch.ts'
+import { numberOf, portOf } from './values.ts'
 
 const DEFAULT_PORT = 8484
-const LOOPBACK = /^(127\.\d+\.\d+\.\d+|::1|localhost)$/
+/** Of the local moot. */
+const SPACE = 'sprint-planning'
 
 export const simulate: CommandSpec = {
   name: 'simulate',
@@ -73,9 +80,9 @@ async function runChamade(values: OptionValues, io: Io): Promise<number> {
   const { startSimulator } = await import('../simulator/simulator.ts')
   const scenario = await scenarioOf(values, io)
   const pingS = numberOf(values, 'ping')
-  const keys = listOf(values, 'key')
+  const keys = list(values.key)
   const simulator = await startSimulator({
-    host: textOf(values, 'host'),
+    host: text(values.host),
     port: portOf(values, DEFAULT_PORT),
     keys: keys.length === 0 ? undefined : keys,
     pingMs: pingS === undefined ? undefined : pingS * 1_000,
@@ -87,11 +94,11 @@ async function runChamade(values: OptionValues, io: Io): Promise<number> {
   }).catch(failedToListen)
   const hide = await announced({ system: 'chamade', url: simulator.url, token: simulator.token }, io)
   try {
-    const host = textOf(values, 'host') ?? '127.0.0.1'
-    if (!LOOPBACK.test(host)) {
+    const host = text(values.host) ?? '127.0.0.1'
+    if (!isLoopback(host)) {
       io.stderr.write(`listening on ${host}: others on your network can reach the simulator\n`)
     }
-    io.stdout.write(introductionOf(simulator))
+    io.stdout.write(introductionOf(simulator, io))
     if (scenario !== undefined) return await play(simulator, scenario, io)
     await aborted(io.signal)
     return 0
@@ -110,8 +117,9 @@ async function announced(beacon: Omit<Beacon, 'startedAt'>, io: Io): Promise<() 
   })
 }
 
-function introductionOf(simulator: Simulator): string {
+function introductionOf(simulator: Simulator, io: Io): string {
   const { consoleUrl, mcpUrl, agents } = simulator
+  const wish = { system: 'chamade', name: 'chamade', space: undefined } as const
   const keys = agents.map(({ name, key }) => `${`key of ${name}:`.padEnd(14)} ${key}`).join('\n')
   return `Chamade simulator
 console:       ${consoleUrl}
@@ -119,32 +127,38 @@ MCP endpoint:  ${mcpUrl}   (?stateful for push)
 ${keys}
 
 For an MCP client (.mcp.json):
-${configFor(mcpUrl, simulator.key)}
+${configFor({ ...wish, url: mcpUrl }, simulator.key, io)}
 
 Claude Code, with the channel:
-claude --dangerously-load-development-channels server:chamade
+${launchLines([wish.name])[0]?.line}
 
 `
 }
 
-/** The block for `.mcp.json`. */
-function configFor(mcpUrl: string, key: string): string {
-  const args = ['-y', '@chamade/mcp-server@3', '--stateful', '--url', mcpUrl]
-  const entry = { command: 'npx', args, env: { CHAMADE_API_KEY: key } }
-  return JSON.stringify({ mcpServers: { chamade: entry } }, undefined, 2)
+/** The entry for `.mcp.json`, as `init` would write it. */
+function configFor(wish: Pick<Wish, 'system' | 'name' | 'url' | 'space'>, key: string, io: Io): string {
+  const whole: Wish = {
+    ...wish,
+    stateful: true,
+    allowHttp: false,
+    installed: false,
+    key: { kind: 'value', value: key },
+  }
+  const entry = entryFor(CLAUDE_CODE, whole, io.platform)
+  return JSON.stringify({ mcpServers: { [wish.name]: entry } }, undefined, 2)
 }
 
 async function scenarioOf(values: OptionValues, io: Io): Promise<Scenario | undefined> {
-  const file = textOf(values, 'scenario')
+  const file = text(values.scenario)
   if (file === undefined) return undefined
   const { BadScenario, readScenario } = await import('../simulator/scenario/scenario.ts')
-  const text = await readFile(isAbsolute(file) ? file : join(io.cwd, file), 'utf8').catch(
+  const content = await readFile(isAbsolute(file) ? file : join(io.cwd, file), 'utf8').catch(
     (error: unknown) => {
       throw invalid(`--scenario ${file} cannot be read: ${messageOf(error)}`, 'check the path')
     },
   )
   try {
-    return readScenario(text)
+    return readScenario(content)
   } catch (error) {
     if (!(error instanceof BadScenario)) throw error
     throw invalid(`--scenario ${file}: ${error.message}`, 'see examples/scenarios in the repository')
@@ -175,21 +189,19 @@ async function runMoot(values: OptionValues, io: Io): Promise<number> {
     throw invalid(`--moot has no "${wrong}"`, 'leave it away: chamade-mcp simulate --moot')
   const { startMootSimulator } = await import('../simulator/moot/simulator.ts')
   const simulator = await startMootSimulator({
-    host: textOf(values, 'host'),
+    host: text(values.host),
     port: portOf(values, DEFAULT_PORT),
-    key: listOf(values, 'key')[0],
+    key: list(values.key)[0],
   }).catch(failedToListen)
   const { url, key, agent } = simulator
-  const args = ['-y', '@chamade/mcp-server@3', 'moot']
-  const env = { CONVO_API_URL: url, CONVO_API_KEY: key, CONVO_SPACE_ID: 'sprint-planning' }
-  const entry = { command: 'npx', args, env }
+  const wish = { system: 'moot', name: 'moot-channel', url, space: SPACE } as const
   const hide = await announced({ system: 'moot', url, token: key }, io)
   io.stdout.write(`moot simulator
 address:  ${url}
 key:      ${key}
 
 For an MCP client (.mcp.json):
-${JSON.stringify({ mcpServers: { 'moot-channel': entry } }, undefined, 2)}
+${configFor(wish, key, io)}
 
 See that it works, each in a terminal of its own, the first with CONVO_API_KEY set as above:
 chamade-mcp listen --moot ${url}
@@ -197,7 +209,7 @@ chamade-mcp emit say "@${agent.display_name} can you review this?"
 
 The same over HTTP:
 curl -X POST ${url}/_simulator/publish -H 'Authorization: Bearer ${key}' \\
-  -d '{"space_id":"sprint-planning","text":"hello","mentions":["${agent.actor_id}"]}'
+  -d '{"space_id":"${SPACE}","text":"hello","mentions":["${agent.actor_id}"]}'
 `)
   try {
     await aborted(io.signal)
@@ -223,9 +235,4 @@ function failedToListen(error: unknown): never {
 
 function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error)
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return Promise.resolve()
-  return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }))
 }

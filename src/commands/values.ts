@@ -16,6 +16,22 @@ export function lengthOf(values: OptionValues, name: string): number | undefined
   return ms
 }
 
+/** A number from 0. */
+export function numberOf(values: OptionValues, name: string): number | undefined {
+  const given = text(values[name])
+  if (given === undefined) return undefined
+  const number = Number(given)
+  if (Number.isFinite(number) && number >= 0) return number
+  throw invalid(`${asGiven(values, name)} is no number from 0`, `write it like --${name} 5`)
+}
+
+export function portOf(values: OptionValues, fallback: number): number {
+  const given = text(values.port)
+  if (given === undefined) return fallback
+  if (/^\d+$/.test(given) && Number(given) < 65_536) return Number(given)
+  throw invalid(`${asGiven(values, 'port')} is no port`, 'give a number from 0 to 65535')
+}
+
 /** A whole number of at least 1. */
 export function count(values: OptionValues, name: string): number | undefined {
   const given = text(values[name])

@@ -6,10 +6,16 @@
  */
 import { readFileSync } from 'node:fs'
 import { rootCertificates } from 'node:tls'
-import { BridgeError, reasonOf } from '../errors.ts'
-import { switchSet } from '../options.ts'
+import { invalid, reasonOf } from '../errors.ts'
+import { isLoopback } from '../loopback.ts'
+import { nameGiven } from '../options.ts'
 import { type BackoffOptions, type Clock, DEFAULT_BACKOFF, systemClock } from '../retry.ts'
+import type { NoteStatus, Redactor } from '../status.ts'
+import { VERSION } from '../version.ts'
 import { DOCS_MAX_TEXT, SOURCE_MAX_TEXT, type Wording } from './texts.ts'
+
+type Values = Parameters<typeof nameGiven>[0]
+type Environment = Readonly<Record<string, string | undefined>>
 
 export interface FeedConfig {
   /** Base of the REST API and of the sockets; no trailing slash, no query. */
@@ -74,67 +80,66 @@ export const DEFAULT_LIMITS: FeedLimits = {
 
 export const DEFAULT_API_URL = 'https://mootup.io'
 
-/** What a command was given: flags and their environment twins by camel-cased name, and the environment. */
-export interface FeedInput {
-  readonly values: Readonly<Record<string, string | boolean | readonly string[] | undefined>>
-  readonly env: Readonly<Record<string, string | undefined>>
-  readonly version: string
-  /** For the tests: files. */
-  readonly read?: (path: string) => string
-}
-
-/** The configuration, and what a person should know about it. Throws CONFIG_INVALID. */
-export function resolveFeed(input: FeedInput): { readonly config: FeedConfig; readonly warnings: string[] } {
-  const read = input.read ?? ((path: string): string => readFileSync(path, 'utf8'))
-  const warnings: string[] = []
-  const given = (flag: string, variable?: string): string | undefined => {
-    const value = input.values[flag]
-    if (typeof value === 'string' && value.trim() !== '') return expanded(value.trim(), `--${kebab(flag)}`)
-    const fromEnv = variable === undefined ? undefined : input.env[variable]?.trim()
-    return fromEnv === undefined || fromEnv === '' ? undefined : expanded(fromEnv, variable ?? flag)
-  }
-  const on = (flag: string, variable: string): boolean => {
-    const value = input.values[flag] ?? input.env[variable]?.trim() ?? ''
-    return typeof value === 'string' && value !== '' ? switchSet(variable, value) : value === true
-  }
-  const allowHttp = on('allowHttp', 'CONVO_ALLOW_HTTP')
-  const apiUrl = baseUrl(given('apiUrl', 'CONVO_API_URL') ?? DEFAULT_API_URL, allowHttp)
-  const apiKey = keyOf(given, read)
-  const channelUrl = given('channelUrl', 'CONVO_CHANNEL_URL')
-  const wording = wordingOf(given('texts', 'CONVO_TEXTS'))
-  const caFile = given('ca', 'SSL_CERT_FILE')
-  if (!apiKey.startsWith('convo_'))
-    warnings.push('CONVO_API_KEY does not begin with "convo_"; it is used as it is')
+/**
+ * The configuration, and what a person should know about it. `values`: those of `chamade-mcp moot`, flags and their
+ * variables; of `env` only the key is read, which has no flag because arguments can be read by everybody. The key is
+ * told to `redact`. Throws CONFIG_INVALID, which names what was set.
+ */
+export function resolveFeed(
+  values: Values,
+  env: Environment,
+  redact: Redactor,
+): { readonly config: FeedConfig; readonly notes: readonly NoteStatus[] } {
+  const allowHttp = values.allowHttp === true
+  const apiUrl = given(values, 'apiUrl') ?? { value: DEFAULT_API_URL, name: 'CONVO_API_URL' }
+  const apiKey = keyOf(given(values, 'apiKeyFile'), env)
+  redact.add(apiKey)
+  const channelUrl = given(values, 'channelUrl')
+  const wording = wordingOf(given(values, 'texts'))
+  const ca = given(values, 'ca')
+  const oddKey = 'CONVO_API_KEY does not begin with "convo_"; it is used as it is'
   return {
     config: {
-      apiUrl,
+      apiUrl: baseUrl(apiUrl, allowHttp),
       apiKey,
       channelUrl: channelUrl === undefined ? undefined : socketUrl(channelUrl, allowHttp),
-      spaceId: spaceIdOf(given('space', 'CONVO_SPACE_ID')),
-      autoSubscribe: on('autoSubscribe', 'CONVO_AUTO_SUBSCRIBE'),
-      firehose: on('firehose', 'CONVO_CHANNEL_FIREHOSE'),
-      agentId: given('agentId', 'CONVO_AGENT_ID'),
-      agentName: given('agentName', 'CONVO_AGENT_NAME'),
-      ca: caFile === undefined ? undefined : [...rootCertificates, certificates(caFile, read)],
+      spaceId: spaceIdOf(given(values, 'space')),
+      autoSubscribe: values.autoSubscribe === true,
+      firehose: values.firehose === true,
+      agentId: given(values, 'agentId')?.value,
+      agentName: given(values, 'agentName')?.value,
+      ca: ca === undefined ? undefined : [...rootCertificates, certificates(ca)],
       wording,
-      maxText: maxTextOf(given('maxText', 'CONVO_MAX_TEXT'), wording),
-      version: input.version,
+      maxText: maxTextOf(given(values, 'maxText'), wording),
+      version: VERSION,
       limits: DEFAULT_LIMITS,
       backoff: DEFAULT_BACKOFF,
       clock: systemClock,
       random: Math.random,
     },
-    warnings,
+    notes: apiKey.startsWith('convo_') ? [] : [{ kind: 'note', level: 'warn', text: oddKey }],
   }
 }
 
-type Given = (flag: string, variable?: string) => string | undefined
+/** A setting, and what it is called where it was made. */
+interface Setting {
+  readonly value: string
+  readonly name: string
+}
 
-function keyOf(given: Given, read: (path: string) => string): string {
-  const file = given('apiKeyFile', 'CONVO_API_KEY_FILE')
+function given(values: Values, option: string): Setting | undefined {
+  const value = values[option]
+  if (typeof value !== 'string' || value.trim() === '') return undefined
+  return expanded({ value: value.trim(), name: nameGiven(values, option) })
+}
+
+function keyOf(file: Setting | undefined, env: Environment): string {
+  const name = 'CONVO_API_KEY'
   const key =
-    file === undefined ? given('apiKey', 'CONVO_API_KEY') : fileText(file, 'the API key', read).trim()
-  if (key === undefined || key === '') {
+    file === undefined
+      ? expanded({ value: env[name]?.trim() ?? '', name }).value
+      : fileText(file.value, 'the API key').trim()
+  if (key === '') {
     throw invalid(
       'no API key: the moot feed needs one to know who it listens for',
       'set CONVO_API_KEY=convo_… in the "env" of the server\'s entry in your MCP config (or --api-key-file PATH)',
@@ -146,40 +151,44 @@ function keyOf(given: Given, read: (path: string) => string): string {
       'put the key of your agent there',
     )
   }
-  if (/[^\x21-\x7e]/.test(key)) throw invalid('the API key holds white space or characters no key has')
+  if (/[^\x21-\x7e]/.test(key)) {
+    throw invalid(
+      'the API key holds white space or characters no key has',
+      'copy the key of your agent again',
+    )
+  }
   return key
 }
 
-function baseUrl(value: string, allowHttp: boolean): string {
-  const url = parsed(value, 'CONVO_API_URL', ['http:', 'https:'])
-  guardPlain(url, 'CONVO_API_URL', allowHttp)
+function baseUrl(setting: Setting, allowHttp: boolean): string {
+  const url = parsed(setting, ['http:', 'https:'], DEFAULT_API_URL)
+  guardPlain(url, setting.name, allowHttp)
   return `${url.origin}${url.pathname.replace(/\/+$/, '')}`
 }
 
-function socketUrl(value: string, allowHttp: boolean): string {
-  const url = parsed(value, 'CONVO_CHANNEL_URL', ['ws:', 'wss:', 'http:', 'https:'])
-  guardPlain(url, 'CONVO_CHANNEL_URL', allowHttp)
+function socketUrl(setting: Setting, allowHttp: boolean): string {
+  const url = parsed(setting, ['ws:', 'wss:', 'http:', 'https:'], 'wss://mootup.io/channel')
+  guardPlain(url, setting.name, allowHttp)
   url.protocol = url.protocol.replace('http', 'ws')
   return url.href
 }
 
-function parsed(value: string, name: string, protocols: readonly string[]): URL {
+function parsed({ value, name }: Setting, protocols: readonly string[], example: string): URL {
   const url = URL.canParse(value) ? new URL(value) : undefined
   if (url === undefined || !protocols.includes(url.protocol)) {
     throw invalid(
       `${name} is no ${protocols[0]}// or ${protocols[1]}// address: ${value.slice(0, 100)}`,
-      `write it out, for example ${name === 'CONVO_API_URL' ? DEFAULT_API_URL : 'wss://mootup.io/channel'}`,
+      `write it out, for example ${example}`,
     )
   }
   if (url.username !== '' || url.password !== '')
-    throw invalid(`${name} holds a user name or password; the key goes into CONVO_API_KEY`)
+    throw invalid(`${name} holds a user name or password`, 'leave it out; the key goes into CONVO_API_KEY')
   return url
 }
 
 /** The key crosses the wire: without TLS only on this machine, unless it is said to be all right. */
 function guardPlain(url: URL, name: string, allowHttp: boolean): void {
-  if (url.protocol === 'https:' || url.protocol === 'wss:' || allowHttp) return
-  if (/^(localhost|.*\.localhost|127(\.\d+){3}|\[::1\])$/.test(url.hostname)) return
+  if (url.protocol === 'https:' || url.protocol === 'wss:' || allowHttp || isLoopback(url.hostname)) return
   throw invalid(
     `${name} would send the API key without encryption to ${url.host}`,
     'use https:// or wss://, or add --allow-http if that network is yours',
@@ -191,55 +200,56 @@ export function isSpaceId(value: string): boolean {
   return /^[^\s/\\?#\p{C}]{1,200}$/u.test(value) && value !== '.' && value !== '..'
 }
 
-function spaceIdOf(value: string | undefined): string | undefined {
-  if (value === undefined || isSpaceId(value)) return value
+function spaceIdOf(setting: Setting | undefined): string | undefined {
+  if (setting === undefined || isSpaceId(setting.value)) return setting?.value
   throw invalid(
-    `CONVO_SPACE_ID is no id of a space: ${JSON.stringify(value.slice(0, 60))}`,
+    `${setting.name} is no id of a space: ${JSON.stringify(setting.value.slice(0, 60))}`,
     'give up to 200 characters without white space or slashes, or leave it out and call subscribe',
   )
 }
 
-function wordingOf(value: string | undefined): Wording {
-  if (value === undefined || value === 'docs' || value === 'source') return value ?? 'docs'
-  throw invalid(`--texts is "docs" or "source", not "${value.slice(0, 40)}"`)
+function wordingOf(setting: Setting | undefined): Wording {
+  if (setting === undefined) return 'docs'
+  const { value, name } = setting
+  if (value === 'docs' || value === 'source') return value
+  throw invalid(
+    `${name} is "docs" or "source", not "${value.slice(0, 40)}"`,
+    `leave ${name} out, or give one of them`,
+  )
 }
 
-function maxTextOf(value: string | undefined, wording: Wording): number {
-  if (value === undefined) return wording === 'docs' ? DOCS_MAX_TEXT : SOURCE_MAX_TEXT
+function maxTextOf(setting: Setting | undefined, wording: Wording): number {
+  if (setting === undefined) return wording === 'docs' ? DOCS_MAX_TEXT : SOURCE_MAX_TEXT
+  const { value, name } = setting
   const max = Number(value)
   if (Number.isInteger(max) && max >= 1 && max <= 1_000_000) return max
-  throw invalid(`--max-text is a number of characters from 1 to 1000000, not "${value.slice(0, 40)}"`)
+  throw invalid(`${name} is no number of characters: "${value.slice(0, 40)}"`, 'give one from 1 to 1000000')
 }
 
-function certificates(path: string, read: (path: string) => string): string {
-  const text = fileText(path, 'the CA certificate of SSL_CERT_FILE', read)
+function certificates({ value: path, name }: Setting): string {
+  const text = fileText(path, `the CA certificate of ${name}`)
   if (text.includes('-----BEGIN CERTIFICATE-----') || text.includes('-----BEGIN TRUSTED CERTIFICATE-----'))
     return text
-  throw invalid(`SSL_CERT_FILE names ${path}, which holds no certificate in PEM form`)
+  throw invalid(
+    `${name} names ${path}, which holds no certificate in PEM form`,
+    'convert it: openssl x509 -inform der -in FILE -out FILE.pem',
+  )
 }
 
-function fileText(path: string, what: string, read: (path: string) => string): string {
+function fileText(path: string, what: string): string {
   try {
-    return read(path)
+    return readFileSync(path, 'utf8')
   } catch (cause) {
     throw invalid(`can't read ${what}: ${reasonOf(cause)}`, `check the path: ${path}`)
   }
 }
 
 /** Clients hand an unset `${VAR}` through as it stands. */
-function expanded(value: string, name: string): string {
-  const unset = /\$\{([^}]*)\}/.exec(value)?.[1]
-  if (unset === undefined) return value
+function expanded(setting: Setting): Setting {
+  const unset = /\$\{([^}]*)\}/.exec(setting.value)?.[1]
+  if (unset === undefined) return setting
   throw invalid(
-    `${name} is the literal text \${${unset}}: the variable ${unset} is not set where your client runs`,
+    `${setting.name} is the literal text \${${unset}}: the variable ${unset} is not set where your client runs`,
     `set ${unset}, or write the value itself`,
   )
-}
-
-function invalid(message: string, hint?: string): BridgeError {
-  return new BridgeError('CONFIG_INVALID', message, { hint })
-}
-
-function kebab(name: string): string {
-  return name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
 }

@@ -7,7 +7,7 @@
  * The one rule: one space that is refused or slow holds up no other; what comes for a space before it has
  * caught up waits beside it, and if that grows too long, it is fetched instead.
  */
-import { Backoff, firstOf, sleep } from '../retry.ts'
+import { aborted, Backoff, firstOf, sleep } from '../retry.ts'
 import type { Status } from '../status.ts'
 import type { Actor } from './backend.ts'
 import type { FeedConfig } from './config.ts'
@@ -225,7 +225,7 @@ class Member implements Subscription {
     const began = clock.uptime()
     const over = AbortSignal.any([signal, this.#expelled.signal])
     const settling = this.space.settle(over).catch(() => undefined)
-    if (!over.aborted) await new Promise((resolve) => over.addEventListener('abort', resolve, { once: true }))
+    await aborted(over)
     await settling
     this.#admitted = false
     this.#backoff.settled(clock.uptime() - began)

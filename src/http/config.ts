@@ -95,13 +95,3 @@ export const DEFAULT_TIMING: HttpTiming = {
 export const KEEP_ALIVE_MS = 4_000
 
 export const SYSTEM = { clock: systemClock, random: Math.random } as const
-
-/** This machine: nothing sent there leaves it. */
-export function isLoopback(hostname: string): boolean {
-  return (
-    hostname === 'localhost' ||
-    hostname.endsWith('.localhost') ||
-    hostname === '[::1]' ||
-    /^127(\.\d{1,3}){3}$/.test(hostname)
-  )
-}

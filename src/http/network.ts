@@ -12,8 +12,9 @@ import request from 'undici/lib/api/api-request.js'
 import Client from 'undici/lib/dispatcher/client.js'
 import DispatcherBase from 'undici/lib/dispatcher/dispatcher.js'
 import ProxyAgent from 'undici/lib/dispatcher/proxy-agent.js'
-import { BridgeError, reasonOf } from '../errors.ts'
-import { DEFAULT_TIMING, isLoopback, KEEP_ALIVE_MS } from './config.ts'
+import { invalid, reasonOf } from '../errors.ts'
+import { isLoopback } from '../loopback.ts'
+import { DEFAULT_TIMING, KEEP_ALIVE_MS } from './config.ts'
 
 type Environment = Readonly<Record<string, string | undefined>>
 
@@ -48,21 +49,16 @@ export function proxyFor(url: URL, env: Environment): NamedProxy | undefined {
   const named = env[variable] ?? ''
   const text = named.includes('://') ? named : `http://${named}`
   if (!URL.canParse(text) || !/^https?:$/.test(new URL(text).protocol)) {
-    throw new BridgeError('CONFIG_INVALID', `the proxy in ${variable} is not an http or https URL`, {
-      hint: `set ${variable} to http://host:port, or unset it`,
-    })
+    throw invalid(
+      `the proxy in ${variable} is not an http or https URL`,
+      `set ${variable} to http://host:port, or unset it`,
+    )
   }
   const proxy = new URL(text)
   try {
     decodeURIComponent(proxy.username + proxy.password)
   } catch {
-    throw new BridgeError(
-      'CONFIG_INVALID',
-      'the user name or password in the proxy URL is not percent-encoded',
-      {
-        hint: 'write % as %25 in it',
-      },
-    )
+    throw invalid('the user name or password in the proxy URL is not percent-encoded', 'write % as %25 in it')
   }
   // What is sent to this machine stays on it.
   return isLoopback(url.hostname) && !isLoopback(proxy.hostname) ? undefined : { url: proxy, variable }
@@ -95,9 +91,10 @@ export function throughProxy(
 /** Reads the files. Undefined when there is nothing to set. Throws CONFIG_INVALID for what cannot be read. */
 export function tlsOptions(files: TlsFiles, env: Environment): TlsOptions | undefined {
   if ((files.cert === undefined) !== (files.key === undefined)) {
-    throw new BridgeError('CONFIG_INVALID', '--cert and --key belong together, and one is missing', {
-      hint: 'give both: --cert client.pem --key client.key',
-    })
+    throw invalid(
+      '--cert and --key belong together, and one is missing',
+      'give both: --cert client.pem --key client.key',
+    )
   }
   if (files.ca.length === 0 && files.cert === undefined) return undefined
   // Naming certificates takes the place of Node's own, NODE_EXTRA_CA_CERTS among them: add those again.
@@ -115,9 +112,10 @@ export function tlsOptions(files: TlsFiles, env: Environment): TlsOptions | unde
       secureContext: tls.createSecureContext({ ...(files.ca.length === 0 ? {} : { ca }), ...cert, ...key }),
     }
   } catch (cause) {
-    throw new BridgeError('CONFIG_INVALID', `the certificates cannot be used: ${reasonOf(cause)}`, {
-      hint: 'check that the files hold PEM, and that the key is the one of the certificate, without a passphrase',
-    })
+    throw invalid(
+      `the certificates cannot be used: ${reasonOf(cause)}`,
+      'check that the files hold PEM, and that the key is the one of the certificate, without a passphrase',
+    )
   }
 }
 
@@ -162,14 +160,16 @@ function pem(path: string, what: string): string {
   try {
     text = readFileSync(path, 'utf8')
   } catch (cause) {
-    throw new BridgeError('CONFIG_INVALID', `the ${what} ${path} cannot be read (${reasonOf(cause)})`, {
-      hint: 'check the path and its permissions',
-    })
+    throw invalid(
+      `the ${what} ${path} cannot be read (${reasonOf(cause)})`,
+      'check the path and its permissions',
+    )
   }
   if (!text.includes('-----BEGIN ')) {
-    throw new BridgeError('CONFIG_INVALID', `the ${what} ${path} is not PEM`, {
-      hint: 'convert it: openssl x509 -inform der -in FILE -out FILE.pem',
-    })
+    throw invalid(
+      `the ${what} ${path} is not PEM`,
+      'convert it: openssl x509 -inform der -in FILE -out FILE.pem',
+    )
   }
   return text
 }

@@ -344,7 +344,6 @@ describe('out there', () => {
     const stream: Watched = {
       openedAt: now - 60_000,
       arrivals: [],
-      events: 0,
       ended: undefined,
       changed: () => new Promise(() => undefined),
       stop: () => undefined,

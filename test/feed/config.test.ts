@@ -1,17 +1,24 @@
 /** The documented variables, flags over them, and everything that can be wrong with either. */
-import { readFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import { moot } from '../../src/commands/moot.ts'
+import { withEnvironment } from '../../src/commands/command.ts'
+import { FEED_OPTIONS, moot } from '../../src/commands/moot.ts'
 import { BridgeError } from '../../src/errors.ts'
 import { type FeedConfig, resolveFeed } from '../../src/feed/config.ts'
+import { redactor } from '../../src/status.ts'
 import type { Env } from './feed-client.ts'
 
 const KEY = { CONVO_API_KEY: 'convo_secret' }
 const ca = join(import.meta.dirname, 'certs', 'ca.pem')
 
+function resolved(env: Env, values = {}): ReturnType<typeof resolveFeed> {
+  return resolveFeed(withEnvironment(values, FEED_OPTIONS, env), env, redactor())
+}
+
 function configOf(env: Env, values = {}): FeedConfig {
-  return resolveFeed({ env, values, version: '1' }).config
+  return resolved(env, values).config
 }
 
 function problemOf(env: Env, values = {}): BridgeError {
@@ -107,7 +114,17 @@ describe('CONFIG_INVALID is said for', () => {
       (id) =>
         [`the space ${id.slice(0, 9)}`, { ...KEY, CONVO_SPACE_ID: id }, {}, /CONVO_SPACE_ID is no/] as const,
     ),
-    ['a space by its flag', KEY, { space: '../me' }, /CONVO_SPACE_ID is no/],
+    ['a space by its flag', KEY, { space: '../me' }, /^--space is no id/],
+    ['an address by its flag', KEY, { apiUrl: 'mootup' }, /^--api-url is no/],
+    ['a wording by its variable', { ...KEY, CONVO_TEXTS: 'loud' }, {}, /^CONVO_TEXTS is "docs" or "source"/],
+    ['a length by its variable', { ...KEY, CONVO_MAX_TEXT: '0' }, {}, /^CONVO_MAX_TEXT is no number/],
+    [
+      'an unset variable as a space',
+      { ...KEY, CONVO_SPACE_ID: '$' + '{SPACE}' },
+      {},
+      /^CONVO_SPACE_ID is the lit/,
+    ],
+    ['an unset variable in a flag', KEY, { agentName: '$' + '{NAME}' }, /^--agent-name is the literal/],
     ...['CONVO_CHANNEL_FIREHOSE', 'CONVO_AUTO_SUBSCRIBE', 'CONVO_ALLOW_HTTP'].map(
       (name) =>
         [
@@ -150,11 +167,11 @@ test('SSL_CERT_FILE is trusted beside what Node trusts', () => {
   expect(trusted.length).toBeGreaterThan(50)
 })
 
-test('the key may stand in a file', () =>
-  expect(
-    resolveFeed({ env: {}, values: { apiKeyFile: 'k' }, version: '1', read: () => 'convo_x\n' }).config
-      .apiKey,
-  ).toBe('convo_x'))
+test('the key may stand in a file', () => {
+  const apiKeyFile = join(mkdtempSync(join(tmpdir(), 'moot-key-')), 'key')
+  writeFileSync(apiKeyFile, 'convo_x\n')
+  expect(configOf({}, { apiKeyFile }).apiKey).toBe('convo_x')
+})
 
 test('a key that looks like none of moot is used with a warning', () =>
-  expect(resolveFeed({ env: { CONVO_API_KEY: 'abc' }, values: {}, version: '1' }).warnings).toHaveLength(1))
+  expect(resolved({ CONVO_API_KEY: 'abc' }).notes).toHaveLength(1))

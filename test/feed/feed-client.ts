@@ -5,12 +5,14 @@
  */
 import { onTestFinished } from 'vitest'
 import { channelEvent } from '../../src/channel/notification.ts'
+import { withEnvironment } from '../../src/commands/command.ts'
+import { FEED_OPTIONS } from '../../src/commands/moot.ts'
 import { type FeedConfig, type FeedLimits, resolveFeed } from '../../src/feed/config.ts'
 import { openFeed } from '../../src/feed/upstream.ts'
 import { compose, type Message, valueAt } from '../../src/protocol.ts'
 import type { OpenUpstream, Upstream } from '../../src/sides.ts'
 import { type MootSimulatorOptions, startMootSimulator } from '../../src/simulator/moot/simulator.ts'
-import { levelOf, type PushStatus, render, type Status } from '../../src/status.ts'
+import { levelOf, type PushStatus, redactor, render, type Status } from '../../src/status.ts'
 import { eventually } from '../support/eventually.ts'
 
 /** Quick enough for tests; what is tested of time is set by the test. */
@@ -48,7 +50,7 @@ export async function simulator(options: MootSimulatorOptions = {}): Promise<Sim
 
 /** The configuration a user's environment leads to, with quick times. */
 export function configFrom(env: Env, changes: Changes = {}): FeedConfig {
-  const { config } = resolveFeed({ values: {}, env, version: '0.0.0-test' })
+  const { config } = resolveFeed(withEnvironment({}, FEED_OPTIONS, env), env, redactor())
   const { limits, ...rest } = changes
   return { ...config, backoff: QUICK_BACKOFF, ...rest, limits: { ...QUICK, ...limits } }
 }

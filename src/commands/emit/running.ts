@@ -4,7 +4,7 @@
  * A Chamade and a moot have different things happen in them and different control APIs; nobody else needs to know.
  * The one rule: what is asked for goes to a simulator in which it can happen, the one started last.
  */
-import { BridgeError } from '../../errors.ts'
+import { BridgeError, invalid } from '../../errors.ts'
 import { type Beacon, findBeacons, portIn, type System } from '../../simulator/beacon.ts'
 import { FAULTS } from '../../simulator/faults.ts'
 import { MOOT_FAULTS } from '../../simulator/moot/faults.ts'
@@ -149,5 +149,5 @@ async function post({ url, token }: Beacon, path: string, body: unknown): Promis
   const answer = (await response.json()) as { readonly error?: string; readonly detail?: string }
   if (response.ok) return answer
   const said = answer.error ?? answer.detail ?? `HTTP ${response.status}`
-  throw new BridgeError('CONFIG_INVALID', said, { hint: 'chamade-mcp emit --help' })
+  throw invalid(said, 'chamade-mcp emit --help')
 }

@@ -35,17 +35,19 @@ export interface Client {
   file(place: Place, scope: Scope): string | undefined
 }
 
+export const CLAUDE_CODE: Client = {
+  name: 'claude-code',
+  title: 'Claude Code',
+  scopes: ['project', 'user'],
+  root: 'mcpServers',
+  typed: true,
+  channels: true,
+  reference: (variable) => `\${${variable}}`,
+  file: (place, scope) => (scope === 'project' ? paths(place).join(place.cwd, '.mcp.json') : undefined),
+}
+
 export const CLIENTS: readonly Client[] = [
-  {
-    name: 'claude-code',
-    title: 'Claude Code',
-    scopes: ['project', 'user'],
-    root: 'mcpServers',
-    typed: true,
-    channels: true,
-    reference: (variable) => `\${${variable}}`,
-    file: (place, scope) => (scope === 'project' ? paths(place).join(place.cwd, '.mcp.json') : undefined),
-  },
+  CLAUDE_CODE,
   {
     name: 'claude-desktop',
     title: 'Claude Desktop',

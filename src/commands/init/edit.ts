@@ -15,7 +15,7 @@ import {
   parseTree,
   printParseErrorCode,
 } from 'jsonc-parser'
-import { BridgeError } from '../../errors.ts'
+import { type BridgeError, invalid } from '../../errors.ts'
 import type { Entry, Input } from './entry.ts'
 import { type Layout, withElement, withMember, withoutMember } from './member.ts'
 
@@ -160,9 +160,10 @@ function objectOf(node: Node, what: string, text: string, file: string): void {
 }
 
 function broken(file: string, why: string): BridgeError {
-  return new BridgeError('CONFIG_INVALID', `${file} is not changed: ${why}`, {
-    hint: 'mend the file, or use --print and put the entry in by hand',
-  })
+  return invalid(
+    `${file} is not changed: ${why}`,
+    'mend the file, or use --print and put the entry in by hand',
+  )
 }
 
 function place(text: string, offset: number): string {

@@ -6,6 +6,7 @@
  * keys too (arguments can be read by everybody on the machine).
  */
 import { PLACEHOLDER } from '../../credentials.ts'
+import { DEFAULT_API_URL } from '../../feed/config.ts'
 import { type Client, inputId } from './clients.ts'
 
 /** What somebody wants to connect. */
@@ -97,7 +98,7 @@ export function claudeAddLine(client: Client, wish: Wish, platform: NodeJS.Platf
 function environment(client: Client, wish: Wish): Record<string, string> {
   if (wish.system === 'moot') {
     return {
-      CONVO_API_URL: wish.url ?? 'https://mootup.io',
+      CONVO_API_URL: wish.url ?? DEFAULT_API_URL,
       ...(wish.allowHttp ? { CONVO_ALLOW_HTTP: '1' } : {}),
       ...key(client, wish),
       ...(wish.space === undefined ? {} : { CONVO_SPACE_ID: wish.space }),

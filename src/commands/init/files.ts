@@ -20,7 +20,7 @@ import {
   stat,
 } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
-import { BridgeError, reasonOf } from '../../errors.ts'
+import { BridgeError, invalid, reasonOf } from '../../errors.ts'
 
 /** The text of `file`, or undefined when there is none. */
 export async function textOf(file: string): Promise<string | undefined> {
@@ -33,9 +33,10 @@ export async function textOf(file: string): Promise<string | undefined> {
   }
   // What is no UTF-8 would be written back as something else.
   if (isUtf8(bytes)) return bytes.toString('utf8')
-  throw new BridgeError('CONFIG_INVALID', `${file} is not changed: it holds text that is no UTF-8`, {
-    hint: 'save it as UTF-8, or use --print and put the entry in by hand',
-  })
+  throw invalid(
+    `${file} is not changed: it holds text that is no UTF-8`,
+    'save it as UTF-8, or use --print and put the entry in by hand',
+  )
 }
 
 /** Throws when a file could not be put there: the nearest folder above it that exists takes none. */
@@ -62,9 +63,7 @@ export async function replaceText(
   secret: boolean,
 ): Promise<string | undefined> {
   if ((await textOf(file)) !== before) {
-    throw new BridgeError('CONFIG_INVALID', `${file} is not changed: somebody else changed it meanwhile`, {
-      hint: 'run init again',
-    })
+    throw invalid(`${file} is not changed: somebody else changed it meanwhile`, 'run init again')
   }
   try {
     const real = await target(file)
