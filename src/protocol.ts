@@ -127,6 +127,14 @@ export function compose(value: object): Message {
   return message
 }
 
+export function composeRequest(id: string | number, method: string, params?: object): Request {
+  return compose({ jsonrpc: '2.0', id, method, params }) as Request
+}
+
+export function composeNotification(method: string, params?: object): Notification {
+  return compose({ jsonrpc: '2.0', method, params }) as Notification
+}
+
 /** The error response for `id` (a raw token), or for nobody in particular with `null`. */
 export function failure(id: string | null, code: number, message: string, data?: unknown): Response {
   return errorResponse(id, JSON.stringify(data === undefined ? { code, message } : { code, message, data }))

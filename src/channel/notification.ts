@@ -7,7 +7,7 @@
  * stands there beside the client's own attribute of that name; it is kept, because servers send it.)
  */
 import { isString, members, stringAt, textAt } from '../json.ts'
-import { compose, METHOD, member, type Notification } from '../protocol.ts'
+import { composeNotification, METHOD, member, type Notification } from '../protocol.ts'
 
 /** What the client is shown: the text, and the attributes beside it. */
 export interface ChannelEvent {
@@ -26,13 +26,7 @@ const USABLE_KEY = /^[A-Za-z_][A-Za-z0-9_]*$/
 /** The message that carries `draft`. Without meta there is no `meta` member. */
 export function channelNotification(draft: ChannelDraft): Notification {
   const params = draft.meta === undefined ? {} : { meta: usableMeta(draft.meta) }
-  const message = compose({
-    jsonrpc: '2.0',
-    method: METHOD.channel,
-    params: { content: draft.content, ...params },
-  })
-  if (message.kind !== 'notification') throw new TypeError('a channel event became something else')
-  return message
+  return composeNotification(METHOD.channel, { content: draft.content, ...params })
 }
 
 /** The event in a channel notification; undefined when `message` is none or its content is no string. */

@@ -5,7 +5,7 @@
  * Not a filter: the client's lists pass untouched. The one rule: a request of ours has an id that the client
  * cannot have used, and its answer goes no further.
  */
-import { compose, METHOD, member, type Request, type Response, valueAt } from '../protocol.ts'
+import { composeRequest, METHOD, member, type Request, type Response, valueAt } from '../protocol.ts'
 import { firstOf } from '../retry.ts'
 
 /** Where an agent can look for what it was not told. */
@@ -117,10 +117,8 @@ export class Tools {
   }
 
   async #request(cursor: string | undefined): Promise<Listed | undefined> {
-    const params = cursor === undefined ? {} : { params: { cursor } }
-    const id = `${this.#prefix}-${++this.#count}`
-    const request = compose({ jsonrpc: '2.0', id, method: METHOD.toolsList, ...params })
-    if (request.kind !== 'request') throw new TypeError('tools/list became something else')
+    const params = cursor === undefined ? undefined : { cursor }
+    const request = composeRequest(`${this.#prefix}-${++this.#count}`, METHOD.toolsList, params)
     this.#own.set(request.id, undefined)
     try {
       await this.#send(request)

@@ -5,13 +5,13 @@
  * does not have, and answers every request of the server.
  */
 import {
-  compose,
+  composeNotification,
+  composeRequest,
   failure,
   LATEST_LEGACY_VERSION,
   METHOD,
   type Message,
   type Notification,
-  type Request,
   type Response,
   RPC,
   success,
@@ -79,7 +79,7 @@ export class McpClient {
     }
     const answer = await this.request(METHOD.initialize, params, signal)
     const result = settled(METHOD.initialize, answer)
-    await this.#upstream.send(compose({ jsonrpc: '2.0', method: METHOD.initialized }))
+    await this.#upstream.send(composeNotification(METHOD.initialized))
     const info = record(result.serverInfo)
     const capabilities = record(result.capabilities)
     return {
@@ -96,11 +96,11 @@ export class McpClient {
   async request(method: string, params: object = {}, signal?: AbortSignal): Promise<Answer> {
     signal?.throwIfAborted()
     const id = ++this.#ids
-    const request = compose({ jsonrpc: '2.0', id, method, params }) as Request
+    const request = composeRequest(id, method, params)
     const answered = new Promise<Response>((resolve) => this.#waiting.set(request.id, resolve))
     const cancel = (): void => {
       const params = { requestId: id, reason: 'the user ended it' }
-      const notice = compose({ jsonrpc: '2.0', method: METHOD.cancelled, params })
+      const notice = composeNotification(METHOD.cancelled, params)
       void this.#upstream.send(notice).catch(() => undefined)
     }
     signal?.addEventListener('abort', cancel, { once: true })

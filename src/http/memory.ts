@@ -7,7 +7,7 @@
 import { isDeepStrictEqual } from 'node:util'
 import { isString, stringAt, textAt } from '../json.ts'
 import {
-  compose,
+  composeNotification,
   METHOD,
   type Message,
   member,
@@ -77,10 +77,8 @@ export class Memory {
       declares(seen?.capabilities, list, 'listChanged'),
     )
     return [
-      ...lists.map((list) => compose({ jsonrpc: '2.0', method: `notifications/${list}/list_changed` })),
-      ...[...this.#subscriptions.keys()].map((uri) =>
-        compose({ jsonrpc: '2.0', method: METHOD.resourceUpdated, params: { uri } }),
-      ),
+      ...lists.map((list) => composeNotification(`notifications/${list}/list_changed`)),
+      ...[...this.#subscriptions.keys()].map((uri) => composeNotification(METHOD.resourceUpdated, { uri })),
     ]
   }
 }

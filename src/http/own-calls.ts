@@ -6,13 +6,13 @@
  */
 import { BridgeError, errors } from '../errors.ts'
 import {
-  compose,
+  composeNotification,
+  composeRequest,
   failure,
   LATEST_LEGACY_VERSION,
   type Malformed,
   METHOD,
   type Message,
-  type Notification,
   parse,
   type Request,
   type Response,
@@ -35,7 +35,7 @@ import { responseSignature, type Signature, signatureOf } from './signature.ts'
 export const POLL_FLOOR_MS = 100
 
 /** The `initialized` of a client that never wrote one. */
-export const INITIALIZED = compose({ jsonrpc: '2.0', method: METHOD.initialized }) as Notification
+export const INITIALIZED = composeNotification(METHOD.initialized)
 
 export class OwnCalls {
   readonly #config: HttpConfig
@@ -57,16 +57,11 @@ export class OwnCalls {
 
   /** An `initialize` for a client that never wrote one: no capabilities. */
   composeInitialize(): Request {
-    return compose({
-      jsonrpc: '2.0',
-      id: this.#nextId(),
-      method: METHOD.initialize,
-      params: {
-        protocolVersion: LATEST_LEGACY_VERSION,
-        capabilities: {},
-        clientInfo: { name: 'chamade-mcp', version: this.#config.version },
-      },
-    }) as Request
+    return composeRequest(this.#nextId(), METHOD.initialize, {
+      protocolVersion: LATEST_LEGACY_VERSION,
+      capabilities: {},
+      clientInfo: { name: 'chamade-mcp', version: this.#config.version },
+    })
   }
 
   /** The client's request, to be sent once more: its own id may be in use again. */

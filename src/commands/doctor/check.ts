@@ -5,6 +5,7 @@
  * A check never throws at its reader: what it did not expect becomes a failed finding.
  */
 import { BridgeError, reasonOf } from '../../errors.ts'
+import { firstOf } from '../../retry.ts'
 
 export type State = 'ok' | 'warn' | 'fail' | 'skip'
 
@@ -18,7 +19,7 @@ export interface Finding {
 export interface Check<Context> {
   /** Stable, for scripts: `session-404`. */
   readonly name: string
-  run(context: Context, progress: (text: string) => void): Promise<Finding>
+  run(context: Context, progress: (text: string) => void): Finding | Promise<Finding>
 }
 
 /** A finding with whose it is. */
@@ -46,27 +47,23 @@ export async function runCheck<Context>(
   limitMs: number,
 ): Promise<Finding & { readonly ms: number }> {
   const start = performance.now()
-  const limit = new AbortController()
-  const timer = setTimeout(() => limit.abort(), limitMs)
-  const tooLong = new Promise<Finding>((resolve) => {
-    const text = `no result within ${Math.round(limitMs / 1_000)} s`
-    limit.signal.addEventListener('abort', () =>
-      resolve(fail(text, 'run it again; if it stays so, report it')),
-    )
-  })
+  const found = await findingOf(check, context, progress, limitMs)
+  return { ...found, ms: Math.round(performance.now() - start) }
+}
+
+async function findingOf<Context>(
+  check: Check<Context>,
+  context: Context,
+  progress: (text: string) => void,
+  limitMs: number,
+): Promise<Finding> {
   try {
-    const found = await Promise.race([check.run(context, progress), tooLong])
-    return { ...found, ms: Math.round(performance.now() - start) }
+    const found = await firstOf([Promise.resolve(check.run(context, progress))], limitMs)
+    const late = `no result within ${Math.round(limitMs / 1_000)} s`
+    return found?.result ?? fail(late, 'run it again; if it stays so, report it')
   } catch (error) {
-    const found =
-      error instanceof BridgeError
-        ? fail(error.message, error.hint)
-        : fail(
-            reasonOf(error),
-            'run it again; if it stays so, look at what stands between you and the server',
-          )
-    return { ...found, ms: Math.round(performance.now() - start) }
-  } finally {
-    clearTimeout(timer)
+    if (error instanceof BridgeError) return fail(error.message, error.hint)
+    const advice = 'run it again; if it stays so, look at what stands between you and the server'
+    return fail(reasonOf(error), advice)
   }
 }

@@ -74,21 +74,19 @@ const launch: Check<MachineContext> = {
       .filter(({ client, pushes, disabled }) => client === 'Claude Code' && pushes && !disabled)
       .map(({ name }) => name)
     const unique = [...new Set(names)]
-    if (unique.length === 0) return Promise.resolve(skip('no entry of Claude Code here pushes events'))
+    if (unique.length === 0) return skip('no entry of Claude Code here pushes events')
     const line = launchLines(unique)[0]?.line ?? ''
     const sessions = (processes ?? []).filter(
       ({ words, cwd }) => isClaude(words) && (cwd === undefined || cwd === place.cwd),
     )
-    if (sessions.length === 0) return Promise.resolve(ok(`each time: ${line}`))
+    if (sessions.length === 0) return ok(`each time: ${line}`)
     const deaf = sessions.filter(({ words }) => !unique.every((name) => loads(words, name)))
-    if (deaf.length === 0) return Promise.resolve(ok(`${sessions.length} running Claude Code with the flag`))
+    if (deaf.length === 0) return ok(`${sessions.length} running Claude Code with the flag`)
     const wrong = deaf.flatMap(({ words }) => named(words)).find((name) => !unique.includes(name))
     const what = wrong === undefined ? 'without the flag' : `with server:${wrong}, which is no entry here`
-    return Promise.resolve(
-      warn(
-        `${deaf.length} of ${sessions.length} running Claude Code ${what} (process ${deaf.map(({ pid }) => pid).join(', ')})`,
-        `start it like this: ${line}`,
-      ),
+    return warn(
+      `${deaf.length} of ${sessions.length} running Claude Code ${what} (process ${deaf.map(({ pid }) => pid).join(', ')})`,
+      `start it like this: ${line}`,
     )
   },
 }

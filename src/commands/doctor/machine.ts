@@ -86,32 +86,25 @@ const environment: Check<MachineContext> = {
     for (const [name, value = ''] of ours) {
       const reference = /\$\{[^}]*\}/.exec(value)?.[0]
       if (reference !== undefined) {
-        return Promise.resolve(
-          fail(
-            `${name} is the literal text ${reference}: the variable was not set where it should have been expanded`,
-            'set the variable before you start the client',
-          ),
+        return fail(
+          `${name} is the literal text ${reference}: the variable was not set where it should have been expanded`,
+          'set the variable before you start the client',
         )
       }
-      if (value === PLACEHOLDER)
-        return Promise.resolve(fail(`${name} still says ${PLACEHOLDER}`, 'put your key there'))
+      if (value === PLACEHOLDER) return fail(`${name} still says ${PLACEHOLDER}`, 'put your key there')
       if (value !== value.trim())
-        return Promise.resolve(warn(`${name} begins or ends with white space`, 'set it again without'))
+        return warn(`${name} begins or ends with white space`, 'set it again without')
     }
     const needed = entries.entries.find(({ entry }) => missingVariable(entry, io) !== undefined)
     if (needed !== undefined) {
       const name = missingVariable(needed.entry, io) ?? ''
-      return Promise.resolve(
-        warn(
-          `the entry "${needed.name}" of ${needed.client} names \${${name}}, which is not set in this shell`,
-          `set ${name} where ${needed.client} is started`,
-        ),
+      return warn(
+        `the entry "${needed.name}" of ${needed.client} names \${${name}}, which is not set in this shell`,
+        `set ${name} where ${needed.client} is started`,
       )
     }
     const names = ours.map(([name]) => name).sort()
-    return Promise.resolve(
-      ok(names.length === 0 ? 'no CHAMADE_ or CONVO_ variable is set' : `set: ${names.join(', ')}`),
-    )
+    return ok(names.length === 0 ? 'no CHAMADE_ or CONVO_ variable is set' : `set: ${names.join(', ')}`)
   },
 }
 
@@ -120,20 +113,18 @@ const config: Check<MachineContext> = {
   run({ entries, io }) {
     const [bad] = entries.broken
     if (bad !== undefined)
-      return Promise.resolve(
-        fail(`${bad.file} is broken (${bad.why})`, 'mend it: its client ignores the whole file'),
-      )
+      return fail(`${bad.file} is broken (${bad.why})`, 'mend it: its client ignores the whole file')
     if (entries.entries.length === 0)
-      return Promise.resolve(warn('no client here has an entry for this server', 'chamade-mcp init'))
+      return warn('no client here has an entry for this server', 'chamade-mcp init')
     for (const each of entries.entries) {
       const problem = entryProblem(each, io)
       if (problem !== undefined)
-        return Promise.resolve(warn(`"${each.name}" of ${each.client}: ${problem.text}`, problem.advice))
+        return warn(`"${each.name}" of ${each.client}: ${problem.text}`, problem.advice)
     }
     const found = entries.entries.map(({ client, name, unapproved }) => {
       return `"${name}" in ${client}${unapproved ? ' (it asks for your approval when it starts)' : ''}`
     })
-    return Promise.resolve(ok(found.join(', ')))
+    return ok(found.join(', '))
   },
 }
 
@@ -146,27 +137,21 @@ const duplicates: Check<MachineContext> = {
     )
     if (doubled !== undefined) {
       const other = active.find((each) => each !== doubled && sameTarget(each, doubled))
-      return Promise.resolve(
-        warn(
-          `Claude Code has it twice: "${other?.name}" (${other?.file}) and "${doubled.name}" (${doubled.file})`,
-          'each opens a session of its own and may get every event: remove one',
-        ),
+      return warn(
+        `Claude Code has it twice: "${other?.name}" (${other?.file}) and "${doubled.name}" (${doubled.file})`,
+        'each opens a session of its own and may get every event: remove one',
       )
     }
-    if (processes === undefined) return Promise.resolve(skip('processes cannot be listed here'))
+    if (processes === undefined) return skip('processes cannot be listed here')
     const bridges = processes.filter(({ words }) => isBridge(words))
     const orphans = bridges.filter((each) => isOrphan(each, processes))
     if (orphans.length > 0) {
-      return Promise.resolve(
-        warn(
-          `${orphans.length} running without a client (process ${orphans.map(({ pid }) => pid).join(', ')})`,
-          'end them; if it happens again, report it',
-        ),
+      return warn(
+        `${orphans.length} running without a client (process ${orphans.map(({ pid }) => pid).join(', ')})`,
+        'end them; if it happens again, report it',
       )
     }
-    return Promise.resolve(
-      ok(bridges.length === 0 ? 'none is running' : `${bridges.length} running, each with its client`),
-    )
+    return ok(bridges.length === 0 ? 'none is running' : `${bridges.length} running, each with its client`)
   },
 }
 

@@ -52,7 +52,7 @@ const http: Check<ServerContext> = {
 const key: Check<ServerContext> = {
   name: 'key',
   run({ facts }) {
-    return Promise.resolve(keyFinding(facts))
+    return keyFinding(facts)
   },
 }
 
@@ -87,27 +87,23 @@ const initialize: Check<ServerContext> = {
   name: 'initialize',
   run({ facts }) {
     const { first } = facts
-    if (first === undefined || facts.reached !== true) return Promise.resolve(skip('no answer to look at'))
+    if (first === undefined || facts.reached !== true) return skip('no answer to look at')
     const result = record(first.message?.result)
     const error = record(first.message?.error)
     const version = text(result.protocolVersion)
     if (version === undefined) {
       facts.reached = false
       const why = text(error.message) ?? (first.excerpt || `an empty body, HTTP ${first.status}`)
-      return Promise.resolve(
-        fail(
-          `initialize was not answered: ${why}`,
-          'is this the address of an MCP server (Streamable HTTP)?',
-        ),
+      return fail(
+        `initialize was not answered: ${why}`,
+        'is this the address of an MCP server (Streamable HTTP)?',
       )
     }
     const info = record(result.serverInfo)
     const line = `${text(info.name) ?? 'unnamed'} ${text(info.version) ?? ''} speaks MCP ${version}`
-    return Promise.resolve(
-      VERSIONS.includes(version)
-        ? ok(line)
-        : warn(line, 'that version is not known here; update chamade-mcp'),
-    )
+    return VERSIONS.includes(version)
+      ? ok(line)
+      : warn(line, 'that version is not known here; update chamade-mcp')
   },
 }
 
@@ -115,12 +111,11 @@ const stateless: Check<ServerContext> = {
   name: 'stateless',
   run({ facts }) {
     const { first } = facts
-    if (first === undefined || facts.reached !== true) return Promise.resolve(skip('not initialized'))
+    if (first === undefined || facts.reached !== true) return skip('not initialized')
     const id = sessionOf(first)
     facts.stateless = { id, version: versionOf(first) }
-    if (id === undefined)
-      return Promise.resolve(ok('without ?stateful there is no session: nothing to lose at a restart'))
-    return Promise.resolve(ok('a session is kept without ?stateful too'))
+    if (id === undefined) return ok('without ?stateful there is no session: nothing to lose at a restart')
+    return ok('a session is kept without ?stateful too')
   },
 }
 
@@ -151,16 +146,14 @@ const stateful: Check<ServerContext> = {
 const channel: Check<ServerContext> = {
   name: 'channel',
   run({ facts }) {
-    if (facts.capabilities === undefined) return Promise.resolve(skip('not initialized'))
+    if (facts.capabilities === undefined) return skip('not initialized')
     const declared = record(facts.capabilities.experimental)['claude/channel'] !== undefined
-    return Promise.resolve(
-      declared
-        ? ok('claude/channel is declared: Claude Code will listen')
-        : warn(
-            'claude/channel is not declared: Claude Code ignores what this server pushes',
-            'ask its operator; nothing to do if you need no push',
-          ),
-    )
+    return declared
+      ? ok('claude/channel is declared: Claude Code will listen')
+      : warn(
+          'claude/channel is not declared: Claude Code ignores what this server pushes',
+          'ask its operator; nothing to do if you need no push',
+        )
   },
 }
 

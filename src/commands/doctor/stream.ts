@@ -4,6 +4,7 @@
  * They are asked last, when the stream has been open for a while already.
  */
 import { seconds } from '../../errors.ts'
+import { firstOf } from '../../retry.ts'
 import { type Check, fail, ok, skip, warn } from './check.ts'
 import type { ServerContext } from './context.ts'
 import type { Watched } from './watch.ts'
@@ -93,11 +94,6 @@ async function until(
     const left = stream.openedAt + limitMs - performance.now()
     if (enough() || stream.ended !== undefined || left <= 0 || signal.aborted) return
     progress(`listening, ${Math.ceil(left / 1_000)} s at most`)
-    let timer: NodeJS.Timeout | undefined
-    const tick = new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, Math.min(left, 1_000))
-    })
-    await Promise.race([stream.changed(), tick])
-    clearTimeout(timer)
+    await firstOf([stream.changed()], Math.min(left, 1_000), signal)
   }
 }
