@@ -155,7 +155,11 @@ export class Forwarder {
       throw errors.busy(where, outcome.status ?? 503, retryAfterMs)
     }
     if (left <= 0) throw errors.unreachable(where, outcome.why, patienceMs, outcome.cause)
-    await sleep(Math.min(wait, left), signal)
+    // A session made anew meanwhile shows that the server is back; one that said how long to wait is obeyed.
+    const rested = new AbortController()
+    if (!toldToWait) void this.#life.changed(rested.signal).then(() => rested.abort())
+    await sleep(Math.min(wait, left), signal, rested.signal)
+    rested.abort()
     if (signal.aborted) throw signal.reason
   }
 

@@ -1,7 +1,7 @@
 /** The far side without a process around it, where a process would have to wait too long, or hides too much. */
 import { type AddressInfo, createServer } from 'node:net'
 import { describe, expect, onTestFinished, test } from 'vitest'
-import type { HttpConfig } from '../../src/http/config.ts'
+import { DEFAULT_TIMING, type HttpConfig } from '../../src/http/config.ts'
 import { Exchange } from '../../src/http/exchange.ts'
 import { Liveness } from '../../src/http/liveness.ts'
 import { throughProxy } from '../../src/http/network.ts'
@@ -46,6 +46,22 @@ test('a GET that a balancer has swallowed is made again, and one that only begin
   // 100, 200 and 400 ms, and the delays of the backoff.
   expect(gaps).toHaveLength(3)
   expect(gaps[2]).toBeGreaterThanOrEqual(390)
+})
+
+test('a call that waits to be sent again goes as soon as the session is made anew', async () => {
+  const server = await ScriptedServer.start()
+  const backoff = { ...DEFAULT_TIMING.backoff, baseMs: 60_000, capMs: 60_000 }
+  const { upstream } = connect(server, { backoff, random: () => 1, patienceMs: 120_000 })
+  await upstream.send(initialize)
+  await upstream.send(initialized)
+  const recovered = server.before((x) => x.rpc.method === 'tools/list' && (x.reply(502), true))
+  const list = upstream.send(compose({ jsonrpc: '2.0', id: 1, method: 'tools/list' }))
+  await eventually('its second attempt', () => server.posts('tools/list').length === 2)
+  recovered()
+  server.wipe()
+  await upstream.send(compose({ jsonrpc: '2.0', id: 2, method: 'tools/call' }))
+  await list
+  expect(server.posts('tools/list').map(({ status }) => status)).toEqual([502, 502, 200])
 })
 
 describe('a first initialize without an answer', () => {
