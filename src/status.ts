@@ -206,11 +206,16 @@ export interface SinkOptions {
 /** What would begin another line, or steer the terminal of whoever reads the log. */
 const UNPRINTABLE = /\s*[\p{Cc}\u2028\u2029]+\s*/gu
 
-/** A sink that writes one line per fact; while a stream stays down: the first failure, then at growing intervals. */
+/**
+ * A sink that writes one line per fact; while a stream stays down: the first failure, then at growing intervals. Who
+ * was warned that it is down reads that it is up again.
+ */
 export function statusLog(options: SinkOptions): (status: Status) => void {
   const limit = LEVELS.indexOf(options.level)
   let nextReminder = 0
   let reminders = 0
+  /** Streams, by name, that were said to be down in a warning. */
+  const warnedOf = new Set<string | undefined>()
   return (status) => {
     let level = levelOf(status)
     if (status.kind === 'push' && status.state === 'up') reminders = 0
@@ -222,6 +227,10 @@ export function statusLog(options: SinkOptions): (status: Status) => void {
       } else {
         level = 'debug'
       }
+    }
+    if (status.kind === 'push') {
+      if (status.state === 'retrying' && level === 'warn') warnedOf.add(status.stream)
+      if (status.state === 'up' && warnedOf.delete(status.stream)) level = 'warn'
     }
     if (LEVELS.indexOf(level) > limit) return
     const at = new Date().toISOString()

@@ -1,6 +1,6 @@
 /** What stands in the log, and what never does. */
 import { expect, test } from 'vitest'
-import { redactor, SESSIONS_KNOWN } from '../src/status.ts'
+import { type PushStatus, redactor, SESSIONS_KNOWN, statusLog } from '../src/status.ts'
 
 test('a secret that begins another leaves nothing of it standing', () => {
   const redact = redactor()
@@ -21,4 +21,27 @@ test('of the ids of sessions the last are known, and one that is named again sta
   expect(redact('chmd_0123456789, session%2Fin%2Fuse, passing-0-')).toBe('[redacted], [redacted], passing-0-')
   const last = Array.from({ length: SESSIONS_KNOWN - 1 }, (_, i) => `passing-${3 * SESSIONS_KNOWN - 1 - i}-`)
   expect(redact(last.join(' '))).toBe(last.map(() => '[redacted]').join(' '))
+})
+
+test('who was warned that the push stream is down reads that it is up again, and nobody else does', () => {
+  const lines: string[] = []
+  const log = statusLog({
+    write: (line) => lines.push(line),
+    level: 'warn',
+    format: 'text',
+    redact: (text) => text,
+    now: () => 0,
+  })
+  const said = (fact: Partial<PushStatus> & Pick<PushStatus, 'state'>): void =>
+    log({ kind: 'push', at: 0, generation: 1, ...fact })
+  said({ state: 'retrying', reason: 'ECONNREFUSED' })
+  said({ state: 'up', downMs: 5, attempts: 1 })
+  expect(lines).toEqual([])
+  said({ state: 'retrying', reason: 'HTTP 400', severe: true, delayMs: 0 })
+  said({ state: 'up', downMs: 5, attempts: 1 })
+  said({ state: 'up', downMs: 5, attempts: 1 })
+  expect(lines.map((line) => line.replace(/^\S+ /, ''))).toEqual([
+    'warn push stream still down: HTTP 400; trying again in 0 ms\n',
+    'warn push stream up again after 5 ms, 1 attempt\n',
+  ])
 })

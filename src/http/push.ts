@@ -242,8 +242,8 @@ export class Push {
       this.#everUp || (outcome.status >= 400 && outcome.status <= 500) || outcome.rpcError !== undefined
     if (mayMeanSession && (await this.#life.gone(live, signatureOf(outcome), true))) return
     if (!this.#everUp && live.id === undefined) return await this.#notOffered(live, why, signal)
-    if (this.#everUp || outcome.status >= 500 || outcome.status === 400) return await this.#retry(why, signal)
-    return await this.#retryRefused(why, signal)
+    // (One that has never given a stream may have none, in words of its own.)
+    return await (this.#everUp ? this.#retry(why, signal) : this.#retryRefused(why, signal))
   }
 
   /** Nothing to hold open: until the session changes there is nothing to do. */
@@ -262,7 +262,8 @@ export class Push {
   }
 
   async #retryRefused(why: string, signal: AbortSignal): Promise<void> {
-    await this.#again(why, this.#delayFor(true), true, signal)
+    // (Who asked for no push is not warned that there is none.)
+    await this.#again(why, this.#delayFor(true), this.#everUp || this.#config.stateful, signal)
   }
 
   async #again(why: string, delayMs: number, severe: boolean, signal: AbortSignal): Promise<void> {

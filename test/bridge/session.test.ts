@@ -102,6 +102,22 @@ test('the push stream is not opened before the client’s initialized', async ()
   expect(server.of('GET')[0]?.at).toBeGreaterThanOrEqual(initialized)
 })
 
+test.each([400, 500])(
+  'a server that has no push stream and says so with a %d: who asked for push is warned, nobody else',
+  async (status) => {
+    const server = await ScriptedServer.start()
+    server.before((x) => x.request.method === 'GET' && (x.reply(status, 'what?'), true))
+    const asking = await BridgeProcess.connected(server.url, { args: ['--stateful'] })
+    await eventually('the warning', () =>
+      asking.stderr.includes(`warn push stream still down: HTTP ${status}`),
+    )
+    const other = await BridgeProcess.connected(server.url)
+    const asked = server.of('GET').length
+    await eventually('some attempts', () => server.of('GET').length > asked + 8)
+    expect(other.stderr).toBe('')
+  },
+)
+
 test('a server that offers no push stream: 405 is fine, asked once', async () => {
   const server = await ScriptedServer.start({ push: false })
   const bridge = await BridgeProcess.connected(server.url, stateful)
