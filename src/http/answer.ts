@@ -119,6 +119,7 @@ export class Answers {
       const next = await resumption.after(events, cursor, end.messages > 0)
       if (signal.aborted) throw signal.reason
       if (typeof next === 'string') {
+        if (this.#life.current.state === 'closed') throw errors.closing(true)
         throw errors.mayHaveRun(request.method, this.#exchange.where, `${end.why}; then ${next}`)
       }
       events = next

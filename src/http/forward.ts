@@ -156,10 +156,8 @@ export class Forwarder {
     }
     if (left <= 0) throw errors.unreachable(where, outcome.why, patienceMs, outcome.cause)
     // A session made anew meanwhile shows that the server is back; one that said how long to wait is obeyed.
-    const rested = new AbortController()
-    if (!toldToWait) void this.#life.changed(rested.signal).then(() => rested.abort())
-    await sleep(Math.min(wait, left), signal, rested.signal)
-    rested.abort()
+    const ms = Math.min(wait, left)
+    await (toldToWait ? sleep(ms, signal) : this.#life.changedWithin(ms, signal))
     if (signal.aborted) throw signal.reason
   }
 

@@ -70,7 +70,8 @@ export class Resumption {
       if (!mayPass(outcome) || left <= 0) return sayOutcome(outcome)
       if (askedToWaitMs > left)
         return `${sayOutcome(outcome)}, and is to be left alone for ${seconds(askedToWaitMs)}`
-      await sleep(tries.next(0, Math.max(this.#retryMs, askedToWaitMs)), this.#signal)
+      // (Without its session there is nothing to wait for.)
+      await this.#life.changedWithin(tries.next(0, Math.max(this.#retryMs, askedToWaitMs)), this.#signal)
     }
     return 'it was given up'
   }

@@ -101,6 +101,13 @@ export class SessionLife {
     return this.#state.changed(signal)
   }
 
+  /** The same, for `ms` at most, and no longer than the session may be used. */
+  async changedWithin(ms: number, signal: Signal): Promise<void> {
+    const over = limit(ms, signal, this.#closing.signal)
+    await this.changed(over.signal)
+    over.clear()
+  }
+
   /**
    * The client's own `initialize`. Resolves with the response to deliver, the session being live already if it
    * is a result. Rejects with the final error.
@@ -140,11 +147,11 @@ export class SessionLife {
           break
         case 'opening':
           if (left <= 0) throw none()
-          await this.#changedWithin(left, signal)
+          await this.changedWithin(left, signal)
           break
         case 'reopening':
           if (left <= 0) throw session.cause ?? none()
-          await this.#changedWithin(left, signal)
+          await this.changedWithin(left, signal)
           break
         case 'lost': {
           const rested = clock.uptime() - session.attemptEndedAt
@@ -152,7 +159,7 @@ export class SessionLife {
           if (left <= 0 || (isFinal(session.cause) && rested < reopenSpacingMs)) throw session.cause
           if (spacing > reopenSpacingMs && spacing - rested > left) throw session.cause
           const wait = rested >= spacing ? tries.next() : spacing - rested + tries.next()
-          if (wait > 0) await this.#changedWithin(Math.min(wait, left), signal)
+          if (wait > 0) await this.changedWithin(Math.min(wait, left), signal)
           if (this.#state.current === session) this.attempt()
           break
         }
@@ -257,7 +264,7 @@ export class SessionLife {
   async #leave(): Promise<void> {
     const session = this.#state.current
     if (session.state === 'opening' || session.state === 'reopening') {
-      await this.#changedWithin(this.#config.privateLimitMs, this.#closing.signal)
+      await this.changedWithin(this.#config.privateLimitMs, this.#closing.signal)
     }
     const live = this.live
     this.#memory.forget()
@@ -403,12 +410,6 @@ export class SessionLife {
   get #attemptLimitMs(): number {
     const { patienceMs, privateLimitMs } = this.#config
     return Math.min(privateLimitMs, (patienceMs / 3) * 2 ** Math.min(this.#failedInRow, 10))
-  }
-
-  async #changedWithin(ms: number, signal: Signal): Promise<void> {
-    const over = limit(ms, signal, this.#closing.signal)
-    await this.changed(over.signal)
-    over.clear()
   }
 
   #report(state: 'live' | 'reopening' | 'lost', generation: number, reason?: string): void {

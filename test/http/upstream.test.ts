@@ -8,7 +8,7 @@ import { throughProxy } from '../../src/http/network.ts'
 import type { Outcome } from '../../src/http/outcome.ts'
 import { openHttp } from '../../src/http/upstream.ts'
 import { compose } from '../../src/protocol.ts'
-import { Abort } from '../../src/retry.ts'
+import { Abort, systemClock } from '../../src/retry.ts'
 import type { Upstream } from '../../src/sides.ts'
 import { eventually, pause } from '../support/eventually.ts'
 import { httpConfig } from '../support/http-config.ts'
@@ -48,6 +48,26 @@ test('a GET that a balancer has swallowed is made again, and one that only begin
   expect(gaps[2]).toBeGreaterThanOrEqual(390)
 })
 
+test('a server that has no push stream, in words of its own, is asked seldom after a minute', async () => {
+  const server = await ScriptedServer.start()
+  server.before((x) => x.request.method === 'GET' && (x.reply(400, 'what?'), true))
+  let minute = 0
+  const clock = { now: () => systemClock.now() + minute, uptime: () => systemClock.uptime() + minute }
+  const backoff = { ...DEFAULT_TIMING.backoff, baseMs: 10, capMs: 20 }
+  const delays: number[] = []
+  const upstream = openHttp(httpConfig(server.url, { clock, backoff, clockJumpMs: 3_600_000 }))({
+    deliver: () => undefined,
+    report: (status) => status.kind === 'push' && delays.push(status.delayMs ?? 0),
+  })
+  onTestFinished(() => upstream.close(100))
+  await upstream.send(initialize)
+  await upstream.send(initialized)
+  await eventually('some attempts', () => delays.length > 8)
+  expect(Math.max(...delays)).toBeLessThanOrEqual(20)
+  minute = 61_000
+  await eventually('a long pause', () => (delays.at(-1) ?? 0) >= 15_000)
+})
+
 test('a call that waits to be sent again goes as soon as the session is made anew', async () => {
   const server = await ScriptedServer.start()
   const backoff = { ...DEFAULT_TIMING.backoff, baseMs: 60_000, capMs: 60_000 }
@@ -62,6 +82,27 @@ test('a call that waits to be sent again goes as soon as the session is made ane
   await upstream.send(compose({ jsonrpc: '2.0', id: 2, method: 'tools/call' }))
   await list
   expect(server.posts('tools/list').map(({ status }) => status)).toEqual([502, 502, 200])
+})
+
+test('a call whose answer is asked for again in vain fails as soon as the session is made anew', async () => {
+  const server = await ScriptedServer.start()
+  const backoff = { ...DEFAULT_TIMING.backoff, baseMs: 60_000, capMs: 60_000 }
+  const { upstream } = connect(server, { backoff, random: () => 1, resumeMs: 120_000 })
+  await upstream.send(initialize)
+  await upstream.send(initialized)
+  await eventually('the push stream', () => server.listening())
+  server.on('tools/call', (x) => {
+    x.response.writeHead(200, { 'content-type': 'text/event-stream' })
+    x.response.end('id: 7\ndata:\n\n')
+  })
+  server.before((x) => x.request.headers['last-event-id'] === '7' && (x.reply(503), true))
+  const call = upstream.send(compose({ jsonrpc: '2.0', id: 1, method: 'tools/call' }))
+  const resumes = () => server.of('GET').filter((x) => x.headers['last-event-id'] === '7').length
+  const failed = expect(call).rejects.toMatchObject({ code: 'RESPONSE_LOST' })
+  await eventually('its second attempt', () => resumes() === 2)
+  server.wipe()
+  await upstream.send(compose({ jsonrpc: '2.0', id: 2, method: 'tools/list' }))
+  await failed
 })
 
 describe('a first initialize without an answer', () => {
