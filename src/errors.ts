@@ -65,11 +65,14 @@ const KEY_HINT =
 
 /** Builders for the errors that more than one place raises. `where` is a redacted URL or a host. */
 export const errors = {
-  unreachable: (where: string, why: string, waitedMs: number, cause?: unknown): BridgeError =>
-    new BridgeError('SERVER_UNREACHABLE', `${where} could not be reached for ${seconds(waitedMs)}: ${why}`, {
+  /** `waitedMs`: for so long it was tried; undefined when one attempt says nothing of that. */
+  unreachable: (where: string, why: string, waitedMs: number | undefined, cause?: unknown): BridgeError => {
+    const time = waitedMs === undefined ? '' : ` for ${seconds(waitedMs)}`
+    return new BridgeError('SERVER_UNREACHABLE', `${where} could not be reached${time}: ${why}`, {
       hint: 'check the URL and your network; nothing was run, the next request tries again',
       cause,
-    }),
+    })
+  },
   busy: (where: string, status: number, retryAfterMs: number): BridgeError =>
     new BridgeError(
       'SERVER_BUSY',

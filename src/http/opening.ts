@@ -93,7 +93,7 @@ export class Opening {
         // An attempt that our own deadline cut short says less than the one before it.
         if (!isCut || told === undefined) told = outcome
         const now = clock.uptime()
-        const failure = this.#whyNot(told, now - began, false)
+        const failure = this.#whyNot(told, now - began)
         const final = this.#finalOf(failure, outcome, deadline - now)
         // (A server may refuse one for the sake of another that it still works at.)
         if (final !== undefined && (open.size === 0 || isFinal(final))) throw final
@@ -111,11 +111,9 @@ export class Opening {
 
   /** `initialize` once more, within `limitMs`, of a server that has answered it before. Rejects with why there is no answer. */
   async again(request: Request, limitMs: number): Promise<Opened> {
-    const { clock } = this.#config
-    const began = clock.uptime()
     const { outcome, opened } = await this.#track(this.#attempt(request, limitMs))
     if (opened !== undefined) return opened
-    throw this.#busy(outcome, 0) ?? this.#whyNot(outcome, clock.uptime() - began, true)
+    throw this.#busy(outcome, 0) ?? this.#whyNot(outcome)
   }
 
   async #attempt(request: Request, limitMs: number): Promise<Attempt> {
@@ -182,9 +180,10 @@ export class Opening {
     }
   }
 
-  /** `again`: it has been an MCP endpoint before, so the address is right. */
-  #whyNot(outcome: Outcome, waitedMs: number, again: boolean): BridgeError {
+  /** `waitedMs`: undefined when it has been an MCP endpoint before, so that the address is right. */
+  #whyNot(outcome: Outcome, waitedMs?: number): BridgeError {
     const { where } = this.#exchange
+    const again = waitedMs === undefined
     const notHere = (status: number): BridgeError =>
       again ? errors.refused(where, status, '') : errors.noEndpoint(where, status)
     switch (outcome.kind) {

@@ -59,7 +59,7 @@ export class Resumption {
     const tries = new Backoff(backoff, random)
     await sleep(Math.max(this.#retryMs, this.#empty >= 2 ? POLL_FLOOR_MS : 0), this.#signal)
     const until = clock.uptime() + resumeMs
-    while (!this.#signal.aborted) {
+    while (!this.#signal.aborted && this.#life.current.state !== 'closed') {
       const late = limit(Math.min(headersMs, Math.max(until - clock.uptime(), 1)), this.#signal)
       const outcome = await this.#ask(cursor, late.signal)
       late.clear()

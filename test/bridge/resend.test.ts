@@ -145,6 +145,15 @@ describe('never sent again', () => {
     },
   )
 
+  test('a call whose session cannot be made anew: its error names no time that one attempt took', async () => {
+    const server = await ScriptedServer.start()
+    const bridge = await BridgeProcess.connected(server.url, { args: patience(1_200) })
+    server.wipe()
+    server.on('initialize', (x) => x.reply(502))
+    const { error } = await bridge.call('tools/call', {}, 5_000)
+    expect(error?.message).toContain(`${server.url} could not be reached: HTTP 502`)
+  })
+
   test('a call whose connection was reset: an error within a second', async () => {
     const server = await ScriptedServer.start()
     failing(server, 'tools/call', 1, (x) => x.reset())
