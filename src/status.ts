@@ -221,8 +221,8 @@ export function statusLog(options: SinkOptions): (status: Status) => void {
     if (status.kind === 'push' && status.state === 'up') reminders = 0
     if (status.kind === 'push' && (status.state === 'retrying' || status.severe === true)) {
       // The first failure, then after 10 s, 20 s, 40 s … 10 min.
-      if (Date.now() >= nextReminder || reminders === 0) {
-        nextReminder = Date.now() + Math.min(10_000 * 2 ** reminders++, 600_000)
+      if (performance.now() >= nextReminder || reminders === 0) {
+        nextReminder = performance.now() + Math.min(10_000 * 2 ** reminders++, 600_000)
         if (level === 'debug') level = 'info'
       } else {
         level = 'debug'

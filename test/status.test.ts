@@ -30,7 +30,6 @@ test('who was warned that the push stream is down reads that it is up again, and
     level: 'warn',
     format: 'text',
     redact: (text) => text,
-    now: () => 0,
   })
   const said = (fact: Partial<PushStatus> & Pick<PushStatus, 'state'>): void =>
     log({ kind: 'push', at: 0, generation: 1, ...fact })
