@@ -157,8 +157,13 @@ function worldOf(signal: AbortSignal): Io {
       return openStderr()
     },
     platform: process.platform,
-    cwd: process.cwd(),
-    homedir: homedir(),
+    // A bridge needs neither, and there may be none: a folder that was removed, a user without an entry or HOME.
+    get cwd() {
+      return process.cwd()
+    },
+    get homedir() {
+      return homedir()
+    },
     signal,
     parentAlive: () => process.ppid === parent,
   }

@@ -20,6 +20,7 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { beforeEach, describe, expect, onTestFinished, test } from 'vitest'
+import { BridgeProcess, bin } from '../support/bridge-process.ts'
 import { pause } from '../support/eventually.ts'
 
 const name = `cli.js.${process.versions.v8}.cache`
@@ -133,5 +134,37 @@ describe('the compiled code beside the bundle', () => {
     start()
     start()
     expect(files()).toEqual([name])
+  })
+})
+
+describe('a host that leaves out what a process usually has', () => {
+  const ping = '{"jsonrpc":"2.0","id":1,"method":"ping"}'
+
+  async function answers(command: readonly [string, ...string[]]): Promise<void> {
+    const bridge = BridgeProcess.start('http://127.0.0.1:9/mcp', { command })
+    bridge.send(ping)
+    expect(await bridge.reply(1)).toEqual({ jsonrpc: '2.0', id: 1, result: {} })
+    bridge.eof()
+    expect(await bridge.gone()).toMatchObject({ code: 0 })
+    expect(bridge.stderr).toBe('')
+  }
+
+  test('a working folder: it was removed meanwhile', async () => {
+    const gone = mkdtempSync(join(tmpdir(), 'chamade-gone-'))
+    await answers([
+      'sh',
+      '-c',
+      'cd "$1" && rmdir "$1" && shift && exec "$@"',
+      'sh',
+      gone,
+      process.execPath,
+      bin,
+    ])
+  })
+
+  test('a home: neither HOME nor the list of users knows one', async () => {
+    const noHome =
+      'data:text/javascript,import os from "node:os";os.homedir=()=>{throw new Error("uv_os_homedir ENOENT")}'
+    await answers([process.execPath, '--import', noHome, bin])
   })
 })
