@@ -47,7 +47,7 @@ if (!/^([a-z]+|-h|--help|-V|--version)$/.test(process.argv[2] ?? '')) {
   if (!fits || kept.soon) setTimeout(() => writeCache(false), 1_000).unref()
   process.once('exit', (code) => code === 0 && !fits && writeCache(true))
 }
-script.runInThisContext()(main.exports, (id) => main.require(id), main)
+script.runInThisContext()(main.exports, Module.createRequire(file), main)
 main.loaded = true
 
 /** The file is one line (label) and the code. V8 dies of a code that was damaged, so it has a checksum. */

@@ -137,6 +137,16 @@ describe('the compiled code beside the bundle', () => {
   })
 })
 
+const withBun = spawnSync('bun', ['--version']).status === 0
+
+test.skipIf(!withBun)('Bun starts it too, as bunx does where there is no node', async () => {
+  const bridge = BridgeProcess.start('http://127.0.0.1:9/mcp', { command: ['bun', bin] })
+  bridge.send('{"jsonrpc":"2.0","id":1,"method":"ping"}')
+  expect(await bridge.reply(1)).toEqual({ jsonrpc: '2.0', id: 1, result: {} })
+  bridge.eof()
+  expect(await bridge.gone()).toMatchObject({ code: 0 })
+})
+
 describe('a host that leaves out what a process usually has', () => {
   const ping = '{"jsonrpc":"2.0","id":1,"method":"ping"}'
 
