@@ -1,5 +1,6 @@
 /**
- * Every failure a person can meet, on one page: its code, what it says, and the one thing to do about it.
+ * The codes of every failure a person can meet, and what those say that more than one room raises: what happened, and
+ * the one thing to do about it.
  *
  * Not for what a server may legitimately do (that is returned, as an Outcome): these are final failures.
  * The one rule: a text names what happened and to what, never a secret. Callers pass redacted URLs.
