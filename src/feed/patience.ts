@@ -12,7 +12,7 @@ import type { FetchPage } from './history.ts'
 import { no, type Refusal, refusedBy } from './refusal.ts'
 
 /** Failures one after the other. */
-const MAX_TRIES = 5
+export const MAX_TRIES = 5
 
 export class Patience {
   readonly #spaceId: string

@@ -6,14 +6,16 @@
  */
 
 import type { ChannelDraft } from '../channel/notification.ts'
-import { limit } from '../retry.ts'
+import { seconds } from '../errors.ts'
+import { Backoff, limit, sleep } from '../retry.ts'
 import type { Status } from '../status.ts'
 import { type Actor, type Backend, timeOf } from './backend.ts'
 import type { FeedConfig } from './config.ts'
 import { isRecord, readEvent, relevance, text } from './filter.ts'
 import { idOf } from './history.ts'
 import { Past, type Up } from './past.ts'
-import { isDeclined, type Refusal, type Reply, yes } from './refusal.ts'
+import { MAX_TRIES } from './patience.ts'
+import { isDeclined, no, type Refusal, type Reply, refusedBy, yes } from './refusal.ts'
 import { eventDraft, startOf, statusDraft } from './texts.ts'
 
 export interface SpaceOptions {
@@ -54,6 +56,7 @@ export class Space {
   /** Why it could not be joined. */
   #unjoined: Refusal | undefined
   #joinNoted = false
+  #joinTries = 0
   /** The past was asked for as long as anybody would wait: had, or not. */
   #begun = false
   #status: string | undefined
@@ -74,15 +77,13 @@ export class Space {
 
   /** Identity, join, and the past to continue from; each only until it has succeeded. */
   async prepare(signal: AbortSignal): Promise<Reply<unknown>> {
-    const { backend, identity, join } = this.#options
+    const { identity, join } = this.#options
     const actor = await identity(signal)
     if (!actor.ok) return actor
     this.#actor = actor.value
     if (join && !this.#joined) {
-      const joined = await backend.join(this.spaceId, actor.value, signal)
-      if (!joined.ok && !isDeclined(joined.no)) return joined
-      this.#joined = joined.ok
-      this.#unjoined = joined.ok ? undefined : joined.no
+      const joined = await this.#join(actor.value, signal)
+      if (!joined.ok && !this.#goesOnWithout(joined.no)) return joined
     }
     if (!this.#begun) {
       const begun = await this.#past.begin(this.#unjoined, signal)
@@ -99,10 +100,41 @@ export class Space {
     return this.#past.catchUp(up, signal)
   }
 
-  /** Beside the frames of a connection that caught up: the status, and the history if it could not be had yet. */
+  /** Beside the frames of a connection that caught up: the status, and what could not be had yet: history, join. */
   async settle(signal: AbortSignal): Promise<void> {
     await this.checkStatus(signal)
-    await this.#past.settle(signal)
+    await Promise.all([this.#past.settle(signal), this.#joinLate(signal)])
+  }
+
+  async #join(actor: Actor, signal: AbortSignal): Promise<Reply<unknown>> {
+    const { backend, config } = this.#options
+    const { toolMs } = config.limits
+    const soon = limit(toolMs, signal)
+    const joined = await backend.join(this.spaceId, actor, soon.signal).finally(soon.clear)
+    this.#joined = joined.ok
+    this.#unjoined = joined.ok ? undefined : joined.no
+    if (joined.ok || !soon.signal.aborted || signal.aborted) return joined
+    this.#joinTries = MAX_TRIES
+    const how = `no answer within ${seconds(toolMs)}`
+    this.#unjoined = refusedBy(504, `join space ${this.spaceId}`, '', undefined, how)
+    return no(this.#unjoined)
+  }
+
+  /** A join that is declined, or fails each time, is no reason to be deaf: the socket tells who may not listen. */
+  #goesOnWithout(refusal: Refusal): boolean {
+    this.#joinTries++
+    return isDeclined(refusal) || (isBusy(refusal) && this.#joinTries >= MAX_TRIES)
+  }
+
+  /** What failed without being declined is tried on. */
+  async #joinLate(signal: AbortSignal): Promise<void> {
+    const { backoff: options, random } = this.#options.config
+    const backoff = new Backoff(options, random)
+    while (this.#actor !== undefined && this.#unjoined !== undefined && isBusy(this.#unjoined)) {
+      await sleep(backoff.slow(), signal)
+      if (signal.aborted) return
+      await this.#join(this.#actor, signal)
+    }
   }
 
   /** One frame that concerns this space. */
@@ -214,6 +246,11 @@ export class Space {
     const text = `space ${this.spaceId} is followed all the same: ${this.#unjoined.error.message}`
     this.#options.report({ kind: 'note', level: 'warn', text })
   }
+}
+
+/** The backend is there, and fails. */
+function isBusy({ error, status }: Refusal): boolean {
+  return error.code === 'SERVER_BUSY' && status !== undefined
 }
 
 /** With neither id nor time two events of the same words look like one: rather told twice than not. */

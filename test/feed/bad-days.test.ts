@@ -289,6 +289,26 @@ describe('what a backend declines costs no subscription:', () => {
     })
   }
 
+  test.each(['500', 'hanging'])(
+    'the join that fails each time (%s): followed, and joined when it is possible',
+    async (how) => {
+      const moot = await simulator()
+      if (how === 'hanging') moot.weather.hangPath = '/join'
+      else moot.weather.failures.push({ path: '/join', status: 500, times: 20 })
+      const client = await connected(moot, {}, { limits: { toolMs: 500 } })
+      await client.tool('subscribe', { space_id: SPACE })
+      await isWell(moot, client)
+      expect(client.log).toMatch(/followed all the same: moot could not join space/)
+      const joins = (): number => moot.calls.filter(({ path }) => path.endsWith('/join')).length
+      const tried = joins()
+      moot.weather.hangPath = undefined
+      moot.weather.failures = []
+      await eventually('it is joined', () => joins() > tried)
+      await pause(150)
+      expect(joins()).toBe(tried + 1)
+    },
+  )
+
   test('the join of an archived space: the agent is told that it is', async () => {
     const moot = await simulator()
     moot.store.setStatus(moot.space(SPACE), 'archived')
