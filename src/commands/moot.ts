@@ -21,7 +21,8 @@ export const FEED_OPTIONS: readonly OptionSpec[] = [
   {
     flags: '--api-key-file <path>',
     env: 'CONVO_API_KEY_FILE',
-    description: "file with the agent's API key; or set CONVO_API_KEY (one of the two is required)",
+    description:
+      "file with the agent's API key, read again when it is refused; or set CONVO_API_KEY (one is required)",
   },
   { flags: '--space <id>', env: 'CONVO_SPACE_ID', description: 'join and subscribe to this space at start' },
   {

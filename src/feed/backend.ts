@@ -1,7 +1,8 @@
 /**
  * The REST calls of the feed: who am I, join a space, its events, its status, my spaces.
  *
- * Not a retry, not a cache. The one rule: the token travels in a header and shows nowhere; a reply is what the
+ * Not a retry, not a cache. The one rule: the token travels in a header and shows nowhere (a refused one is
+ * replaced if its file holds another by now); a reply is what the
  * server said or a Refusal, never an exception (but for a caller's own abort).
  */
 import { Agent, type Dispatcher, request } from 'undici'
@@ -9,17 +10,7 @@ import { reasonOf, seconds } from '../errors.ts'
 import { limit } from '../retry.ts'
 import type { FeedConfig } from './config.ts'
 import { isRecord, text } from './filter.ts'
-import {
-  type Clean,
-  cleaner,
-  failedBy,
-  no,
-  type Reply,
-  refusedBy,
-  retryAfterMs,
-  unreadable,
-  yes,
-} from './refusal.ts'
+import { failedBy, no, type Reply, refusedBy, retryAfterMs, unreadable, yes } from './refusal.ts'
 import { startOf } from './texts.ts'
 
 export interface Actor {
@@ -58,12 +49,10 @@ const MAX_SAID = 160
 export class Backend {
   readonly #config: FeedConfig
   readonly #agent: Agent
-  readonly #clean: Clean
   readonly #host: string
 
   constructor(config: FeedConfig) {
     this.#config = config
-    this.#clean = cleaner(config.apiKey)
     this.#host = new URL(config.apiUrl).host
     const { httpMs, maxBodyBytes } = config.limits
     this.#agent = new Agent({
@@ -156,9 +145,11 @@ export class Backend {
     path: string,
     what: string,
     signal: AbortSignal,
-    { body, tellDate, wholeMs = this.#config.limits.httpMs }: CallOptions = {},
+    options: CallOptions = {},
   ): Promise<Reply<unknown>> {
+    const { body, tellDate, wholeMs = this.#config.limits.httpMs } = options
     const { apiUrl, apiKey } = this.#config
+    const key = apiKey.value
     const soon = limit(wholeMs, signal)
     let received: string
     let status: number
@@ -169,7 +160,7 @@ export class Backend {
         dispatcher: this.#agent,
         signal: soon.signal,
         headers: {
-          authorization: `Bearer ${apiKey}`,
+          authorization: `Bearer ${key}`,
           accept: 'application/json',
           // [RFC 9110 §12.5.3] Without this any coding may come.
           'accept-encoding': 'identity',
@@ -189,12 +180,13 @@ export class Backend {
       soon.clear()
     }
     if (status < 200 || status > 299) {
-      return no(refusedBy(status, what, this.#said(received), retryAfterMs(retryAfter)))
+      const refusal = refusedBy(status, what, this.#said(received), retryAfterMs(retryAfter))
+      return apiKey.renew(key, refusal) ? this.#call(method, path, what, signal, options) : no(refusal)
     }
     try {
       return yes(received === '' ? undefined : (JSON.parse(received) as unknown))
     } catch (cause) {
-      return no(unreadable(what, startOf(this.#clean(reasonOf(cause)), MAX_SAID)))
+      return no(unreadable(what, startOf(apiKey.clean(reasonOf(cause)), MAX_SAID)))
     }
   }
 
@@ -210,7 +202,7 @@ export class Backend {
     } catch {
       return ''
     }
-    return startOf(this.#clean(line).replaceAll(/\s+/g, ' '), MAX_SAID)
+    return startOf(this.#config.apiKey.clean(line).replaceAll(/\s+/g, ' '), MAX_SAID)
   }
 }
 

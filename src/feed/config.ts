@@ -1,7 +1,7 @@
 /**
  * What can be configured of the moot feed: the documented CONVO_* variables, flags of the same meaning, defaults.
  *
- * Reads no file but the CA certificate and the key file it is told of; connects to nothing.
+ * Reads no file but the CA certificate and the key file it is told of (key.ts reads that again); connects to nothing.
  * The one rule: whatever is wrong is said here, before the first byte, as CONFIG_INVALID.
  */
 import { readFileSync } from 'node:fs'
@@ -12,6 +12,7 @@ import { nameGiven } from '../options.ts'
 import { type BackoffOptions, type Clock, DEFAULT_BACKOFF, systemClock } from '../retry.ts'
 import type { NoteStatus, Redactor } from '../status.ts'
 import { VERSION } from '../version.ts'
+import { FeedKey } from './key.ts'
 import { DOCS_MAX_TEXT, SOURCE_MAX_TEXT, type Wording } from './texts.ts'
 
 type Values = Parameters<typeof nameGiven>[0]
@@ -20,7 +21,7 @@ type Environment = Readonly<Record<string, string | undefined>>
 export interface FeedConfig {
   /** Base of the REST API and of the sockets; no trailing slash, no query. */
   readonly apiUrl: string
-  readonly apiKey: string
+  readonly apiKey: FeedKey
   /** The documented single socket; undefined: one socket a space, under `apiUrl`. */
   readonly channelUrl?: string | undefined
   /** Joined and subscribed at start. */
@@ -82,7 +83,7 @@ export const DEFAULT_API_URL = 'https://mootup.io'
 
 /**
  * The configuration, and what a person should know about it. `values`: those of `chamade-mcp moot`, flags and their
- * variables; of `env` only the key is read, which has no flag because arguments can be read by everybody. The key is
+ * variables; of `env` only the key is read, which has no flag because arguments can be read by everybody. Every key is
  * told to `redact`. Throws CONFIG_INVALID, which names what was set.
  */
 export function resolveFeed(
@@ -92,8 +93,7 @@ export function resolveFeed(
 ): { readonly config: FeedConfig; readonly notes: readonly NoteStatus[] } {
   const allowHttp = values.allowHttp === true
   const apiUrl = given(values, 'apiUrl') ?? { value: DEFAULT_API_URL, name: 'CONVO_API_URL' }
-  const apiKey = keyOf(given(values, 'apiKeyFile'), env)
-  redact.add(apiKey)
+  const apiKey = keyOf(given(values, 'apiKeyFile'), env, redact)
   const channelUrl = given(values, 'channelUrl')
   const wording = wordingOf(given(values, 'texts'))
   const ca = given(values, 'ca')
@@ -117,7 +117,7 @@ export function resolveFeed(
       clock: systemClock,
       random: Math.random,
     },
-    notes: apiKey.startsWith('convo_') ? [] : [{ kind: 'note', level: 'warn', text: oddKey }],
+    notes: apiKey.value.startsWith('convo_') ? [] : [{ kind: 'note', level: 'warn', text: oddKey }],
   }
 }
 
@@ -133,12 +133,17 @@ function given(values: Values, option: string): Setting | undefined {
   return expanded({ value: value.trim(), name: nameGiven(values, option) })
 }
 
-function keyOf(file: Setting | undefined, env: Environment): string {
+function keyOf(file: Setting | undefined, env: Environment, redact: Redactor): FeedKey {
   const name = 'CONVO_API_KEY'
-  const key =
-    file === undefined
-      ? expanded({ value: env[name]?.trim() ?? '', name }).value
-      : fileText(file.value, 'the API key').trim()
+  if (file === undefined) {
+    return new FeedKey(checked(expanded({ value: env[name] ?? '', name }).value, redact), redact)
+  }
+  const read = (): string => checked(fileText(file.value, 'the API key'), redact)
+  return new FeedKey(read(), redact, read)
+}
+
+function checked(text: string, redact: Redactor): string {
+  const key = text.trim()
   if (key === '') {
     throw invalid(
       'no API key: the moot feed needs one to know who it listens for',
@@ -157,6 +162,7 @@ function keyOf(file: Setting | undefined, env: Environment): string {
       'copy the key of your agent again',
     )
   }
+  redact.add(key)
   return key
 }
 

@@ -30,13 +30,8 @@ export function no(refusal: Refusal): { readonly ok: false; readonly no: Refusal
 /** Cuts the token, plain or percent-encoded, out of a text. */
 export type Clean = (text: string) => string
 
-export function cleaner(secret: string): Clean {
-  const forms = [...new Set([secret, encodeURIComponent(secret)])].filter((form) => form !== '')
-  return (text) => forms.reduce((clean, form) => clean.replaceAll(form, '[redacted]'), text)
-}
-
 const KEY_HINT =
-  'set CONVO_API_KEY in the "env" of the server\'s entry in your MCP config to a key of this agent, then restart the client'
+  'set CONVO_API_KEY in the "env" of the server\'s entry in your MCP config to a key of this agent, then restart the client; or --api-key-file, which is read again by itself'
 const CA_HINT = 'set SSL_CERT_FILE to the path of the CA certificate the server was signed with (PEM)'
 
 /** Certificate failures by their OpenSSL or Node code. */

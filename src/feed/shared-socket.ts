@@ -13,7 +13,7 @@ import type { Actor } from './backend.ts'
 import type { FeedConfig } from './config.ts'
 import type { Connection } from './connection.ts'
 import { isRecord, text } from './filter.ts'
-import { cleaner, no, type Refusal, type Reply, refusedBy, yes } from './refusal.ts'
+import { no, type Refusal, type Reply, refusedBy, yes } from './refusal.ts'
 import { KeptSocket } from './socket.ts'
 import { type Frame, readFrame, type Space } from './space.ts'
 import { StreamStatus } from './stream-status.ts'
@@ -59,6 +59,7 @@ export class SharedSocket {
         backoff: new Backoff(config.backoff, config.random),
         clock: config.clock,
         heartbeatMs: config.limits.heartbeatMs,
+        key: config.apiKey,
       },
       {
         prepare: identity,
@@ -271,7 +272,7 @@ class Member implements Subscription {
     const code = isRecord(inner) ? Number(inner.code ?? inner.status) : Number.NaN
     const status = code > 4400 && code < 4500 ? code - 4000 : code >= 400 && code < 600 ? code : 403
     const said = isRecord(inner) ? (text(inner.detail) ?? text(inner.message) ?? text(inner.error) ?? '') : ''
-    const clean = cleaner(this.#config.apiKey)
+    const { clean } = this.#config.apiKey
     return refusedBy(
       status,
       `follow space ${this.spaceId}`,
@@ -282,6 +283,6 @@ class Member implements Subscription {
 
 function address(config: FeedConfig): string {
   const url = new URL(config.channelUrl ?? '')
-  url.searchParams.set('token', config.apiKey)
+  url.searchParams.set('token', config.apiKey.value)
   return url.href
 }

@@ -7,6 +7,7 @@
 import type { Backoff, Clock } from '../retry.ts'
 import { sleep } from '../retry.ts'
 import { type Connection, type DialOptions, dial, type Ending } from './connection.ts'
+import type { FeedKey } from './key.ts'
 import type { Refusal, Reply } from './refusal.ts'
 
 /** What the owner of the connection does at each stage. */
@@ -31,6 +32,7 @@ export interface KeepOptions {
   readonly backoff: Backoff
   readonly clock: Clock
   readonly heartbeatMs: number
+  readonly key: FeedKey
 }
 
 /** Time for the goodbye of a connection whose space was unsubscribed, or at the end of the process. */
@@ -56,10 +58,11 @@ export class KeptSocket {
 
   /** Resolves once `signal` is aborted and the connection is gone. */
   async run(signal: AbortSignal): Promise<void> {
-    const { backoff, clock } = this.#options
+    const { backoff, clock, key } = this.#options
     let downSince = clock.uptime()
     let refusals = 0
     while (!signal.aborted) {
+      const used = key.value
       const refusal = await this.#live(signal, (upMs) => {
         backoff.settled(upMs)
         // One that was closed soon after it was let in was refused all the same.
@@ -68,6 +71,7 @@ export class KeptSocket {
         refusals = 0
       })
       if (signal.aborted) return
+      if (refusal !== undefined && key.renew(used, refusal)) continue
       const failingMs = clock.uptime() - downSince
       refusals = refusal?.lasting === true ? refusals + 1 : 0
       const delayMs =

@@ -9,7 +9,7 @@ import { Backoff } from '../retry.ts'
 import type { Status } from '../status.ts'
 import type { FeedConfig } from './config.ts'
 import type { Ending } from './connection.ts'
-import { cleaner, no, type Refusal, type Reply, yes } from './refusal.ts'
+import { no, type Refusal, type Reply, yes } from './refusal.ts'
 import { KeptSocket } from './socket.ts'
 import { readFrame, type Space } from './space.ts'
 import { StreamStatus } from './stream-status.ts'
@@ -59,6 +59,7 @@ export class OwnSocket implements Subscription {
         backoff: new Backoff(config.backoff, config.random),
         clock: config.clock,
         heartbeatMs: config.limits.heartbeatMs,
+        key: config.apiKey,
       },
       {
         prepare: (signal) => space.prepare(signal),
@@ -126,7 +127,7 @@ export function dialing(config: FeedConfig, url: string, what: string): ReturnTy
     maxFrameBytes,
     maxQueued,
     clock,
-    clean: cleaner(config.apiKey),
+    clean: config.apiKey.clean,
   }
 }
 
@@ -160,5 +161,5 @@ export function stopped(cause: unknown, what: string, report: (status: Status) =
 /** [mootup adapter] the API address as ws(s), the token in the query because the server wants it there. */
 function socketAddress(config: FeedConfig, spaceId: string): string {
   const base = config.apiUrl.replace(/^http/, 'ws')
-  return `${base}/api/spaces/${encodeURIComponent(spaceId)}/ws?token=${encodeURIComponent(config.apiKey)}`
+  return `${base}/api/spaces/${encodeURIComponent(spaceId)}/ws?token=${encodeURIComponent(config.apiKey.value)}`
 }

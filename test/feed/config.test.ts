@@ -34,7 +34,7 @@ describe('defaults', () => {
   test('are those of the documentation', () => {
     expect(configOf(KEY)).toMatchObject({
       apiUrl: 'https://mootup.io',
-      apiKey: 'convo_secret',
+      apiKey: { value: 'convo_secret' },
       channelUrl: undefined,
       spaceId: undefined,
       firehose: false,
@@ -170,7 +170,7 @@ test('SSL_CERT_FILE is trusted beside what Node trusts', () => {
 test('the key may stand in a file', () => {
   const apiKeyFile = join(mkdtempSync(join(tmpdir(), 'moot-key-')), 'key')
   writeFileSync(apiKeyFile, 'convo_x\n')
-  expect(configOf({}, { apiKeyFile }).apiKey).toBe('convo_x')
+  expect(configOf({}, { apiKeyFile }).apiKey.value).toBe('convo_x')
 })
 
 test('a key that looks like none of moot is used with a warning', () =>

@@ -164,6 +164,44 @@ test('flags do what the variables do, and the key may stand in a file', async ()
   })
 })
 
+test.each([
+  ['at the handshake', 'handshake'],
+  ['by a close code', 'close'],
+] as const)(
+  'a key that is refused %s and has a successor in its file: nothing is missed',
+  async (_, refuseBy) => {
+    const moot = await simulator({ key: 'convo_before' })
+    moot.weather.refuseBy = refuseBy
+    const file = join(tmpdir(), `moot-rotated-${refuseBy}-${process.pid}`)
+    writeFileSync(file, 'convo_before\n', { mode: 0o600 })
+    const bridge = start(moot, ['--api-key-file', file, '--space', SPACE], { CONVO_API_KEY: '' })
+    await bridge.handshake()
+    await bridge.waitFor('it is up', () => bridge.stderr.includes(`push stream ${SPACE} up`))
+    writeFileSync(file, 'convo_after\n')
+    Object.assign(moot.agent, { api_key: 'convo_after' })
+    moot.sockets.drop('cut')
+    moot.publish(SPACE, { text: '@MyAgent with another key' })
+    await bridge.waitFor('the event', () => bridge.channel().length === 1)
+    expect(bridge.channel()).toEqual([expect.stringContaining('with another key')])
+    expect(await tool(bridge, 'list_subscriptions')).toBe(`- ${SPACE}`)
+    expect(bridge.stderr).not.toMatch(/convo_before|convo_after|warn .*40[13]/)
+  },
+)
+
+test('a key that was wrong at the start is read again by a call', async () => {
+  const moot = await simulator({ key: 'convo_right' })
+  const file = join(tmpdir(), `moot-mended-${process.pid}`)
+  writeFileSync(file, 'convo_wrong\n', { mode: 0o600 })
+  const bridge = start(moot, ['--api-key-file', file], { CONVO_API_KEY: '' })
+  await bridge.handshake()
+  expect(await tool(bridge, 'subscribe', { space_id: SPACE })).toMatch(/HTTP 401.*--api-key-file/)
+  writeFileSync(file, '')
+  expect(await tool(bridge, 'subscribe', { space_id: SPACE })).toMatch(/HTTP 401/)
+  writeFileSync(file, 'convo_right')
+  expect(await tool(bridge, 'subscribe', { space_id: SPACE })).toMatch(/^Subscribed to/)
+  expect(bridge.stderr).not.toContain('convo_right')
+})
+
 test('SIGTERM says goodbye to the sockets', async () => {
   const moot = await simulator()
   const bridge = start(moot, ['--space', SPACE])
