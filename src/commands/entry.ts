@@ -17,7 +17,7 @@ import {
   type OptionValues,
   withEnvironment,
 } from './command.ts'
-import { configured, strings } from './doctor/entries.ts'
+import { configured, type Plain, strings } from './doctor/entries.ts'
 import { isOurs } from './init/launch.ts'
 
 export const ENTRY_OPTION: OptionSpec = {
@@ -36,17 +36,7 @@ export interface Asked {
 export async function askedFor(values: OptionValues, operands: readonly string[], io: Io): Promise<Asked> {
   const name = text(values.entry)
   if (name === undefined) return { values, operands, env: io.env }
-  const place = { platform: io.platform, cwd: io.cwd, homedir: io.homedir, env: io.env }
-  const { entries } = await configured(place)
-  const found = entries.find((each) => each.name === name)
-  if (found === undefined) {
-    const names = [...new Set(entries.map((each) => each.name))]
-    throw invalid(
-      `no client here has an entry "${name}" for this server`,
-      names.length === 0 ? 'chamade-mcp init writes one' : `there is ${names.join(', ')}`,
-    )
-  }
-  const { entry } = found
+  const entry = await entryNamed(name, io)
   const flags = withoutTwins(values)
   const env = { ...io.env, ...expanded(record(entry.env), io.env) }
   const url = text(entry.url as string | undefined)
@@ -56,32 +46,76 @@ export async function askedFor(values: OptionValues, operands: readonly string[]
     )
     return { values: { ...flags, url: here(url, io.env), header: headers }, operands: [], env }
   }
-  const args = strings(entry.args).map((word) => here(word, io.env))
-  if (!isOurs(entry) || args.includes('moot')) {
+  if (!isOurs(entry) || isMoot(entry)) {
     throw invalid(
       `the entry "${name}" is no entry for an MCP server behind a URL`,
-      'for moot: chamade-mcp listen --moot',
+      isMoot(entry) ? `for moot: chamade-mcp listen --entry ${name}` : 'name one that is, or give --url',
     )
   }
+  const own = said(entry, SERVER_OPTIONS, io.env)
+  // Twins of the entry's own environment count below its flags.
+  const merged = withEnvironment({ ...own.values, ...flags }, SERVER_OPTIONS, env)
+  return { values: merged, operands: operands.length > 0 ? operands : own.operands, env }
+}
+
+/** What the moot entry says that `--entry` names, read with `options`; undefined when it names none of moot. */
+export async function mootAsked(
+  { entry: name, moot }: OptionValues,
+  options: readonly OptionSpec[],
+  io: Io,
+): Promise<Omit<Asked, 'operands'> | undefined> {
+  if (typeof name !== 'string') return undefined
+  const entry = await entryNamed(name, io)
+  if (isMoot(entry)) {
+    const { values } = said(entry, options, io.env)
+    return { values, env: { ...io.env, ...expanded(record(entry.env), io.env) } }
+  }
+  if (moot === true) throw invalid(`the entry "${name}" is none of moot`, 'leave --moot away')
+  return undefined
+}
+
+async function entryNamed(name: string, io: Io): Promise<Plain> {
+  const place = { platform: io.platform, cwd: io.cwd, homedir: io.homedir, env: io.env }
+  const { entries } = await configured(place)
+  const found = entries.find((each) => each.name === name)
+  if (found !== undefined) return found.entry
+  const names = [...new Set(entries.map((each) => each.name))]
+  throw invalid(
+    `no client here has an entry "${name}" for this server`,
+    names.length === 0 ? 'chamade-mcp init writes one' : `there is ${names.join(', ')}`,
+  )
+}
+
+/** Ours, or the one of the Python package: the same variables. */
+function isMoot(entry: Plain): boolean {
+  return strings(entry.args).some((word) => word === 'moot' || word.endsWith('channel_runner'))
+}
+
+/** The flags and operands among the arguments of an entry. */
+function said(
+  entry: Plain,
+  options: readonly OptionSpec[],
+  env: Io['env'],
+): Pick<Asked, 'values' | 'operands'> {
+  const args = strings(entry.args).map((word) => here(word, env))
   const start = [entry.command, ...args].findIndex(
     (word) => typeof word === 'string' && /chamade-mcp|mcp-server/.test(word),
   )
   const own = parseArgs({
-    args: args.slice(start),
+    args: args.slice(start === -1 ? args.length : start),
     strict: false,
     allowPositionals: true,
-    options: Object.fromEntries(SERVER_OPTIONS.map((option) => [longName(option), shape(option)])),
+    options: Object.fromEntries(options.map((option) => [longName(option), shape(option)])),
   })
-  const said = Object.fromEntries(
-    Object.entries(own.values).map(([key, value]) => [camelCase(key), value as OptionValues[string]]),
-  )
-  // Twins of the entry's own environment count below its flags.
-  const merged = withEnvironment({ ...said, ...flags }, SERVER_OPTIONS, env)
-  return { values: merged, operands: operands.length > 0 ? operands : own.positionals, env }
+  const values = Object.entries(own.values).map(([key, value]) => [
+    camelCase(key),
+    value as OptionValues[string],
+  ])
+  return { values: Object.fromEntries(values) as OptionValues, operands: own.positionals }
 }
 
 /** What was said by flag: in a client the environment of the entry wins over that of the shell. */
-function withoutTwins(values: OptionValues): OptionValues {
+export function withoutTwins(values: OptionValues): OptionValues {
   const twins = values[TWINS] ?? {}
   return Object.fromEntries(Object.entries(values).filter(([name]) => twins[name] === undefined))
 }

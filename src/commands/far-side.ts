@@ -9,6 +9,7 @@ import type { OpenUpstream } from '../sides.ts'
 import { type NoteStatus, type Redactor, type Status, statusLog } from '../status.ts'
 import { type Io, type OptionSpec, type OptionValues, withEnvironment } from './command.ts'
 import { askedFor, ENTRY_OPTION } from './entry.ts'
+import { FEED_OPTIONS } from './moot.ts'
 
 /** Options of a command that connects as a client; `--stateful` only where it is not what the command is for. */
 export const CONNECTION_OPTIONS: readonly OptionSpec[] = SERVER_OPTIONS.filter(
@@ -42,11 +43,10 @@ export async function serverSide(
 }
 
 /** The spaces of a moot; the values are flags of `chamade-mcp moot`. */
-export async function mootSide(values: OptionValues, io: Io, redact: Redactor): Promise<FarSide> {
+export async function mootSide(values: OptionValues, env: Io['env'], redact: Redactor): Promise<FarSide> {
   const { resolveFeed } = await import('../feed/config.ts')
   const { openFeed } = await import('../feed/upstream.ts')
-  const { FEED_OPTIONS } = await import('./moot.ts')
-  const { config, notes } = resolveFeed(withEnvironment(values, FEED_OPTIONS, io.env), io.env, redact)
+  const { config, notes } = resolveFeed(withEnvironment(values, FEED_OPTIONS, env), env, redact)
   return { open: openFeed(config), where: config.apiUrl, notes }
 }
 

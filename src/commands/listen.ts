@@ -8,15 +8,16 @@ import { spawn } from 'node:child_process'
 import { parseFilter, passes } from '../channel/filter.ts'
 import { list, text } from '../config.ts'
 import { BridgeError, seconds } from '../errors.ts'
-import { TWINS } from '../options.ts'
 import type { Notification } from '../protocol.ts'
 import { aborted } from '../retry.ts'
 import { type Redactor, redactor, render, type Status } from '../status.ts'
 import { VERSION } from '../version.ts'
 import { McpClient, type ServerIdentity } from './client.ts'
 import type { CommandSpec, Io, OptionValues } from './command.ts'
+import { mootAsked, withoutTwins } from './entry.ts'
 import { CONNECTION_OPTIONS, type FarSide, mootSide, serverSide, watched } from './far-side.ts'
 import { type Heard, heard, type Page, pageFor } from './listen/page.ts'
+import { FEED_OPTIONS } from './moot.ts'
 import { count, lengthOf, spaceWithoutMoot } from './values.ts'
 
 export const listen: CommandSpec = {
@@ -70,29 +71,24 @@ interface Wanted {
 }
 
 async function run(values: OptionValues, operands: readonly string[], io: Io): Promise<number> {
-  if (values.moot !== true && text(values.space) !== undefined) throw spaceWithoutMoot()
+  const entry = await mootAsked(values, FEED_OPTIONS, io)
+  const isMoot = values.moot === true || entry !== undefined
+  if (!isMoot && text(values.space) !== undefined) throw spaceWithoutMoot()
   const wanted = wantedOf(values)
   const redact = redactor()
-  const side =
-    values.moot === true
-      ? await mootSide(mootValues(values, operands), io, redact)
-      : await serverSide(
-          { ...values, stateful: values.stateless !== true },
-          operands,
-          io,
-          redact,
-          wanted.forMs,
-        )
+  const side = isMoot
+    ? await mootSide({ ...entry?.values, ...mootValues(values, operands) }, entry?.env ?? io.env, redact)
+    : await serverSide({ ...values, stateful: values.stateless !== true }, operands, io, redact, wanted.forMs)
   const page = pageFor(io, values.json === true)
   return await new Listening(side, wanted, page, io, redact).run()
 }
 
 /** Only what is meant for moot: key and address of Chamade, and all that its variables say, are none of its business. */
 function mootValues(values: OptionValues, [apiUrl]: readonly string[]): OptionValues {
-  const flag = (name: string): OptionValues[string] =>
-    values[TWINS]?.[name] === undefined ? values[name] : undefined
-  const space = text(values.space)
-  return { space, allowHttp: flag('allowHttp'), ca: flag('ca'), apiUrl, autoSubscribe: space === undefined }
+  const { space, allowHttp, ca, apiKeyFile } = withoutTwins(values)
+  const given = Object.entries({ space, allowHttp, ca, apiKeyFile, apiUrl })
+  const said = Object.fromEntries(given.filter(([, value]) => value !== undefined)) as OptionValues
+  return { ...said, autoSubscribe: text(space) === undefined }
 }
 
 function wantedOf(values: OptionValues): Wanted {

@@ -210,6 +210,46 @@ test('refuses a count, a time or a rule that cannot be meant', async () => {
   }
 })
 
+test('listens as a moot entry of a client does, ours or that of the Python package', async () => {
+  const moot = await startMootSimulator({ key: 'convo_listen-entry' })
+  onTestFinished(() => moot.close())
+  const env = { CONVO_API_URL: moot.url, CONVO_API_KEY: '${MY_KEY}' }
+  const servers = {
+    ours: { command: 'npx', args: ['-y', '@chamade/mcp-server@3', 'moot', '--firehose'], env },
+    theirs: { command: 'python', args: ['-m', 'adapters.channel_runner'], env },
+    chamade: { command: 'npx', args: ['-y', '@chamade/mcp-server@3', '--stateful'] },
+  }
+  const cwd = emptyFolder()
+  writeFileSync(join(cwd, '.mcp.json'), JSON.stringify({ mcpServers: servers }))
+  for (const [name, kind] of [
+    ['ours', 'firehose'],
+    ['theirs', 'mention'],
+  ] as const) {
+    const args = ['listen', '--entry', name, '--count', '1']
+    const cli = new Cli(args, { cwd, env: { MY_KEY: moot.key, CONVO_API_KEY: 'convo_other' } })
+    await eventually('it is up', () => cli.stdout.includes('push stream sprint-planning up'), 10_000)
+    moot.publish('sprint-planning', { text: kind === 'mention' ? '@MyAgent you' : 'to nobody' })
+    expect((await cli.ended).code).toBe(0)
+    expect(cli.objects.filter(({ type }) => type === 'event')).toMatchObject([{ kind }])
+  }
+  const wrong = await runCli(['listen', '--moot', '--entry', 'chamade'], { cwd })
+  expect(wrong).toMatchObject({ code: 2, stderr: expect.stringContaining('is none of moot') as string })
+  const other = await runCli(['tools', '--entry', 'ours'], { cwd })
+  expect(other.stderr).toContain('try: for moot: chamade-mcp listen --entry ours')
+})
+
+test('--moot takes the key from --api-key-file, not from the variable of Chamade', async () => {
+  const moot = await startMootSimulator({ key: 'convo_listen-file' })
+  onTestFinished(() => moot.close())
+  const file = join(emptyFolder(), 'key')
+  writeFileSync(file, moot.key)
+  const env = { CHAMADE_API_KEY_FILE: '/nowhere/chamade' }
+  const cli = new Cli(['listen', '--moot', moot.url, '--api-key-file', file, '--for', '400ms'], { env })
+  expect((await cli.ended).code).toBe(0)
+  const { stderr } = await runCli(['listen', '--moot', moot.url], { env })
+  expect(stderr).toContain('error: no API key')
+})
+
 test('listens to moot spaces with --moot', async () => {
   const moot = await startMootSimulator({ key: 'convo_listen-test' })
   onTestFinished(() => moot.close())
