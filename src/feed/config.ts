@@ -138,7 +138,7 @@ function keyOf(file: Setting | undefined, env: Environment, redact: Redactor): F
   if (file === undefined) {
     return new FeedKey(checked(expanded({ value: env[name] ?? '', name }).value, redact), redact)
   }
-  const read = (): string => checked(fileText(file.value, 'the API key'), redact)
+  const read = (): string => checked(fileText(file.value, `the API key of ${file.name}`), redact)
   return new FeedKey(read(), redact, read)
 }
 

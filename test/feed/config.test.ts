@@ -142,6 +142,7 @@ describe('CONFIG_INVALID is said for', () => {
       const problem = problemOf(env, values)
       expect(problem.code).toBe('CONFIG_INVALID')
       expect(problem.message).toMatch(text)
+      expect(problem.hint).toMatch(/\w/)
       expect(`${problem.message}${problem.hint}`).not.toContain('convo_secret')
     })
   }
