@@ -215,8 +215,7 @@ async function prepare(client: Client, plan: Plan, mode: Mode): Promise<Job> {
   const place: Place = { platform: io.platform, cwd: io.cwd, homedir: io.homedir, env: io.env }
   const file = client.file(place, scope)
   if (file === undefined) {
-    const key: KeyFrom = plan.keyFile === undefined ? { kind: 'variable' } : fileKey(plan.keyFile)
-    return { client, wish: wishFor(client, plan, key), edit: undefined }
+    return { client, wish: wishFor(client, plan, keyToSay(plan)), edit: undefined }
   }
   const before = await textOf(file)
   const key = await keyFor(client, plan, before ?? '', file, mode)
@@ -256,7 +255,7 @@ async function carryOut({ client, wish, edit }: Job, plan: Plan, mode: Mode): Pr
     if (!write && !mode.print) return
   }
   if (mode.print && client.name === 'claude-code' && plan.simulatorKey === undefined) {
-    out(`\nOr, without a file:\n\n  ${claudeAddLine(client, wish, io.platform)}`)
+    out(`\nOr, without a file:\n\n  ${claudeAddLine(client, { ...wish, key: keyToSay(plan) }, io.platform)}`)
     if (secret) out(`\n(with ${keyVariable(plan.system)} set where Claude Code is started)`)
   }
   const names = client.channels ? channelEntries(entriesOf(after, client.root, file)) : []
@@ -266,6 +265,12 @@ async function carryOut({ client, wish, edit }: Job, plan: Plan, mode: Mode): Pr
 function wishFor(client: Client, plan: Plan, key: KeyFrom): Wish {
   const { system, name, url, allowHttp, space, installed } = plan
   return { system, name, url, allowHttp, space, installed, stateful: plan.stateful ?? client.channels, key }
+}
+
+/** The key in a line that is shown and run: the simulator's is no secret, any other stays in its variable. */
+function keyToSay({ keyFile, simulatorKey }: Plan): KeyFrom {
+  if (keyFile !== undefined) return fileKey(keyFile)
+  return simulatorKey === undefined ? { kind: 'variable' } : { kind: 'value', value: simulatorKey }
 }
 
 function fileKey(path: string): KeyFrom {
@@ -303,7 +308,7 @@ function nextSteps(client: Client, plan: Plan, wish: Wish, channels: readonly st
   const steps = [...keySteps(client, plan, wish, io)]
   switch (client.name) {
     case 'claude-code':
-      steps.push(...claudeCodeSteps(channels, paint))
+      steps.push(...claudeCodeSteps(channels, plan.scope !== 'user', paint))
       break
     case 'claude-desktop':
       steps.push('Quit Claude Desktop and start it again.')
@@ -353,13 +358,15 @@ function keySteps(client: Client, plan: Plan, wish: Wish, io: Io): string[] {
   return steps
 }
 
-function claudeCodeSteps(channels: readonly string[], paint: Palette): string[] {
-  if (channels.length === 0) return ['Start Claude Code here; it asks once for your approval of the entry.']
+/** Claude Code wants an approval for what a project's file says, not for what its user told it. */
+function claudeCodeSteps(channels: readonly string[], ofProject: boolean, paint: Palette): string[] {
+  if (channels.length === 0) {
+    return [`Start Claude Code here${ofProject ? '; it asks once for your approval of the entry' : ''}.`]
+  }
   const [start, ...others] = launchLines(channels)
   return [
     `Start Claude Code here, with this flag each time: without it pushed events are dropped without a word.
-     It asks once for your approval of the entry.
-
+${ofProject ? '     It asks once for your approval of the entry.\n' : ''}
        ${paint.bold(start?.line ?? '')}
 
 ${others.map(({ when, line }) => `     ${when}:\n       ${line}`).join('\n')}

@@ -260,6 +260,15 @@ describe('init', () => {
     }
   })
 
+  test('for all projects, the simulator has the key of the line that makes the entry', async () => {
+    const { stdout } = await runCli(['init', '--simulator', '--scope', 'user', '--yes'], {
+      cwd: emptyFolder(),
+    })
+    const key = /claude mcp add .* --env CHAMADE_API_KEY=(chmd_local_[0-9a-f]+) /.exec(stdout)?.[1] ?? ''
+    expect(stdout).toContain(`1. Start the simulator: npx -y @chamade/mcp-server@3 simulate --key ${key}\n`)
+    expect(stdout).not.toContain('approval')
+  })
+
   test('makes an entry for the simulator that needs nothing else', async () => {
     const cwd = emptyFolder()
     const { stdout } = await runCli(['init', '--simulator', '--yes'], { cwd })

@@ -85,11 +85,10 @@ export function shellLine(wish: Pick<Wish, 'installed'>, ...words: readonly stri
 
 /**
  * `claude mcp add …`, for a POSIX shell or PowerShell: single quotes keep `${…}` as it is in both.
- * A key that is known is named by its variable all the same: this line is shown, and its words are arguments.
+ * This line is shown, and its words are arguments: not for a key that is a secret.
  */
 export function claudeAddLine(client: Client, wish: Wish, platform: NodeJS.Platform): string {
-  const key: KeyFrom = wish.key.kind === 'value' ? { kind: 'variable' } : wish.key
-  const entry = entryFor(client, { ...wish, key }, platform)
+  const entry = entryFor(client, wish, platform)
   const env = Object.entries(entry.env).flatMap(([name, value]) => ['--env', quoted(`${name}=${value}`)])
   const command = [entry.command, ...entry.args].join(' ')
   return `claude mcp add --scope user ${env.join(' ')} --transport stdio ${wish.name} -- ${command}`
