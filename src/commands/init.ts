@@ -343,7 +343,9 @@ function keySteps(client: Client, plan: Plan, wish: Wish, io: Io): string[] {
   const variable = keyVariable(plan.system)
   const steps: string[] = []
   if (plan.simulatorKey !== undefined && wish.key.kind === 'value') {
-    steps.push(`Start the simulator: ${shellLine(wish, 'simulate', '--key', wish.key.value)}`)
+    const port = portOf(plan.url ?? SIMULATOR_URL)
+    const at = port === portOf(SIMULATOR_URL) ? [] : ['--port', port]
+    steps.push(`Start the simulator: ${shellLine(wish, 'simulate', '--key', wish.key.value, ...at)}`)
   } else if (wish.key.kind === 'variable' && client.reference(variable) === undefined) {
     steps.push(`Put your key in the place of ${PLACEHOLDER} (${client.title} cannot read variables).`)
   } else if (wish.key.kind === 'variable' && client.name !== 'vscode' && !io.env[variable]) {
@@ -356,6 +358,10 @@ function keySteps(client: Client, plan: Plan, wish: Wish, io: Io): string[] {
     steps.push(`Mind that the file now holds your key (${client.title} cannot read variables).`)
   }
   return steps
+}
+
+function portOf(url: string): string {
+  return new URL(url).port || '80'
 }
 
 /** Claude Code wants an approval for what a project's file says, not for what its user told it. */

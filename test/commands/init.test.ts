@@ -269,6 +269,12 @@ describe('init', () => {
     expect(stdout).not.toContain('approval')
   })
 
+  test('starts the simulator where the entry looks for it', async () => {
+    const url = ['--url', 'http://127.0.0.1:8585/mcp/']
+    const { stdout } = await runCli(['init', '--simulator', ...url, '--print'], { cwd: emptyFolder() })
+    expect(stdout).toMatch(/1\. Start the simulator: .* simulate --key chmd_local_\w+ --port 8585\n/)
+  })
+
   test('makes an entry for the simulator that needs nothing else', async () => {
     const cwd = emptyFolder()
     const { stdout } = await runCli(['init', '--simulator', '--yes'], { cwd })
