@@ -112,7 +112,8 @@ export class Push {
   /** The session was lost: the stream of it, if any, is of no use. */
   lost(generation: number, reason: string): void {
     if (generation !== this.#generation) return
-    this.#noteDown(reason)
+    // (Its stream may have stood there for long, bound to nothing.)
+    this.#noteDown(reason, this.#life.servedAt)
     this.#asking?.abort()
     this.#listening.end(reason)
   }

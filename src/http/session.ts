@@ -54,6 +54,8 @@ export class SessionLife {
   /** Generations since the last that served anything. */
   readonly #renewals: Backoff
   #proven = false
+  /** Wall time at which the session was last seen to be alive. */
+  #servedAt = 0
   readonly #pulse: PulseTaker
   /** The last session was given up for a refused ping alone. */
   #pingRefused = false
@@ -169,9 +171,16 @@ export class SessionLife {
 
   /** The session served something: renewing it was not in vain. */
   prove(live: Live): void {
-    if (this.#proven || this.#state.live !== live) return
+    if (this.#state.live !== live) return
+    this.#servedAt = this.#config.clock.now()
+    if (this.#proven) return
     this.#proven = true
     this.#renewals.reset()
+  }
+
+  /** Wall time from which on a session that turns out to be gone may have been so, its stream open or not. */
+  get servedAt(): number {
+    return this.#servedAt
   }
 
   /** The client set something in `live`, which may have been left meanwhile: then the next one must be told too. */
@@ -218,6 +227,7 @@ export class SessionLife {
   /** Is there life in a session whose stream is silent? One that is gone is renewed. */
   async check(live: Live): Promise<'alive' | 'lost' | 'failed'> {
     const pulse = await this.#pulse.of(live)
+    if (pulse === 'alive' && this.#state.live === live) this.#servedAt = this.#config.clock.now()
     if (pulse === 'lost') this.lose(live, '404 to a ping')
     if (pulse !== 'refused') return pulse
     this.#pingRefused = true
@@ -257,6 +267,7 @@ export class SessionLife {
     if (!this.#state.become(next)) return false
     this.#generation = next.generation
     this.#proven = false
+    this.#servedAt = this.#config.clock.now()
     return true
   }
 

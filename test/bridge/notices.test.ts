@@ -31,6 +31,23 @@ function gaps(bridge: BridgeProcess): Record<string, string>[] {
 }
 
 describe('a gap', () => {
+  test('of a session whose stream stayed open: from when it was last known to live, not from when that was noticed', async () => {
+    const { server, bridge } = await listening()
+    server.pushChannel('heard')
+    await bridge.waitFor('the event', () => bridge.channel().includes('heard'))
+    await bridge.call('tools/list')
+    const forgottenAt = Date.now()
+    server.wipe()
+    server.pushChannel('said to a session that is gone')
+    await pause(400)
+    await bridge.call('tools/list')
+    await bridge.waitFor('the notice', () => gaps(bridge).length === 1)
+    const [meta] = gaps(bridge)
+    expect(Date.parse(meta?.from ?? '')).toBeLessThanOrEqual(forgottenAt)
+    expect(Date.parse(meta?.from ?? '')).toBeGreaterThan(forgottenAt - 300)
+    expect(meta?.reason).toContain('404 to tools/list')
+  })
+
   test('after a restart: one notice, before the first event of the new stream, that an agent can act on', async () => {
     const { server, bridge } = await listening()
     await bridge.call('tools/list')
