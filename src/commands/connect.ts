@@ -5,7 +5,7 @@ import { duration, list, serverSettings } from '../config.ts'
 import { openHttp } from '../http/upstream.ts'
 import { CHANNEL_OPTIONS, DRAIN_OPTION, LOG_OPTIONS, SERVER_OPTIONS, TOOL_OPTIONS } from '../options.ts'
 import { redactor } from '../status.ts'
-import { withToolRules } from '../tools.ts'
+import { withToolRules } from '../tool-rules.ts'
 import type { CommandSpec } from './command.ts'
 import { serveStdio } from './run-bridge.ts'
 
