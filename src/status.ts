@@ -208,14 +208,14 @@ const UNPRINTABLE = /\s*[\p{Cc}\u2028\u2029]+\s*/gu
 
 /**
  * A sink that writes one line per fact; while a stream stays down: the first failure, then at growing intervals. Who
- * was warned that it is down reads that it is up again.
+ * was warned that it is down, or that the session is lost, reads that this is over.
  */
 export function statusLog(options: SinkOptions): (status: Status) => void {
   const limit = LEVELS.indexOf(options.level)
   let nextReminder = 0
   let reminders = 0
-  /** Streams, by name, that were said to be down in a warning. */
-  const warnedOf = new Set<string | undefined>()
+  /** What a warning said to be down: streams by name, or the session. */
+  const warnedOf = new Set<string>()
   return (status) => {
     let level = levelOf(status)
     if (status.kind === 'push' && status.state === 'up') reminders = 0
@@ -228,9 +228,10 @@ export function statusLog(options: SinkOptions): (status: Status) => void {
         level = 'debug'
       }
     }
-    if (status.kind === 'push') {
-      if (status.state === 'retrying' && level === 'warn') warnedOf.add(status.stream)
-      if (status.state === 'up' && warnedOf.delete(status.stream)) level = 'warn'
+    if (status.kind === 'push' || status.kind === 'session') {
+      const what = status.kind === 'push' ? `push ${status.stream ?? ''}` : status.kind
+      if (['retrying', 'lost'].includes(status.state) && level === 'warn') warnedOf.add(what)
+      if (['up', 'live'].includes(status.state) && warnedOf.delete(what)) level = 'warn'
     }
     if (LEVELS.indexOf(level) > limit) return
     const at = new Date().toISOString()

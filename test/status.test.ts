@@ -1,6 +1,6 @@
 /** What stands in the log, and what never does. */
 import { expect, test } from 'vitest'
-import { type PushStatus, redactor, SESSIONS_KNOWN, statusLog } from '../src/status.ts'
+import { redactor, SESSIONS_KNOWN, type Status, statusLog } from '../src/status.ts'
 
 test('a secret that begins another leaves nothing of it standing', () => {
   const redact = redactor()
@@ -23,7 +23,7 @@ test('of the ids of sessions the last are known, and one that is named again sta
   expect(redact(last.join(' '))).toBe(last.map(() => '[redacted]').join(' '))
 })
 
-test('who was warned that the push stream is down reads that it is up again, and nobody else does', () => {
+test('who was warned that something is down reads that it is up again, and nobody else does', () => {
   const lines: string[] = []
   const log = statusLog({
     write: (line) => lines.push(line),
@@ -31,16 +31,24 @@ test('who was warned that the push stream is down reads that it is up again, and
     format: 'text',
     redact: (text) => text,
   })
-  const said = (fact: Partial<PushStatus> & Pick<PushStatus, 'state'>): void =>
-    log({ kind: 'push', at: 0, generation: 1, ...fact })
-  said({ state: 'retrying', reason: 'ECONNREFUSED' })
-  said({ state: 'up', downMs: 5, attempts: 1 })
-  expect(lines).toEqual([])
-  said({ state: 'retrying', reason: 'HTTP 400', severe: true, delayMs: 0 })
-  said({ state: 'up', downMs: 5, attempts: 1 })
-  said({ state: 'up', downMs: 5, attempts: 1 })
+  const push = { kind: 'push', at: 0, generation: 1 } as const
+  const session = { kind: 'session', generation: 2 } as const
+  const facts: Status[] = [
+    { ...push, state: 'retrying', reason: 'ECONNREFUSED' },
+    { ...push, state: 'up', downMs: 5, attempts: 1 },
+    { ...session, state: 'live', afterMs: 5 },
+    { ...push, state: 'retrying', reason: 'HTTP 400', severe: true, delayMs: 0 },
+    { ...session, state: 'lost', reason: 'HTTP 502' },
+    { ...session, state: 'live', afterMs: 5 },
+    { ...push, state: 'up', downMs: 5, attempts: 1 },
+    { ...session, state: 'live', afterMs: 5 },
+    { ...push, state: 'up', downMs: 5, attempts: 1 },
+  ]
+  facts.forEach(log)
   expect(lines.map((line) => line.replace(/^\S+ /, ''))).toEqual([
     'warn push stream still down: HTTP 400; trying again in 0 ms\n',
+    'warn session 2 lost: HTTP 502\n',
+    'warn session 2 live after 5 ms\n',
     'warn push stream up again after 5 ms, 1 attempt\n',
   ])
 })

@@ -106,7 +106,7 @@ test.each([400, 500])(
   'a server that has no push stream and says so with a %d: who asked for push is warned, nobody else',
   async (status) => {
     const server = await ScriptedServer.start()
-    server.before((x) => x.request.method === 'GET' && (x.reply(status, 'what?'), true))
+    server.before((x) => (x.request.method === 'GET' ? x.reply(status, 'what?') : false))
     const asking = await BridgeProcess.connected(server.url, { args: ['--stateful'] })
     await eventually('the warning', () =>
       asking.stderr.includes(`warn push stream still down: HTTP ${status}`),

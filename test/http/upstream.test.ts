@@ -50,7 +50,7 @@ test('a GET that a balancer has swallowed is made again, and one that only begin
 
 test('a server that has no push stream, in words of its own, is asked seldom after a minute', async () => {
   const server = await ScriptedServer.start()
-  server.before((x) => x.request.method === 'GET' && (x.reply(400, 'what?'), true))
+  server.before((x) => (x.request.method === 'GET' ? x.reply(400, 'what?') : false))
   let minute = 0
   const clock = { now: () => systemClock.now() + minute, uptime: () => systemClock.uptime() + minute }
   const backoff = { ...DEFAULT_TIMING.backoff, baseMs: 10, capMs: 20 }
@@ -74,7 +74,7 @@ test('a call that waits to be sent again goes as soon as the session is made ane
   const { upstream } = connect(server, { backoff, random: () => 1, patienceMs: 120_000 })
   await upstream.send(initialize)
   await upstream.send(initialized)
-  const recovered = server.before((x) => x.rpc.method === 'tools/list' && (x.reply(502), true))
+  const recovered = server.before((x) => (x.rpc.method === 'tools/list' ? x.reply(502) : false))
   const list = upstream.send(compose({ jsonrpc: '2.0', id: 1, method: 'tools/list' }))
   await eventually('its second attempt', () => server.posts('tools/list').length === 2)
   recovered()
@@ -95,7 +95,7 @@ test('a call whose answer is asked for again in vain fails as soon as the sessio
     x.response.writeHead(200, { 'content-type': 'text/event-stream' })
     x.response.end('id: 7\ndata:\n\n')
   })
-  server.before((x) => x.request.headers['last-event-id'] === '7' && (x.reply(503), true))
+  server.before((x) => (x.request.headers['last-event-id'] === '7' ? x.reply(503) : false))
   const call = upstream.send(compose({ jsonrpc: '2.0', id: 1, method: 'tools/call' }))
   const resumes = () => server.of('GET').filter((x) => x.headers['last-event-id'] === '7').length
   const failed = expect(call).rejects.toMatchObject({ code: 'RESPONSE_LOST' })
