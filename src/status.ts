@@ -41,7 +41,7 @@ export interface PushStatus {
   readonly attempts?: number
   readonly reason?: string
   readonly delayMs?: number
-  /** True when a person should look at it: the server refuses in a way that waiting seldom mends. */
+  /** True when a person should look at it: the server refuses in a way that waiting seldom mends, or it lasts. */
   readonly severe?: boolean
 }
 

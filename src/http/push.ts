@@ -24,7 +24,7 @@ import { signatureOf } from './signature.ts'
 
 /** What is said so often in a row is not taken for a moment of a redeploy. */
 const SUSPICIOUS_REFUSALS = 4
-/** A server that refuses for longer than this is asked seldom. */
+/** A server that refuses for longer than this is asked seldom; a stream that is down for longer is warned of. */
 const SLOW_AFTER_MS = 60_000
 /** A stream that is over by then ended at once. */
 const AT_ONCE_MS = 100
@@ -263,20 +263,21 @@ export class Push {
   }
 
   async #retryRefused(why: string, signal: AbortSignal): Promise<void> {
-    // (Who asked for no push is not warned that there is none.)
-    await this.#again(why, this.#delayFor(true), this.#everUp || this.#config.stateful, signal)
+    await this.#again(why, this.#delayFor(true), true, signal)
   }
 
   async #again(why: string, delayMs: number, severe: boolean, signal: AbortSignal): Promise<void> {
     const { clock } = this.#config
     this.#down ??= { since: clock.uptime(), at: clock.now() }
+    // (Who asked for no push is not warned that there is none.)
+    const isMissed = this.#everUp || this.#config.stateful
     this.#report({
       state: 'retrying',
       generation: this.#generation,
       reason: why,
       delayMs: Math.round(delayMs),
       attempts: this.#backoff.attempts,
-      ...(severe ? { severe } : {}),
+      ...(isMissed && (severe || this.#failingForMs > SLOW_AFTER_MS) ? { severe: true } : {}),
     })
     await this.#rest(delayMs, signal)
   }

@@ -68,6 +68,31 @@ test('a server that has no push stream, in words of its own, is asked seldom aft
   await eventually('a long pause', () => (delays.at(-1) ?? 0) >= 15_000)
 })
 
+test.each([true, false])(
+  'a push stream that is taken for a minute is warned of, where asked for: %s',
+  async (stateful) => {
+    const server = await ScriptedServer.start()
+    server.before((x) => (x.request.method === 'GET' ? x.reply(409) : false))
+    let minute = 0
+    const clock = { now: () => systemClock.now() + minute, uptime: () => systemClock.uptime() + minute }
+    const backoff = { ...DEFAULT_TIMING.backoff, baseMs: 10, capMs: 20 }
+    const severe: unknown[] = []
+    const upstream = openHttp(httpConfig(server.url, { clock, backoff, stateful, clockJumpMs: 3_600_000 }))({
+      deliver: () => undefined,
+      report: (status) => status.kind === 'push' && severe.push(status.severe),
+    })
+    onTestFinished(() => upstream.close(100))
+    await upstream.send(initialize)
+    await upstream.send(initialized)
+    await eventually('some attempts', () => severe.length > 4)
+    expect(severe).not.toContain(true)
+    minute = 61_000
+    const before = severe.length
+    await eventually('more of them', () => severe.length > before + 4)
+    expect(severe.at(-1)).toBe(stateful || undefined)
+  },
+)
+
 test('a call that waits to be sent again goes as soon as the session is made anew', async () => {
   const server = await ScriptedServer.start()
   const backoff = { ...DEFAULT_TIMING.backoff, baseMs: 60_000, capMs: 60_000 }
