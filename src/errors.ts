@@ -95,14 +95,13 @@ export const errors = {
     new BridgeError('NO_ENDPOINT', `no MCP endpoint at ${url} (HTTP ${status})`, {
       hint: 'check the path; if the server speaks only the HTTP+SSE transport of 2024-11-05, it is not supported',
     }),
-  keyMissing: (where: string, status: number, problem?: string): BridgeError =>
-    new BridgeError(
-      'KEY_MISSING',
-      `${where} wants an API key (HTTP ${status}) and ${problem ?? 'none is set'}`,
-      { hint: KEY_HINT },
-    ),
-  keyRefused: (where: string, status: number, source: string): BridgeError =>
-    new BridgeError('KEY_REFUSED', `${where} refused the API key from ${source} (HTTP ${status})`, {
+  /** `said`: the status, and what the server said with it. */
+  keyMissing: (where: string, said: string, problem?: string): BridgeError =>
+    new BridgeError('KEY_MISSING', `${where} wants an API key (${said}) and ${problem ?? 'none is set'}`, {
+      hint: KEY_HINT,
+    }),
+  keyRefused: (where: string, said: string, source: string): BridgeError =>
+    new BridgeError('KEY_REFUSED', `${where} refused the API key from ${source} (${said})`, {
       hint: KEY_HINT,
     }),
   oauthUnsupported: (where: string): BridgeError =>

@@ -205,11 +205,18 @@ export class Exchange {
     if (status === 401 || status === 403) {
       const challenge = header(reply.headers, 'www-authenticate') ?? ''
       const error = await this.#readError(reply)
-      // Who was let in and may not do this one thing is told so by the server itself.
-      if (status === 403 && call.session !== undefined && error.rpcError !== undefined) {
+      // Who was let in and may not do this one thing is told so by the server itself; so is who has no key to blame.
+      const { source, problem } = this.#config.credentials
+      const isOfKey = call.session === undefined && `${challenge}${source ?? ''}${problem ?? ''}` !== ''
+      if (status === 403 && !isOfKey && error.rpcError !== undefined) {
         return { kind: 'refused', status, location: undefined, ...error }
       }
-      return { kind: 'unauthorized', status, wantsOauth: /resource_metadata/i.test(challenge) }
+      return {
+        kind: 'unauthorized',
+        status,
+        wantsOauth: /resource_metadata/i.test(challenge),
+        text: error.text,
+      }
     }
     if (status === 405 && call.method !== 'POST') {
       await drained(reply.body)

@@ -11,13 +11,21 @@ export type Outcome =
   | Stream
   /** 404 to a call that carried a session id: [MCP] start a new session. */
   | { readonly kind: 'no-such-session' }
-  | { readonly kind: 'unauthorized'; readonly status: number; readonly wantsOauth: boolean }
+  | Unauthorized
   /** 405: the server doesn't do this method here. */
   | { readonly kind: 'not-offered' }
   /** The server's decision about this call; `rpcError` is its own JSON-RPC error object, as JSON text. */
   | Refused
   /** It did not get through, or the server cannot serve now. `sent`: some byte of it may have reached the server. */
   | Unavailable
+
+export interface Unauthorized {
+  readonly kind: 'unauthorized'
+  readonly status: number
+  readonly wantsOauth: boolean
+  /** What its body says. */
+  readonly text: string
+}
 
 export interface Refused {
   readonly kind: 'refused'
@@ -58,7 +66,7 @@ export function sayOutcome(outcome: Outcome): string {
     case 'refused':
       return `HTTP ${outcome.status} ${outcome.text}`.trim()
     case 'unauthorized':
-      return `HTTP ${outcome.status}`
+      return `HTTP ${outcome.status}${outcome.text === '' ? '' : `: ${outcome.text}`}`
     case 'not-offered':
       return 'HTTP 405'
     default:

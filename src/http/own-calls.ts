@@ -26,7 +26,7 @@ import type { Outlet } from '../sides.ts'
 import type { HttpConfig } from './config.ts'
 import type { EventReader } from './events.ts'
 import type { Exchange } from './exchange.ts'
-import type { Outcome } from './outcome.ts'
+import { type Outcome, sayOutcome } from './outcome.ts'
 import { readOn } from './read-on.ts'
 import type { SessionHeaders } from './round-trip.ts'
 import { responseSignature, type Signature, signatureOf } from './signature.ts'
@@ -154,9 +154,10 @@ export class OwnCalls {
   /** The error for a 401 or 403. */
   unauthorized(outcome: Outcome & { kind: 'unauthorized' }): BridgeError {
     const { source, problem } = this.#config.credentials
-    if (source !== undefined) return errors.keyRefused(this.#exchange.where, outcome.status, source)
+    const said = sayOutcome(outcome)
+    if (source !== undefined) return errors.keyRefused(this.#exchange.where, said, source)
     if (outcome.wantsOauth && problem === undefined) return errors.oauthUnsupported(this.#exchange.where)
-    return errors.keyMissing(this.#exchange.where, outcome.status, problem)
+    return errors.keyMissing(this.#exchange.where, said, problem)
   }
 
   /** `initialized`, in the words of the client. Throws when the new session is gone already, or does not take it. */

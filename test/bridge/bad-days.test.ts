@@ -78,12 +78,24 @@ describe('the key', () => {
     },
   )
 
+  test('not what a 403 is about that a server explains (a Host that it does not take): its own words', async () => {
+    const server = await ScriptedServer.start()
+    server.before((x) => x.error(-32000, 'Invalid Host: mcp.example', 403) ?? true)
+    const { error } = await tryInitialize(BridgeProcess.start(server.url))
+    expect(error?.message).toContain('Invalid Host: mcp.example')
+    expect(error?.message).not.toContain('API key')
+    const keyed = BridgeProcess.start(server.url, { env: { CHAMADE_API_KEY: 'chmd_0123456789' } })
+    const refused = (await tryInitialize(keyed)).error
+    expect(refused?.data?.code).toBe('KEY_REFUSED')
+    expect(refused?.message).toContain('Invalid Host: mcp.example')
+  })
+
   test('refused, and it was a header of another name: the error says which', async () => {
     const { server } = await guarded()
     const bridge = BridgeProcess.start(server.url, { args: ['--header', 'X-API-Key: wrong_0123456789'] })
     const { error } = await tryInitialize(bridge)
     expect(error?.data?.code).toBe('KEY_REFUSED')
-    expect(error?.message).toMatch(/the API key from --header x-api-key \(HTTP 401\)/)
+    expect(error?.message).toMatch(/the API key from --header x-api-key \(HTTP 401: Unauthorized\)/)
   })
 
   test('the literal ${CHAMADE_API_KEY}: said to be an unset variable, and not sent', async () => {

@@ -380,6 +380,14 @@ describe('out there', () => {
     expect(checks.initialize?.state).toBe('fail')
   })
 
+  test('a 403 that the server explains is not taken for a missing key', async () => {
+    const server = await ScriptedServer.start()
+    server.before((x) => x.error(-32000, 'Invalid Host: mcp.example', 403) ?? true)
+    const { checks } = await examine(server.url, { env: { CHAMADE_API_KEY: '' } })
+    expect(checks.key?.state).toBe('skip')
+    expect(checks.initialize?.text).toContain('Invalid Host: mcp.example')
+  })
+
   test('waits with --long for what closes an idle stream', async () => {
     const server = await ScriptedServer.start()
     const cut = setInterval(() => {

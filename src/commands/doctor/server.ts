@@ -62,12 +62,15 @@ function keyFinding(facts: Facts): Finding {
   const credentials = facts.settings?.http.credentials
   const source = credentials?.source
   const set = 'set CHAMADE_API_KEY (in the "env" of the entry, for a client), or --api-key-file PATH'
-  if (status === 401 || status === 403) {
+  const challenge = text(headers['www-authenticate'])
+  const isOfKey = [source, credentials?.problem, challenge].some((each) => each !== undefined)
+  // (A 403 that the server explains itself may be about anything: a Host that it does not take.)
+  if (status === 401 || (status === 403 && (isOfKey || facts.first.message?.error === undefined))) {
     facts.reached = false
     if (credentials?.problem !== undefined) return fail(credentials.problem, set)
     if (source !== undefined)
       return fail(`the key from ${source} is refused (HTTP ${status})`, `check it, or make a new one; ${set}`)
-    if (/resource_metadata/i.test(String(headers['www-authenticate']))) {
+    if (/resource_metadata/i.test(challenge ?? '')) {
       return fail(
         `the server wants an OAuth login (HTTP ${status}), which is not supported yet`,
         'if it also takes keys, use one',
