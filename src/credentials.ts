@@ -110,7 +110,8 @@ export function credentialsFor(
   if (key === PLACEHOLDER) {
     return without(headers, notes, `CHAMADE_API_KEY still says ${PLACEHOLDER}`, 'put your key there')
   }
-  if (/^\$\{[^}]*\}$/.test(key)) {
+  // Most clients say ${NAME}; Gemini CLI and its kin $NAME, of which Qwen Code hands on what is not set.
+  if (/^\$(\{[^}]*\}|[A-Z_][A-Z0-9_]*)$/.test(key)) {
     const problem = `CHAMADE_API_KEY is the literal text ${key}: the variable is not set where your client expands it`
     return without(headers, notes, problem, 'set the variable before you start the client')
   }

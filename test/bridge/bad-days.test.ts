@@ -98,14 +98,17 @@ describe('the key', () => {
     expect(error?.message).toMatch(/the API key from --header x-api-key \(HTTP 401: Unauthorized\)/)
   })
 
-  test('the literal ${CHAMADE_API_KEY}: said to be an unset variable, and not sent', async () => {
-    const { server } = await guarded()
-    const bridge = BridgeProcess.start(server.url, { env: { CHAMADE_API_KEY: '${CHAMADE_API_KEY}' } })
-    const reply = await tryInitialize(bridge)
-    expect(reply.error?.message).toContain('${CHAMADE_API_KEY}')
-    expect(reply.error?.message).toMatch(/not set|unset/)
-    expect(server.requests.every((each) => each.headers.authorization === undefined)).toBe(true)
-  })
+  test.each(['${CHAMADE_API_KEY}', '$CHAMADE_API_KEY'])(
+    'the literal %s: said to be an unset variable, and not sent',
+    async (literal) => {
+      const { server } = await guarded()
+      const bridge = BridgeProcess.start(server.url, { env: { CHAMADE_API_KEY: literal } })
+      const { error } = await tryInitialize(bridge)
+      expect(error?.data?.code).toBe('KEY_MISSING')
+      expect(error?.message).toContain(`is the literal text ${literal}: the variable is not set`)
+      expect(server.requests.every((each) => each.headers.authorization === undefined)).toBe(true)
+    },
+  )
 
   test('the placeholder that init writes: said to stand there still, and not sent', async () => {
     const { server } = await guarded()
