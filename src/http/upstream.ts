@@ -14,7 +14,7 @@ import {
   type Request,
   type Response,
 } from '../protocol.ts'
-import { type Signal, sleep } from '../retry.ts'
+import { type Signal, sleep, turn } from '../retry.ts'
 import type { OpenUpstream, Outlet, Upstream } from '../sides.ts'
 import { Answers } from './answer.ts'
 import { AskedByServer } from './asked.ts'
@@ -24,6 +24,9 @@ import { Flight, Forwarder, WITHDRAWN } from './forward.ts'
 import { Incoming } from './incoming.ts'
 import { Push } from './push.ts'
 import { SessionLife } from './session.ts'
+
+/** Requests that are ended in one go: a few milliseconds. */
+const CLOSED_AT_ONCE = 64
 
 /** Opens nothing yet: the client's first message does. */
 export function openHttp(config: HttpConfig): OpenUpstream {
@@ -81,7 +84,12 @@ class HttpUpstream implements Upstream {
   async #close(deadlineMs: number): Promise<void> {
     this.#push?.stop.abort()
     await this.#life.close(deadlineMs)
-    abortAll(this.#flights.values(), errors.closing)
+    // Thousands in turns: each costs a socket, and whoever waits for us has a limit of its own.
+    const open = [...this.#flights.values()]
+    for (let i = 0; i < open.length; i += CLOSED_AT_ONCE) {
+      abortAll(open.slice(i, i + CLOSED_AT_ONCE), errors.closing)
+      await turn()
+    }
     this.#ended.abort(errors.closing())
     this.#exchange.destroy()
   }

@@ -390,3 +390,28 @@ describe('how long a stream may be silent', () => {
     expect(allowed).toEqual([45_000, 90_000, undefined])
   })
 })
+
+test('hundreds of open requests are ended in turns: a limit on the goodbye is held while they are', async () => {
+  const server = await ScriptedServer.start()
+  server.before((x) => x.rpc.method === 'tools/call')
+  const { upstream } = connect(server, {})
+  await upstream.send(initialize)
+  let turns = 0
+  let closed = false
+  const endedIn = new Set<number>()
+  const calls = [...Array(300).keys()].map((i) =>
+    upstream
+      .send(compose({ jsonrpc: '2.0', id: i + 1, method: 'tools/call' }))
+      .catch(() => endedIn.add(turns)),
+  )
+  await eventually('all of them', () => server.posts('tools/call').length === calls.length)
+  const count = (): void => {
+    turns++
+    if (!closed) setImmediate(count)
+  }
+  count()
+  await upstream.close(100)
+  await Promise.all(calls)
+  closed = true
+  expect(endedIn.size).toBeGreaterThan(2)
+})
