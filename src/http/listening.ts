@@ -49,6 +49,7 @@ export class Listening {
   readonly #place: Place
   readonly #liveness: Liveness
   readonly #streams = new Set<PushStream>()
+  #doubtedAt: number | undefined
 
   constructor(config: HttpConfig, exchange: Exchange, life: SessionLife, incoming: Incoming, place: Place) {
     this.#config = config
@@ -71,11 +72,18 @@ export class Listening {
     onReplaced: () => void,
   ): Promise<Held> {
     const first = this.#read(events, live, cursor)
+    this.#doubtedAt = cursor === undefined ? undefined : this.#config.clock.now()
     const main = cursor === undefined ? first : await this.#trusted(first, live, signal, onReplaced)
+    if (!main.ended.aborted) this.#doubtedAt = undefined
     const end = await main.end
     this.end(end.reason)
     const { events: count, news, quietMs, stream } = main
     return { end, events: count, news, quietMs, retryMs: stream.retryMs }
+  }
+
+  /** Wall time from which on the last stream may have brought nothing: it was resumed, and not trusted to its end. */
+  get doubtedAt(): number | undefined {
+    return this.#doubtedAt
   }
 
   /** Ends what is being read. */

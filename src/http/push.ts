@@ -340,8 +340,9 @@ export class Push {
     })
   }
 
-  #noteDown(reason: string, at = this.#config.clock.now()): void {
+  #noteDown(reason: string, noticedAt = this.#config.clock.now()): void {
     if (!this.#everUp || this.#down !== undefined) return
+    const at = Math.min(noticedAt, this.#listening.doubtedAt ?? noticedAt)
     this.#down = { since: this.#config.clock.uptime(), at }
     this.#outlet.report({ kind: 'push', at, state: 'down', generation: this.#generation, reason })
   }

@@ -167,6 +167,26 @@ test('a stream that is resumed, and bound to nothing, is replaced by one of its 
   await eventually('the end of the silent one', () => server.of('GET')[1]?.aborted === true)
 })
 
+test('a stream that is resumed, bound to nothing, and ends with its session: the break began with it', async () => {
+  const server = await ScriptedServer.start({ replay: true })
+  let deaf: EventStream | undefined
+  server.before((x) => {
+    if (!withCursor(x) || x.session?.endedBy !== undefined) return false
+    deaf = x.stream()
+    return true
+  })
+  const far = await open(server)
+  await cut(server, far)
+  await eventually('the resumed one', () => deaf !== undefined)
+  await pause(400)
+  server.wipe()
+  const wipedAt = Date.now()
+  deaf?.cut()
+  await eventually('the next session', () => server.listening())
+  await eventually('the fact', () => far.pushes('up').at(-1)?.continuous === false)
+  expect(far.pushes('down').at(-1)?.at).toBeLessThan(wipedAt - 300)
+})
+
 test('a resumed stream that is quiet, and held by the server, stays: no event is missed and no break told', async () => {
   const server = await ScriptedServer.start({ replay: true })
   const far = await open(server, { idlePingMs: 50 })
