@@ -45,6 +45,7 @@ export class Subscriptions {
   readonly #met = new Set<string>()
   readonly #shared: SharedSocket | undefined
   #discovery: AbortController | undefined
+  #watching = false
   /** How often all was left: whoever asked for all before that has nothing to ask for any more. */
   #departures = 0
   /** When the spaces were last looked at, by the server's clock: what is new since appeared after that. */
@@ -146,10 +147,7 @@ export class Subscriptions {
     if (this.#discovery !== undefined) return
     this.#discovery = new AbortController()
     const signal = AbortSignal.any([this.#discovery.signal, this.#over.signal])
-    const looking = this.#look(signal, atOnce)
-      .catch((cause: unknown) => stopped(cause, 'discovery', this.#report))
-      .finally(() => this.#ending.delete(looking))
-    this.#ending.add(looking)
+    this.#beside(this.#look(signal, atOnce), 'discovery')
   }
 
   /** False when it was not followed; it is remembered as left either way. */
@@ -188,6 +186,13 @@ export class Subscriptions {
     await this.#backend.close()
   }
 
+  #beside(run: Promise<void>, what: string): void {
+    const running = run
+      .catch((cause: unknown) => stopped(cause, what, this.#report))
+      .finally(() => this.#ending.delete(running))
+    this.#ending.add(running)
+  }
+
   async #ask(): Promise<Reply<Actor>> {
     const reply = await this.#backend.me(this.#over.signal)
     this.#asking = undefined
@@ -201,6 +206,8 @@ export class Subscriptions {
 
   #follow(spaceId: string, join: boolean, newsSince?: number): Subscription {
     this.#met.add(spaceId)
+    if (!this.#watching) this.#beside(this.#watchStatuses(), 'the statuses of spaces')
+    this.#watching = true
     const space = new Space({
       spaceId,
       join,
@@ -292,6 +299,16 @@ export class Subscriptions {
       }
       this.#lookedAt = found.value.at
       await this.#compareStatuses(found.value.spaces, answers, signal)
+    }
+  }
+
+  /** Discovery sees the statuses too. Where there is none, they are asked for: a backend need not send frames. */
+  async #watchStatuses(): Promise<void> {
+    const { signal } = this.#over
+    for (;;) {
+      await sleep(this.#config.limits.discoverMs, signal)
+      if (signal.aborted) return
+      if (this.#discovery === undefined) await this.#compareStatuses([], new Map(), signal)
     }
   }
 

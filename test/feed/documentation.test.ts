@@ -294,10 +294,15 @@ describe('notification types', () => {
     })
   })
 
-  test('Status changes are noticed though the backend sends no frame for them', async () => {
+  test.each([
+    ['all spaces', {}, {}],
+    ['one space', {}, { space_id: SPACE }],
+    ['the space set at start', { CONVO_SPACE_ID: SPACE }, undefined],
+  ])('Status changes are noticed though the backend sends no frame for them: %s', async (_, env, args) => {
     const moot = await simulator()
-    const client = await connected(moot, {}, { limits: { discoverMs: 20 } })
-    await client.tool('subscribe')
+    const client = await connected(moot, env, { limits: { discoverMs: 20 } })
+    if (args !== undefined) await client.tool('subscribe', args)
+    await eventually('it is up', () => client.pushStatuses(SPACE).at(-1)?.state === 'up')
     moot.space(SPACE).status = 'paused'
     await client.hears(1)
     moot.space(SPACE).status = 'active'
