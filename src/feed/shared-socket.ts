@@ -114,7 +114,19 @@ export class SharedSocket {
   async #frame(frameText: string): Promise<void> {
     const frame = readFrame(frameText)
     if (frame === undefined) return this.#report(malformedFrame(frameText, 'the channel'))
-    if (frame.spaceId !== undefined) return this.#members.get(frame.spaceId)?.frame(frame, frameText)
+    const { spaceId, type } = frame
+    const member = spaceId === undefined ? this.#asked(type) : this.#members.get(spaceId)
+    if (member !== undefined) return member.frame(frame, frameText)
+    if (spaceId !== undefined || type !== 'error') return
+    const why = 'it names no space, and could be about several'
+    this.#report({ kind: 'dropped', what: 'an error frame from the channel', why })
+  }
+
+  /** Who an answer is for that names no space: the one that waits for an answer, if there is but one. */
+  #asked(type: string): Member | undefined {
+    if (type !== 'subscribed' && type !== 'error') return undefined
+    const asking = [...this.#members.values()].filter(({ asks }) => asks)
+    return asking.length === 1 ? asking[0] : undefined
   }
 }
 
@@ -122,6 +134,8 @@ export class SharedSocket {
 class Member implements Subscription {
   readonly space: Space
   readonly status: StreamStatus
+  /** It has asked to be admitted, and waits for the answer. */
+  asks = false
   readonly #config: FeedConfig
   readonly #owner: { hurry(): void; left(): void }
   readonly #over = new AbortController()
@@ -245,7 +259,9 @@ class Member implements Subscription {
       this.#acknowledged = resolve
     })
     connection.send(JSON.stringify({ type: 'subscribe', space_id: this.spaceId }))
+    this.asks = true
     const reply = (await firstOf([acknowledged], ACKNOWLEDGE_MS, signal))?.result ?? yes(undefined)
+    this.asks = false
     if (!reply.ok || signal.aborted) return reply
     for (;;) {
       this.#overflowed = false

@@ -52,6 +52,24 @@ test('an error frame is a refusal with its words', async () => {
   expect(answer).toMatchObject({ isError: true, text: expect.stringContaining('Not a participant') })
 })
 
+test('an answer that names no space is for the one that waits for it', async () => {
+  const [moot, client] = await start(['b'])
+  moot.weather.quietChannel = true
+  const answers = async (space: string, frame: object): Promise<string> => {
+    const asked = moot.sockets.received.length
+    const answer = client.tool('subscribe', { space_id: space })
+    await eventually('it is asked for', () => moot.sockets.received.length > asked)
+    moot.sockets.raw(space, JSON.stringify(frame))
+    return (await answer).text
+  }
+  expect(await answers(SPACE, { type: 'error', detail: 'not a member' })).toMatch(
+    /^Not subscribed.*not a member/,
+  )
+  expect(await answers('b', { type: 'subscribed' })).toMatch(/^Subscribed to b/)
+  moot.sockets.raw('b', JSON.stringify({ type: 'error', detail: 'about whom?' }))
+  await eventually('it is said', () => client.log.includes('dropped an error frame from the channel'))
+})
+
 test('a server that never says "subscribed" is taken to have meant it', async () => {
   const [moot, client] = await start()
   moot.weather.quietChannel = true
