@@ -10,7 +10,7 @@ import { addSecret, credentialsFor, extraHeaders } from './credentials.ts'
 import { invalid } from './errors.ts'
 import { DEFAULT_TIMING, type HttpConfig, SYSTEM } from './http/config.ts'
 import { isLoopback } from './loopback.ts'
-import { asGiven, DEFAULT_URL, TWINS } from './options.ts'
+import { asGiven, DEFAULT_URL, shown, TWINS } from './options.ts'
 import { MAX_WAIT_MS } from './retry.ts'
 import { LEVELS, type Level, type NoteStatus, type Redactor } from './status.ts'
 import { VERSION } from './version.ts'
@@ -198,11 +198,6 @@ function fromApiHost(api: string | undefined): string | undefined {
   const url = new URL(api)
   if (isLoopback(url.hostname)) return `${url.origin}/mcp/`
   return `${url.protocol}//mcp.${url.host}/mcp/`
-}
-
-/** A URL, or what was meant as one, without what may be secret in it. */
-export function shown(text: string): string {
-  return (text.split('?')[0] ?? '').replace(/^([a-z]+:\/\/)?.*@/i, '$1')
 }
 
 export function text(value: OptionValues[string]): string | undefined {

@@ -21,6 +21,12 @@ export function nameGiven(values: OptionValues, name: string): string {
   return values[TWINS]?.[name] ?? `--${name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`
 }
 
+/** A URL, or what was meant as one, without what may be secret in it: login, query, a key put there by mistake. */
+export function shown(address: string): string {
+  const plain = (address.split('?')[0] ?? '').replace(/^([a-z]+:\/\/)?.*@/i, '$1')
+  return plain.replaceAll(/\b(chmd|convo)_\w[\w-]*/g, '$1_…')
+}
+
 /** What a switch's variable says; undefined: neither yes nor no. */
 export function switchOf(word: string): boolean | undefined {
   if (/^(1|true|yes|on)$/i.test(word)) return true

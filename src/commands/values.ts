@@ -3,9 +3,9 @@
  *
  * The one rule: a value that cannot be meant is an error that names the flag, or the variable.
  */
-import { duration, refuseLogin, refusePlain, shown, text } from '../config.ts'
+import { duration, refuseLogin, refusePlain, text } from '../config.ts'
 import { type BridgeError, invalid } from '../errors.ts'
-import { asGiven } from '../options.ts'
+import { asGiven, shown } from '../options.ts'
 import type { OptionValues } from './command.ts'
 
 /** Milliseconds, more than none. */

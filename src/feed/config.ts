@@ -8,7 +8,7 @@ import { readFileSync } from 'node:fs'
 import { rootCertificates } from 'node:tls'
 import { invalid, reasonOf } from '../errors.ts'
 import { isLoopback } from '../loopback.ts'
-import { nameGiven } from '../options.ts'
+import { nameGiven, shown } from '../options.ts'
 import { type BackoffOptions, type Clock, DEFAULT_BACKOFF, systemClock } from '../retry.ts'
 import type { NoteStatus, Redactor } from '../status.ts'
 import { VERSION } from '../version.ts'
@@ -183,7 +183,7 @@ function parsed({ value, name }: Setting, protocols: readonly string[], example:
   const url = URL.canParse(value) ? new URL(value) : undefined
   if (url === undefined || !protocols.includes(url.protocol)) {
     throw invalid(
-      `${name} is no ${protocols[0]}// or ${protocols[1]}// address: ${value.slice(0, 100)}`,
+      `${name} is no ${protocols[0]}// or ${protocols[1]}// address: ${shown(value).slice(0, 100)}`,
       `write it out, for example ${example}`,
     )
   }

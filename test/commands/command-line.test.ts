@@ -219,6 +219,7 @@ describe('a variable', () => {
     [{ CHAMADE_LOG_FORMAT: 'x' }, [], 'CHAMADE_LOG_FORMAT=x is not a format'],
     [{ CHAMADE_URL: 'foo' }, [], 'CHAMADE_URL=foo is not a URL'],
     [{ CHAMADE_MCP_URL: 'x' }, [], 'CHAMADE_MCP_URL=x is not a URL'],
+    [{ CHAMADE_MCP_URL: 'chmd_my-key' }, [], 'CHAMADE_MCP_URL=chmd_… is not a URL'],
     [{ CHAMADE_MCP_URL: 'ftp://x' }, ['listen'], 'CHAMADE_MCP_URL=ftp://x is neither http nor https'],
     [{ CHAMADE_SIMULATOR_PORT: 'x' }, ['simulate'], 'CHAMADE_SIMULATOR_PORT=x is no port'],
     [{ CHAMADE_INIT_CLIENT: 'emacs' }, ['init', '--yes'], 'CHAMADE_INIT_CLIENT=emacs is not known'],

@@ -98,6 +98,9 @@ describe('CONFIG_INVALID is said for', () => {
     ['the placeholder as the key', { CONVO_API_KEY: 'convo_<your-agent-key>' }, {}, /still the placeholder/],
     ['a URL that is none', { ...KEY, CONVO_API_URL: 'mootup' }, {}, /CONVO_API_URL is no/],
     ['a URL of another protocol', { ...KEY, CONVO_API_URL: 'ftp://x' }, {}, /CONVO_API_URL is no/],
+    ['the key as the URL', { ...KEY, CONVO_API_URL: 'convo_secret' }, {}, /CONVO_API_URL is no .*: convo_…$/],
+    ['a login', { ...KEY, CONVO_API_URL: 'ftp://convo_secret:convo_secret@x' }, {}, /: ftp:\/\/x$/],
+    ['a query', { ...KEY, CONVO_CHANNEL_URL: 'ftp://x/?token=convo_secret' }, {}, /: ftp:\/\/x\/$/],
     ['a password in the URL', { ...KEY, CONVO_API_URL: 'https://a:b@x' }, {}, /password/],
     ['a key sent in the clear', { ...KEY, CONVO_API_URL: 'http://moot.lan' }, {}, /without encryption/],
     [
