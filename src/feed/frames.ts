@@ -28,6 +28,11 @@ export class Frames implements AsyncIterable<string> {
     return this.#held
   }
 
+  /** Is there one to be read? */
+  get waiting(): boolean {
+    return this.#taken < this.#queue.length
+  }
+
   push(frame: string): void {
     if (this.#ended) return
     this.#queue.push(frame)
