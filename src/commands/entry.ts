@@ -10,6 +10,7 @@ import { invalid } from '../errors.ts'
 import { SERVER_OPTIONS, TWINS } from '../options.ts'
 import { record } from './client.ts'
 import {
+  type CommandSpec,
   camelCase,
   type Io,
   longName,
@@ -17,8 +18,10 @@ import {
   type OptionValues,
   withEnvironment,
 } from './command.ts'
+import { connect } from './connect.ts'
 import { configured, type Plain, strings } from './doctor/entries.ts'
-import { isOurs } from './init/launch.ts'
+import { isOurs, isProgram } from './init/launch.ts'
+import { moot } from './moot.ts'
 
 export const ENTRY_OPTION: OptionSpec = {
   flags: '--entry <name>',
@@ -52,25 +55,24 @@ export async function askedFor(values: OptionValues, operands: readonly string[]
       isMoot(entry) ? `for moot: chamade-mcp listen --entry ${name}` : 'name one that is, or give --url',
     )
   }
-  const own = said(entry, SERVER_OPTIONS, io.env)
+  const own = said(entry, name, connect, io.env)
   // Twins of the entry's own environment count below its flags.
   const merged = withEnvironment({ ...own.values, ...flags }, SERVER_OPTIONS, env)
   return { values: merged, operands: operands.length > 0 ? operands : own.operands, env }
 }
 
-/** What the moot entry says that `--entry` names, read with `options`; undefined when it names none of moot. */
-export async function mootAsked(
-  { entry: name, moot }: OptionValues,
-  options: readonly OptionSpec[],
-  io: Io,
-): Promise<Omit<Asked, 'operands'> | undefined> {
+/** What the moot entry says that `--entry` names; undefined when it names none of moot. */
+export async function mootAsked(values: OptionValues, io: Io): Promise<Omit<Asked, 'operands'> | undefined> {
+  const { entry: name } = values
   if (typeof name !== 'string') return undefined
   const entry = await entryNamed(name, io)
   if (isMoot(entry)) {
-    const { values } = said(entry, options, io.env)
-    return { values, env: { ...io.env, ...expanded(record(entry.env), io.env) } }
+    return {
+      values: said(entry, name, moot, io.env).values,
+      env: { ...io.env, ...expanded(record(entry.env), io.env) },
+    }
   }
-  if (moot === true) throw invalid(`the entry "${name}" is none of moot`, 'leave --moot away')
+  if (values.moot === true) throw invalid(`the entry "${name}" is none of moot`, 'leave --moot away')
   return undefined
 }
 
@@ -91,22 +93,30 @@ function isMoot(entry: Plain): boolean {
   return strings(entry.args).some((word) => word === 'moot' || word.endsWith('channel_runner'))
 }
 
-/** The flags and operands among the arguments of an entry. */
+/** The flags and operands among the arguments of an entry, read with all that its command takes. */
 function said(
   entry: Plain,
-  options: readonly OptionSpec[],
+  name: string,
+  { options }: CommandSpec,
   env: Io['env'],
 ): Pick<Asked, 'values' | 'operands'> {
   const args = strings(entry.args).map((word) => here(word, env))
-  const start = [entry.command, ...args].findIndex(
-    (word) => typeof word === 'string' && /chamade-mcp|mcp-server/.test(word),
-  )
+  const words = [String(entry.command), ...args]
+  const program = words.findIndex(isProgram)
+  // `npx -p @chamade/mcp-server chamade-mcp` names it twice.
+  const start = isProgram(words[program + 1] ?? '') ? program + 1 : program
+  const shapes = Object.fromEntries(options.map((option) => [longName(option), shape(option)]))
   const own = parseArgs({
     args: args.slice(start === -1 ? args.length : start),
     strict: false,
+    tokens: true,
     allowPositionals: true,
-    options: Object.fromEntries(options.map((option) => [longName(option), shape(option)])),
+    options: shapes,
   })
+  for (const token of own.tokens) {
+    if (token.kind !== 'option' || shapes[token.name] !== undefined) continue
+    throw invalid(`the entry "${name}" does not start: unknown option ${token.rawName}`, 'chamade-mcp --help')
+  }
   const values = Object.entries(own.values).map(([key, value]) => [
     camelCase(key),
     value as OptionValues[string],

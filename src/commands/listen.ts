@@ -17,7 +17,6 @@ import type { CommandSpec, Io, OptionValues } from './command.ts'
 import { mootAsked, withoutTwins } from './entry.ts'
 import { CONNECTION_OPTIONS, type FarSide, mootSide, serverSide, watched } from './far-side.ts'
 import { type Heard, heard, type Page, pageFor } from './listen/page.ts'
-import { FEED_OPTIONS } from './moot.ts'
 import { count, lengthOf, spaceWithoutMoot } from './values.ts'
 
 export const listen: CommandSpec = {
@@ -71,7 +70,7 @@ interface Wanted {
 }
 
 async function run(values: OptionValues, operands: readonly string[], io: Io): Promise<number> {
-  const entry = await mootAsked(values, FEED_OPTIONS, io)
+  const entry = await mootAsked(values, io)
   const isMoot = values.moot === true || entry !== undefined
   if (!isMoot && text(values.space) !== undefined) throw spaceWithoutMoot()
   const wanted = wantedOf(values)

@@ -226,6 +226,16 @@ describe('--entry', () => {
         env: key,
       }),
       configured({ command: '/usr/bin/chamade-mcp', args: [mcpUrl, '--stateful'], env: key }),
+      configured({
+        ...ours,
+        args: [...ours.args, '--hold', '5s', '--drop', 'event_type=x', mcpUrl],
+        env: key,
+      }),
+      configured({
+        command: 'npx',
+        args: ['-p', '@chamade/mcp-server@3', 'chamade-mcp', '--log-level', 'debug', '--url', mcpUrl],
+        env: key,
+      }),
       configured({ url: `${mcpUrl}?stateful`, headers: header }, '.cursor/mcp.json'),
       configured({ ...ours, env: { ...key, CHAMADE_MCP_URL: mcpUrl } }, '.vscode/mcp.json', 'servers'),
     ]
@@ -233,6 +243,16 @@ describe('--entry', () => {
       const { code, stderr } = await runCli(['tools', '--entry', 'chamade'], { cwd, env })
       expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
     }
+  })
+
+  test('says that the entry has an option that there is not: with it nothing starts', async () => {
+    const cwd = configured({ ...ours, args: ['-y', '@chamade/mcp-server@3', '--statful'] })
+    const { code, stderr } = await runCli(['tools', '--entry', 'chamade'], { cwd })
+    expect({ code, stderr }).toEqual({
+      code: 2,
+      stderr:
+        'error: the entry "chamade" does not start: unknown option --statful\ntry: chamade-mcp --help\n',
+    })
   })
 
   test('follows the entry where the shell says otherwise, and a flag over both', async () => {

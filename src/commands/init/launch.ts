@@ -13,9 +13,12 @@ type Plain = Readonly<Record<string, unknown>>
 
 /** Does this entry start our program, in whatever way it is written? */
 export function isOurs(entry: Plain): boolean {
-  return words(entry).some((word) =>
-    /(?:^|[\\/])(?:@chamade[\\/]mcp-server(?:@[^\\/]*)?|chamade-mcp(?:\.(?:js|cmd))?)$/.test(word),
-  )
+  return words(entry).some(isProgram)
+}
+
+/** Whether a word of a command line names our program or its package. */
+export function isProgram(word: string): boolean {
+  return /(?:^|[\\/])(?:@chamade[\\/]mcp-server(?:@[^\\/]*)?|chamade-mcp(?:\.(?:js|cmd))?)$/.test(word)
 }
 
 /** Names of the entries that push channel events: ours with a session, moot's adapter, Chamade over HTTP. */
