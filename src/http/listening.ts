@@ -81,9 +81,14 @@ export class Listening {
     return { end, events: count, news, quietMs, retryMs: stream.retryMs }
   }
 
-  /** Wall time from which on the last stream may have brought nothing: it was resumed, and not trusted to its end. */
-  get doubtedAt(): number | undefined {
-    return this.#doubtedAt
+  /**
+   * Wall time (ms) from which on something may be missing if the session is gone: the stream was resumed and has not
+   * proved itself to its end, or the client holds up what it brings.
+   */
+  get unsureSince(): number | undefined {
+    const since = [this.#doubtedAt, ...[...this.#streams].map((stream) => stream.heldSince)]
+    const known = since.filter((each) => each !== undefined)
+    return known.length === 0 ? undefined : Math.min(...known)
   }
 
   /** Ends what is being read. */

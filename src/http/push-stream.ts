@@ -37,6 +37,7 @@ export class PushStream {
   readonly #live: Live
   readonly #liveness: Liveness
   readonly #done = new AbortController()
+  #heldSince: number | undefined
   /** Why we ended it ourselves. */
   #ours: { readonly reason: string; readonly silentSince: number | undefined } | undefined
 
@@ -109,6 +110,11 @@ export class PushStream {
     return this.#events.retryMs
   }
 
+  /** Since when the client holds up what comes (wall, ms): what the server has said since then is not read yet. */
+  get heldSince(): number | undefined {
+    return this.#heldSince
+  }
+
   /** Ends it. `silentSince`: when something was last heard, if that is when the break began (wall, ms). */
   end(reason: string, silentSince?: number): void {
     this.#ours ??= { reason, silentSince }
@@ -129,7 +135,9 @@ export class PushStream {
     const room = this.#incoming.receive(message, this.#live, 'push')
     if (room === undefined) return undefined
     const before = clock.uptime()
+    this.#heldSince = clock.now()
     return room.then(() => {
+      this.#heldSince = undefined
       if (clock.uptime() - before > HELD_UP_MS) this.#liveness.interrupt()
     })
   }

@@ -342,7 +342,7 @@ export class Push {
 
   #noteDown(reason: string, noticedAt = this.#config.clock.now()): void {
     if (!this.#everUp || this.#down !== undefined) return
-    const at = Math.min(noticedAt, this.#listening.doubtedAt ?? noticedAt)
+    const at = Math.min(noticedAt, this.#listening.unsureSince ?? noticedAt)
     this.#down = { since: this.#config.clock.uptime(), at }
     this.#outlet.report({ kind: 'push', at, state: 'down', generation: this.#generation, reason })
   }

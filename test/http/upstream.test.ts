@@ -10,6 +10,7 @@ import { openHttp } from '../../src/http/upstream.ts'
 import { compose } from '../../src/protocol.ts'
 import { Abort, systemClock } from '../../src/retry.ts'
 import type { Upstream } from '../../src/sides.ts'
+import type { Status } from '../../src/status.ts'
 import { eventually, pause } from '../support/eventually.ts'
 import { httpConfig } from '../support/http-config.ts'
 import { type Exchange as Received, ScriptedServer } from '../support/scripted-server.ts'
@@ -414,4 +415,36 @@ test('hundreds of open requests are ended in turns: a limit on the goodbye is he
   await Promise.all(calls)
   closed = true
   expect(endedIn.size).toBeGreaterThan(2)
+})
+
+test('of a session lost while the client does not read, the break begins where it stopped reading', async () => {
+  const server = await ScriptedServer.start()
+  const facts: Status[] = []
+  let holding = false
+  let read = (): void => undefined
+  const upstream = openHttp(httpConfig(server.url))({
+    deliver: (message) => {
+      if (message.kind !== 'notification') return undefined
+      holding = true
+      return new Promise((resolve) => {
+        read = resolve
+      })
+    },
+    report: (fact) => void facts.push(fact),
+  })
+  onTestFinished(() => upstream.close(100))
+  await upstream.send(initialize)
+  await upstream.send(initialized)
+  await eventually('the push stream', () => server.listening())
+  server.pushChannel('read')
+  await eventually('the client to stop reading', () => holding)
+  const stoppedAt = Date.now()
+  await pause(20)
+  server.pushChannel('unread')
+  server.wipe()
+  await upstream.send(compose({ jsonrpc: '2.0', id: 1, method: 'tools/call' }))
+  const down = facts.find((fact) => fact.kind === 'push' && fact.state === 'down')
+  expect(down).toMatchObject({ at: expect.any(Number) })
+  expect(down?.kind === 'push' && down.at).toBeLessThanOrEqual(stoppedAt)
+  read()
 })
