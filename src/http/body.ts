@@ -15,6 +15,8 @@ export interface Valve {
 }
 
 const HIGH_WATER_BYTES = 128 * 1024
+/** How long a socket that was paused takes to give what it holds. */
+const CATCHING_UP_MS = 1_000
 /** A shorter body is put together at its end: that takes less than a tenth of a millisecond. */
 const WORTH_EXPECTING_BYTES = 256 * 1024
 
@@ -26,6 +28,10 @@ export class Body {
   #ended = false
   #error: Error | undefined
   #endedAt: number | undefined
+  /** Since when the reader is behind (wall time, ms): the socket was paused ever again. */
+  #behindSince = 0
+  /** Uptime at which it was let go on. */
+  #resumedAt = Number.NEGATIVE_INFINITY
   #reader: { resolve: (chunk: Buffer | undefined) => void; reject: (error: Error) => void } | undefined
   #gathering:
     | { all: Gathered; maxBytes: number; expectedBytes: number; settle: (all: Buffer | Error) => void }
@@ -40,7 +46,10 @@ export class Body {
     return this.#ended || this.#error !== undefined
   }
 
-  /** Wall time (ms) at which it ended: whoever does not read hears of it later. */
+  /**
+   * Wall time (ms) at which it ended: whoever does not read hears of it later. Of one that broke while the
+   * reader was behind, since when it was: what the server could not send is gone.
+   */
   get endedAt(): number | undefined {
     return this.#endedAt
   }
@@ -114,6 +123,7 @@ export class Body {
     this.#chunks.push(chunk)
     this.#bytes += chunk.length
     if (this.#bytes >= HIGH_WATER_BYTES && !this.#paused) {
+      if (!this.#isBehind) this.#behindSince = systemClock.now()
       this.#paused = true
       this.#valve.pause()
     }
@@ -132,7 +142,7 @@ export class Body {
   fail(error: Error): void {
     if (this.over) return
     this.#error = error
-    this.#endedAt = systemClock.now()
+    this.#endedAt = this.#isBehind ? this.#behindSince : systemClock.now()
     this.#reader?.reject(error)
     this.#reader = undefined
     const gathering = this.#gathering
@@ -160,7 +170,12 @@ export class Body {
   #resume(): void {
     if (!this.#paused) return
     this.#paused = false
+    this.#resumedAt = systemClock.uptime()
     this.#valve.resume()
+  }
+
+  get #isBehind(): boolean {
+    return this.#paused || systemClock.uptime() - this.#resumedAt < CATCHING_UP_MS
   }
 }
 

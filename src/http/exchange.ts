@@ -199,8 +199,8 @@ export class Exchange {
     const { status } = reply
     if (status >= 200 && status < 300) return await this.#understandSuccess(call, reply)
     if (status === 404 && call.session?.id !== undefined) {
-      await drained(reply.body)
-      return { kind: 'no-such-session' }
+      const { text, rpcError } = await this.#readError(reply)
+      return { kind: 'no-such-session', text, rpcError }
     }
     if (status === 401 || status === 403) {
       const challenge = header(reply.headers, 'www-authenticate') ?? ''

@@ -112,6 +112,10 @@ export class Forwarder {
           break
         }
         case 'no-such-session':
+          // From a session just made, in which a ping is answered, it is about the message.
+          if (renewals > 0 && (await this.#life.check(live)) === 'alive') {
+            throw errors.refused(this.#exchange.where, 404, outcome.text, outcome.rpcError)
+          }
           this.#life.lose(live, `404 to ${message.method}`)
           lost = true
           break

@@ -9,8 +9,8 @@ export type Outcome =
   | Accepted
   | Answer
   | Stream
-  /** 404 to a call that carried a session id: [MCP] start a new session. */
-  | { readonly kind: 'no-such-session' }
+  /** 404 to a call that carried a session id: [MCP] start a new session. What it says may be about the call itself. */
+  | ({ readonly kind: 'no-such-session' } & Pick<Refused, 'text' | 'rpcError'>)
   | Unauthorized
   /** 405: the server doesn't do this method here. */
   | { readonly kind: 'not-offered' }

@@ -77,7 +77,7 @@ export class Resumption {
   }
 
   async #ask(cursor: string, signal: Signal): Promise<Outcome> {
-    if (this.#life.live?.generation !== this.#live.generation) return { kind: 'no-such-session' }
+    if (this.#life.live?.generation !== this.#live.generation) return { kind: 'no-such-session', text: '', rpcError: undefined }
     return await this.#exchange.call({ method: 'GET', session: this.#live, cursor, signal })
   }
 

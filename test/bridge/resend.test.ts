@@ -99,6 +99,19 @@ describe('sent again', () => {
     },
   )
 
+  test('a message that the new session does not know either, but answers a ping, has its own error', async () => {
+    const server = await ScriptedServer.start()
+    const error = { code: -32601, message: 'Method not found' }
+    server.on('prompts/list', (x) => x.json({ jsonrpc: '2.0', id: x.rpc.id, error }, 404))
+    const bridge = await BridgeProcess.connected(server.url)
+    const reply = await bridge.call('prompts/list')
+    expect(reply.error).toEqual(error)
+    expect(server.posts('prompts/list')).toHaveLength(2)
+    expect(server.posts('initialize')).toHaveLength(2)
+    expect((await bridge.call('tools/list')).result).toBeDefined()
+    expect(server.posts('initialize')).toHaveLength(2)
+  })
+
   test('initialize after a 502', async () => {
     const server = await ScriptedServer.start()
     failing(server, 'initialize', 2, (x) => x.reply(502))

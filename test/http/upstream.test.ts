@@ -448,3 +448,32 @@ test('of a session lost while the client does not read, the break begins where i
   expect(down?.kind === 'push' && down.at).toBeLessThanOrEqual(stoppedAt)
   read()
 })
+
+test('of a stream that breaks while the client does not read, the break begins where it stopped reading', async () => {
+  const server = await ScriptedServer.start()
+  const proxy = await TcpProxy.start(server.port)
+  const facts: Status[] = []
+  let gate: Promise<void> | undefined
+  const upstream = openHttp(httpConfig(`http://127.0.0.1:${proxy.port}/mcp`))({
+    deliver: (message) => (message.kind === 'notification' ? gate : undefined),
+    report: (fact) => void facts.push(fact),
+  })
+  onTestFinished(() => upstream.close(100))
+  await upstream.send(initialize)
+  await upstream.send(initialized)
+  await eventually('the push stream', () => server.listening())
+  let read = (): void => undefined
+  gate = new Promise((resolve) => {
+    read = resolve
+  })
+  for (let i = 0; i < 5_000; i++) server.pushChannel('x'.repeat(1_000))
+  await pause(300)
+  const brokenAt = Date.now()
+  proxy.cut()
+  await pause(50)
+  read()
+  const down = (): Status | undefined => facts.find((fact) => fact.kind === 'push' && fact.state === 'down')
+  await eventually('the break', () => down() !== undefined)
+  const fact = down()
+  expect(fact?.kind === 'push' && fact.at).toBeLessThan(brokenAt - 100)
+})
