@@ -10,7 +10,7 @@
 import { isCertificateFailure, reasonOf } from '../errors.ts'
 import { textAt } from '../json.ts'
 import { HEADER, member, parse } from '../protocol.ts'
-import type { Signal } from '../retry.ts'
+import { limit, type Signal } from '../retry.ts'
 import type { Body } from './body.ts'
 import type { HttpConfig } from './config.ts'
 import { Connections } from './connections.ts'
@@ -58,9 +58,7 @@ export class Exchange {
     this.#connections = new Connections(config, this.#target.origin)
   }
 
-  /** Never rejects. An aborted call comes back as `unavailable`. A GET brings a stream, or why there is none. */
-  call(call: Call & { readonly method: 'GET' }): Promise<Exclude<Outcome, Accepted | Answer>>
-  call(call: Call): Promise<Outcome>
+  /** Never rejects. An aborted call comes back as `unavailable`. */
   call(call: Call): Promise<Outcome> {
     // (One promise a call, for all but the exceptions.)
     return new Promise((resolve) => {
@@ -68,6 +66,26 @@ export class Exchange {
         resolve(isOutcome(heard) ? heard : this.#lookInto(call, heard)),
       )
     })
+  }
+
+  /**
+   * GET: a stream, or why there is none. `late`: its headers did not come within `limitMs`, or one of `signals` was
+   * aborted before; once there is a stream they end it no more.
+   */
+  async stream(
+    session: SessionHeaders,
+    cursor: string | undefined,
+    limitMs: number,
+    ...signals: readonly Signal[]
+  ): Promise<{ readonly outcome: Exclude<Outcome, Accepted | Answer>; readonly late: boolean }> {
+    const patience = limit(limitMs, ...signals)
+    const outcome = await this.call({ method: 'GET', session, cursor, signal: patience.signal })
+    const late = patience.signal.aborted
+    patience.clear()
+    if (outcome.kind === 'accepted' || outcome.kind === 'answer') throw new TypeError('a GET was answered')
+    if (!late || outcome.kind !== 'stream') return { outcome, late }
+    outcome.events.destroy()
+    return { outcome: unavailable(true, 'no answer', undefined), late }
   }
 
   /** Drops every connection. */

@@ -4,7 +4,7 @@
  * Not the asking again, nor what its end means: that is the loop's business (push.ts). The one rule: what is read is
  * one stream, and for a moment two, where the first may be bound to nothing.
  */
-import { limit, sleep } from '../retry.ts'
+import { sleep } from '../retry.ts'
 import type { HttpConfig } from './config.ts'
 import type { EventReader, Known } from './events.ts'
 import type { Exchange } from './exchange.ts'
@@ -174,14 +174,10 @@ export class Listening {
     live: Live,
     signal: AbortSignal,
   ): Promise<EventReader | 'refused' | undefined> {
-    const patience = limit(this.#config.headersMs, signal, resumed.ended)
-    const outcome = await this.#exchange.call({ method: 'GET', session: live, signal: patience.signal })
-    patience.clear()
+    const { headersMs } = this.#config
+    const { outcome } = await this.#exchange.stream(live, undefined, headersMs, signal, resumed.ended)
     if (outcome.kind === 'unavailable') return undefined
     if (outcome.kind === 'no-such-session') await this.#life.check(live)
-    if (outcome.kind !== 'stream') return 'refused'
-    if (!patience.signal.aborted) return outcome.events
-    outcome.events.destroy()
-    return undefined
+    return outcome.kind === 'stream' ? outcome.events : 'refused'
   }
 }

@@ -64,7 +64,6 @@ export function sayOutcome(outcome: Outcome): string {
     case 'unavailable':
       return outcome.why
     case 'refused':
-      return `HTTP ${outcome.status} ${outcome.text}`.trim()
     case 'unauthorized':
       return `HTTP ${outcome.status}${outcome.text === '' ? '' : `: ${outcome.text}`}`
     case 'not-offered':

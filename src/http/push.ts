@@ -8,7 +8,7 @@
  * [MCP 2025-11-25 transports, Listening for Messages from the Server; Resumability and Redelivery]
  */
 import { impossible, reasonOf, seconds } from '../errors.ts'
-import { Backoff, limit, sleep } from '../retry.ts'
+import { Backoff, sleep } from '../retry.ts'
 import type { Outlet } from '../sides.ts'
 import type { PushStatus } from '../status.ts'
 import type { HttpConfig } from './config.ts'
@@ -16,7 +16,7 @@ import { type EventReader, MAX_RETRY_MS } from './events.ts'
 import type { Exchange } from './exchange.ts'
 import type { Incoming } from './incoming.ts'
 import { Listening } from './listening.ts'
-import type { Outcome, Success } from './outcome.ts'
+import { type Outcome, type Success, sayOutcome } from './outcome.ts'
 import { Place } from './place.ts'
 import type { SessionLife } from './session.ts'
 import type { Live } from './session-state.ts'
@@ -130,18 +130,15 @@ export class Push {
     const cursor = this.#place.next()
     const asking = new AbortController()
     this.#asking = asking
-    const patience = limit(this.#headersMs, signal, asking.signal)
-    const outcome = await this.#exchange.call({
-      method: 'GET',
-      session: live,
+    const { outcome, late } = await this.#exchange.stream(
+      live,
       cursor,
-      signal: patience.signal,
-    })
-    const late = patience.signal.aborted
-    patience.clear()
+      this.#headersMs,
+      signal,
+      asking.signal,
+    )
     this.#asking = undefined
     if (late) {
-      if (outcome.kind === 'stream') outcome.events.destroy()
       if (signal.aborted || asking.signal.aborted) return
       this.#headersMs = Math.min(this.#headersMs * 2, MAX_RETRY_MS)
       // (One that has never given headers by themselves may have nothing to say.)
@@ -226,7 +223,7 @@ export class Push {
   }
 
   async #refused(outcome: Outcome & { kind: 'refused' }, live: Live, signal: AbortSignal): Promise<void> {
-    const why = `HTTP ${outcome.status}${outcome.text === '' ? '' : `: ${outcome.text}`}`
+    const why = sayOutcome(outcome)
     // 409: the server still holds our old stream; it will notice that it is gone.
     if (outcome.status === 409) {
       const { clock, conflictMs } = this.#config

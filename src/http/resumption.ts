@@ -7,7 +7,7 @@
  * [MCP 2025-11-25 transports, Resumability and Redelivery]
  */
 import { seconds } from '../errors.ts'
-import { Backoff, limit, type Signal, sleep } from '../retry.ts'
+import { Backoff, type Signal, sleep } from '../retry.ts'
 import type { HttpConfig } from './config.ts'
 import type { EventReader } from './events.ts'
 import type { Exchange } from './exchange.ts'
@@ -60,9 +60,7 @@ export class Resumption {
     await sleep(Math.max(this.#retryMs, this.#empty >= 2 ? POLL_FLOOR_MS : 0), this.#signal)
     const until = clock.uptime() + resumeMs
     while (!this.#signal.aborted && this.#life.current.state !== 'closed') {
-      const late = limit(Math.min(headersMs, Math.max(until - clock.uptime(), 1)), this.#signal)
-      const outcome = await this.#ask(cursor, late.signal)
-      late.clear()
+      const outcome = await this.#ask(cursor, Math.min(headersMs, Math.max(until - clock.uptime(), 1)))
       if (outcome.kind === 'stream') return this.#give(outcome.events)
       if (outcome.kind === 'no-such-session') this.#life.lose(this.#live, '404 to a resumed stream')
       const askedToWaitMs = outcome.kind === 'unavailable' ? (outcome.retryAfterMs ?? 0) : 0
@@ -76,9 +74,11 @@ export class Resumption {
     return 'it was given up'
   }
 
-  async #ask(cursor: string, signal: Signal): Promise<Outcome> {
-    if (this.#life.live?.generation !== this.#live.generation) return { kind: 'no-such-session', text: '', rpcError: undefined }
-    return await this.#exchange.call({ method: 'GET', session: this.#live, cursor, signal })
+  async #ask(cursor: string, limitMs: number): Promise<Outcome> {
+    if (this.#life.live?.generation !== this.#live.generation) {
+      return { kind: 'no-such-session', text: '', rpcError: undefined }
+    }
+    return (await this.#exchange.stream(this.#live, cursor, limitMs, this.#signal)).outcome
   }
 
   /**
@@ -105,9 +105,7 @@ export class Resumption {
     if (isOver()) return
     const { cursor } = events
     if (isSilent() && cursor !== undefined) {
-      const late = limit(this.#config.headersMs, this.#signal)
-      const outcome = await this.#ask(cursor, late.signal)
-      late.clear()
+      const outcome = await this.#ask(cursor, this.#config.headersMs)
       if (outcome.kind === 'stream' && !isOver() && isSilent()) {
         this.#beside = outcome.events
         return events.destroy('it was silent')
