@@ -190,7 +190,8 @@ export class Answers {
     // (In a session that has been left meanwhile the answer stands: it may have run.)
     if (response.error === undefined || live.id === undefined || this.#life.live !== live) return false
     const signature = responseSignature(response)
-    if (!/^HTTP 200, -320\d\d,/.test(signature) || !(await this.#life.gone(live, signature))) return false
+    if (!/^HTTP 200, -320\d\d,/.test(signature) || !(await this.#life.pulse.gone(live, signature)))
+      return false
     // An error that names no request was raised before any was looked at; one that does may come of having run it.
     return response.id === undefined || isRepeatable(request.method)
   }

@@ -113,7 +113,7 @@ export class Forwarder {
         }
         case 'no-such-session':
           // From a session just made, in which a ping is answered, it is about the message.
-          if (renewals > 0 && (await this.#life.check(live)) === 'alive') {
+          if (renewals > 0 && (await this.#life.pulse.check(live)) === 'alive') {
             throw errors.refused(this.#exchange.where, 404, outcome.text, outcome.rpcError)
           }
           this.#life.lose(live, `404 to ${message.method}`)
@@ -122,7 +122,7 @@ export class Forwarder {
         case 'refused':
           lost =
             mayMeanSession(outcome.status) &&
-            (await this.#life.gone(live, refusalSignature(outcome), false, flight))
+            (await this.#life.pulse.gone(live, refusalSignature(outcome), false, flight))
           if (!lost || mayHaveRun(outcome, message.method)) throw this.#final(outcome, message.method)
           break
         case 'unavailable':

@@ -177,7 +177,7 @@ export class Listening {
     const { headersMs } = this.#config
     const { outcome } = await this.#exchange.stream(live, undefined, headersMs, signal, resumed.ended)
     if (outcome.kind === 'unavailable') return undefined
-    if (outcome.kind === 'no-such-session') await this.#life.check(live)
+    if (outcome.kind === 'no-such-session') await this.#life.pulse.check(live)
     return outcome.kind === 'stream' ? outcome.events : 'refused'
   }
 }

@@ -1,5 +1,5 @@
 /**
- * What the client was told and what it has set, so that a new session can be made like the one before.
+ * What the client was told and what it has set: a new session is made like the one before.
  *
  * Not a cache of answers: the capabilities it saw, one log level, and the resources it watches.
  * The one rule: only what succeeded is remembered.
@@ -16,6 +16,9 @@ import {
   stringMember,
   valueAt,
 } from '../protocol.ts'
+import type { Outlet } from '../sides.ts'
+import type { OwnCalls } from './own-calls.ts'
+import type { Live } from './session-state.ts'
 
 /** The part of an `initialize` result that must stay the same for the client. */
 export interface Seen {
@@ -24,7 +27,7 @@ export interface Seen {
 }
 
 /** A request that sets something; `params` is JSON text. */
-export interface Setting {
+interface Setting {
   readonly method: string
   readonly params: Buffer
 }
@@ -34,15 +37,75 @@ interface Kept extends Setting {
   readonly generation: number
 }
 
+const RESTORE_LIMIT_MS = 10_000
+
 export class Memory {
+  readonly #calls: OwnCalls
+  readonly #outlet: Outlet
   #level: Kept | undefined
   readonly #subscriptions = new Map<string, Kept>()
+  /** What turned out to be set while the next session was being told what was. */
+  #meanwhile: Setting[] = []
+
+  constructor(calls: OwnCalls, outlet: Outlet) {
+    this.#calls = calls
+    this.#outlet = outlet
+  }
 
   /**
-   * A request of the client succeeded in the session `generation`. Gives what it set; undefined when the client has
-   * set the same in a later session since.
+   * A request of the client succeeded in `live`, which may have been left meanwhile: then `now`, the session that is
+   * live, is told too, and so is the next one.
    */
-  remember(request: Request, generation: number): Setting | undefined {
+  keep(request: Request, live: Live, now: Live | undefined): void {
+    const setting = this.#remember(request, live.generation)
+    if (setting === undefined || now === live) return
+    if (now === undefined) this.#meanwhile.push(setting)
+    else void this.#tell(now, [setting])
+  }
+
+  /** The client starts anew. */
+  forget(): void {
+    this.#level = undefined
+    this.#subscriptions.clear()
+    this.#meanwhile = []
+  }
+
+  /** Sets in `next`, which is not live yet, what was set. */
+  async restore(next: Live): Promise<void> {
+    this.#meanwhile = []
+    const level = this.#level === undefined ? [] : [this.#level]
+    await this.#tell(next, [...level, ...this.#subscriptions.values()])
+  }
+
+  /** It is live: what turned out to be set since `restore` began is set in it too. */
+  catchUp(live: Live): void {
+    void this.#tell(live, this.#meanwhile)
+  }
+
+  /** What the client may have missed meanwhile: lists that can have changed, resources that it watches. */
+  toTell(seen: Seen | undefined): Message[] {
+    const lists = ['tools', 'prompts', 'resources'].filter((list) =>
+      declares(seen?.capabilities, list, 'listChanged'),
+    )
+    return [
+      ...lists.map((list) => composeNotification(`notifications/${list}/list_changed`)),
+      ...[...this.#subscriptions.keys()].map((uri) => composeNotification(METHOD.resourceUpdated, { uri })),
+    ]
+  }
+
+  async #tell(session: Live, settings: readonly Setting[]): Promise<void> {
+    const again = async ({ method, params }: Setting): Promise<string[]> => {
+      const said = await this.#calls.ask(session, method, params, RESTORE_LIMIT_MS)
+      return said === 'ok' ? [] : [`${method} (${said})`]
+    }
+    const failed = (await Promise.all(settings.map(again))).flat()
+    if (failed.length === 0) return
+    const text = `the new session did not accept what was set before: ${failed.join(', ')}`
+    this.#outlet.report({ kind: 'note', level: 'warn', text })
+  }
+
+  /** Undefined when the client has set the same in a later session since. */
+  #remember(request: Request, generation: number): Setting | undefined {
     if (request.params === undefined) return undefined
     const { method } = request
     const kept = { method, params: Buffer.from(textAt(request.raw, request.params)), generation }
@@ -58,28 +121,6 @@ export class Memory {
     if (method === METHOD.subscribe) this.#subscriptions.set(key, kept)
     else this.#subscriptions.delete(key)
     return kept
-  }
-
-  /** The client starts anew. */
-  forget(): void {
-    this.#level = undefined
-    this.#subscriptions.clear()
-  }
-
-  /** What sets the same again. */
-  toRestore(): Setting[] {
-    return [...(this.#level === undefined ? [] : [this.#level]), ...this.#subscriptions.values()]
-  }
-
-  /** What the client may have missed meanwhile: lists that can have changed, resources that it watches. */
-  toTell(seen: Seen | undefined): Message[] {
-    const lists = ['tools', 'prompts', 'resources'].filter((list) =>
-      declares(seen?.capabilities, list, 'listChanged'),
-    )
-    return [
-      ...lists.map((list) => composeNotification(`notifications/${list}/list_changed`)),
-      ...[...this.#subscriptions.keys()].map((uri) => composeNotification(METHOD.resourceUpdated, { uri })),
-    ]
   }
 }
 

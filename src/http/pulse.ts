@@ -1,63 +1,93 @@
 /**
  * Does a session live, though nobody said 404? One private `ping` in it decides.
  *
- * Not what follows from it (session.ts). The one rule: of a server that refuses every ping nothing is learned by one.
+ * Not what follows from it: session.ts is told that the session is lost. The one rule: of a server that refuses every
+ * ping nothing is learned by one.
  */
 import { METHOD } from '../protocol.ts'
+import { firstOf, MAX_WAIT_MS, type Signal } from '../retry.ts'
 import type { OwnCalls } from './own-calls.ts'
 import type { SessionHeaders } from './round-trip.ts'
+import type { SessionLife } from './session.ts'
+import type { Live } from './session-state.ts'
 import { isGatewayFailure, isSaidInFront, isSessionRefusal, type Signature } from './signature.ts'
 
-/** `refused`: gone, the server said so in words of its own. `failed`: no answer in time, or none that counts. */
-export type Pulse = 'alive' | 'lost' | 'refused' | 'failed'
-
 const PING_LIMIT_MS = 10_000
+/** How long a refused message waits for the ping that decides what the refusal means. */
+const REFUSED_LIMIT_MS = 3_000
 
-export class PulseTaker {
+export class Pulse {
   readonly #calls: OwnCalls
+  readonly #life: SessionLife
   /** The deciding ping under way: all who were refused meanwhile wait for the same one. */
   #deciding: { readonly session: SessionHeaders; readonly said: Promise<Signature> } | undefined
+  /** The last session was given up for a refused ping alone. */
+  #pingRefused = false
   /** A ping was refused in a session just made. */
   #refusesPings = false
 
-  constructor(calls: OwnCalls) {
+  constructor(calls: OwnCalls, life: SessionLife) {
     this.#calls = calls
+    this.#life = life
   }
 
   /**
-   * After a `refusal` in the session: what a ping says that confirms it, else undefined. A POST is refused in the
-   * words of the ping, and otherwise for a reason of its own; a GET may have words of its own (`inAnyWords`).
+   * Is the session gone, though the server said something other than 404? True when it is, and `refusal` was said for
+   * that. A POST is refused in the words of the ping, and otherwise for a reason of its own; a GET may have words of
+   * its own (`inAnyWords`). A message that was refused already does not wait for the ping long, and no longer than
+   * until `signal` is aborted; a word that comes later counts all the same.
    */
-  async confirms(
-    session: SessionHeaders,
-    refusal: Signature,
-    inAnyWords: boolean,
-  ): Promise<Signature | undefined> {
-    let deciding = this.#deciding
-    if (deciding?.session !== session) {
-      const mine = { session, said: this.#ping(session) }
-      deciding = mine
-      this.#deciding = mine
-      void mine.said.finally(() => {
-        if (this.#deciding === mine) this.#deciding = undefined
-      })
+  async gone(live: Live, refusal: Signature, inAnyWords = false, signal?: Signal): Promise<boolean> {
+    if (this.#life.live !== live) return true
+    if (live.id === undefined) return false
+    const decided = this.#decide(live).then((said) => {
+      const isRefused = said === refusal || (inAnyWords && isSessionRefusal(said, refusal))
+      const isGone = said === 'no-such-session' || (isRefused && !isSaidInFront(said))
+      if (isGone) this.#life.giveUp(live, `the server refuses it (${said})`)
+      return isGone
+    })
+    const limitMs = inAnyWords ? MAX_WAIT_MS : REFUSED_LIMIT_MS
+    const first = await firstOf([decided], limitMs, ...(signal === undefined ? [] : [signal]))
+    return first?.result ?? false
+  }
+
+  /**
+   * Is there life in a session whose stream is silent? One that is gone (404, or refused in words of the server's own) is
+   * renewed. `failed`: no answer in time, or none that counts.
+   */
+  async check(live: Live): Promise<'alive' | 'lost' | 'failed'> {
+    const said = await this.#ping(live)
+    if (said === 'no-such-session') {
+      this.#life.lose(live, '404 to a ping')
+      return 'lost'
     }
-    const said = await deciding.said
-    const isRefused = said === refusal || (inAnyWords && isSessionRefusal(said, refusal))
-    return said === 'no-such-session' || (isRefused && !isSaidInFront(said)) ? said : undefined
-  }
-
-  /** Of a session whose stream is silent. */
-  async of(session: SessionHeaders): Promise<Pulse> {
-    const said = await this.#ping(session)
-    if (said === 'no-such-session') return 'lost'
     if (said === 'unavailable' || isGatewayFailure(said) || isSaidInFront(said)) return 'failed'
-    return isSessionRefusal(said) && !this.#refusesPings ? 'refused' : 'alive'
+    if (isSessionRefusal(said) && !this.#refusesPings) {
+      this.#pingRefused = true
+      this.#life.giveUp(live, 'the server refuses a ping')
+      return 'lost'
+    }
+    this.#life.seen(live)
+    return 'alive'
   }
 
-  /** Of a session just made in the place of one that refused a ping: is that what this server says to any? */
-  async learn(fresh: SessionHeaders): Promise<void> {
-    this.#refusesPings = isSessionRefusal(await this.#ping(fresh))
+  /** A session was made in the place of another: if that one refused a ping, is that what this server says to any? */
+  renewed(fresh: Live): void {
+    if (!this.#pingRefused) return
+    this.#pingRefused = false
+    void this.#ping(fresh).then((said) => {
+      this.#refusesPings = isSessionRefusal(said)
+    })
+  }
+
+  #decide(session: SessionHeaders): Promise<Signature> {
+    if (this.#deciding?.session === session) return this.#deciding.said
+    const mine = { session, said: this.#ping(session) }
+    this.#deciding = mine
+    void mine.said.finally(() => {
+      if (this.#deciding === mine) this.#deciding = undefined
+    })
+    return mine.said
   }
 
   async #ping(session: SessionHeaders): Promise<Signature> {

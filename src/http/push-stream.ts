@@ -161,7 +161,7 @@ export class PushStream {
         this.#liveness.suspect()
         return this.end(`nothing was heard for ${seconds(limitMs)}, far beyond its usual pace`, silentSince)
       }
-      const pulse = await this.#life.check(this.#live)
+      const pulse = await this.#life.pulse.check(this.#live)
       if (signal.aborted || pulse === 'lost') return
       if (pulse === 'failed') return this.end('it is silent, and a ping got no answer', silentSince)
       pingedAt = clock.uptime()

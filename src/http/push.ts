@@ -193,11 +193,11 @@ export class Push {
     switch (outcome.kind) {
       case 'not-offered':
         if (!this.#everUp) return await this.#notOffered(live, 'HTTP 405', signal)
-        if (await this.#life.gone(live, 'HTTP 405', true)) return
+        if (await this.#life.pulse.gone(live, 'HTTP 405', true)) return
         return await this.#retryRefused('HTTP 405', signal)
       case 'no-such-session':
         // A session that GET never knew but ping does: renewing it would not help.
-        if (!this.#upInSession && (await this.#life.check(live)) === 'alive') {
+        if (!this.#upInSession && (await this.#life.pulse.check(live)) === 'alive') {
           return await this.#retryRefused('HTTP 404', signal)
         }
         return this.#life.lose(live, '404 to the push stream')
@@ -219,7 +219,7 @@ export class Push {
   async #suspectSession(outcome: Outcome, live: Live): Promise<boolean> {
     if (++this.#refusalsInRow < SUSPICIOUS_REFUSALS) return false
     this.#refusalsInRow = 0
-    return await this.#life.gone(live, signatureOf(outcome), true)
+    return await this.#life.pulse.gone(live, signatureOf(outcome), true)
   }
 
   async #refused(outcome: Outcome & { kind: 'refused' }, live: Live, signal: AbortSignal): Promise<void> {
@@ -238,7 +238,7 @@ export class Push {
     }
     const mayMeanSession =
       this.#everUp || (outcome.status >= 400 && outcome.status <= 500) || outcome.rpcError !== undefined
-    if (mayMeanSession && (await this.#life.gone(live, signatureOf(outcome), true))) return
+    if (mayMeanSession && (await this.#life.pulse.gone(live, signatureOf(outcome), true))) return
     if (!this.#everUp && live.id === undefined) return await this.#notOffered(live, why, signal)
     // (One that has never given a stream may have none, in words of its own.)
     return await (this.#everUp ? this.#retry(why, signal) : this.#retryRefused(why, signal))

@@ -11,17 +11,16 @@
 import { BridgeError, errors, reasonOf } from '../errors.ts'
 import { textAt } from '../json.ts'
 import type { Request, Response } from '../protocol.ts'
-import { Backoff, firstOf, limit, MAX_WAIT_MS, type Signal, sleep } from '../retry.ts'
+import { Backoff, limit, type Signal, sleep } from '../retry.ts'
 import type { Outlet } from '../sides.ts'
 import type { HttpConfig } from './config.ts'
 import type { Exchange } from './exchange.ts'
-import { difference, Memory, type Seen, type Setting, seenIn } from './memory.ts'
+import { difference, Memory, type Seen, seenIn } from './memory.ts'
 import { isFinal, Opening } from './opening.ts'
 import { INITIALIZED, OwnCalls } from './own-calls.ts'
-import { PulseTaker } from './pulse.ts'
+import { Pulse } from './pulse.ts'
 import type { SessionHeaders } from './round-trip.ts'
 import { type Live, type Session, SessionState } from './session-state.ts'
-import type { Signature } from './signature.ts'
 
 /** What was said to open a session, kept to be said again. */
 interface Handshake {
@@ -34,9 +33,6 @@ interface Handshake {
   seen?: Seen
 }
 
-const RESTORE_LIMIT_MS = 10_000
-/** How long a refused message waits for the ping that decides what the refusal means. */
-const REFUSED_LIMIT_MS = 3_000
 /** A client that initializes again does not wait longer for the old session's end. */
 const LEAVE_LIMIT_MS = 1_000
 
@@ -50,19 +46,16 @@ export class SessionLife {
   readonly #closing = new AbortController()
   readonly #calls: OwnCalls
   readonly #opening: Opening
-  readonly #memory = new Memory()
+  /** Tells whether it lives. */
+  readonly pulse: Pulse
+  readonly #memory: Memory
   /** Generations since the last that served anything. */
   readonly #renewals: Backoff
   #proven = false
   /** Wall time at which the session was last seen to be alive. */
   #servedAt = 0
-  readonly #pulse: PulseTaker
-  /** The last session was given up for a refused ping alone. */
-  #pingRefused = false
   /** A session that the server has opened and that is not live yet. */
   #candidate: Live | undefined
-  /** What turned out to be set while the candidate was being told what was. */
-  #setMeanwhile: Setting[] = []
   /** Attempts at the next session that failed, one behind the other. */
   #failedInRow = 0
   /** The loss that has been reported: one line each, however many attempts it takes. */
@@ -76,7 +69,8 @@ export class SessionLife {
     this.#outlet = outlet
     this.#calls = new OwnCalls(config, exchange, outlet)
     this.#opening = new Opening(config, exchange, this.#calls, this.#closing.signal)
-    this.#pulse = new PulseTaker(this.#calls)
+    this.#memory = new Memory(this.#calls, outlet)
+    this.pulse = new Pulse(this.#calls, this)
     this.#renewals = new Backoff(config.backoff, config.random)
   }
 
@@ -171,11 +165,15 @@ export class SessionLife {
 
   /** The session served something: renewing it was not in vain. */
   prove(live: Live): void {
-    if (this.#state.live !== live) return
-    this.#servedAt = this.#config.clock.now()
-    if (this.#proven) return
+    this.seen(live)
+    if (this.#proven || this.#state.live !== live) return
     this.#proven = true
     this.#renewals.reset()
+  }
+
+  /** There is life in it. */
+  seen(live: Live): void {
+    if (this.#state.live === live) this.#servedAt = this.#config.clock.now()
   }
 
   /** Wall time from which on a session that turns out to be gone may have been so, its stream open or not. */
@@ -185,11 +183,7 @@ export class SessionLife {
 
   /** The client set something in `live`, which may have been left meanwhile: then the next one must be told too. */
   keep(request: Request, live: Live): void {
-    const setting = this.#memory.remember(request, live.generation)
-    const now = this.#state.live
-    if (setting === undefined || now === live) return
-    if (now !== undefined) void this.#restore(now, [setting])
-    else if (this.#candidate !== undefined) this.#setMeanwhile.push(setting)
+    this.#memory.keep(request, live, this.#state.live)
   }
 
   /** A reply says that `live` is gone. Starts the renewal; late news about an older session changes nothing. */
@@ -201,45 +195,17 @@ export class SessionLife {
     this.#renew(live.generation, this.#config.clock.uptime(), this.#proven ? 0 : this.#renewals.next())
   }
 
+  /** The same of one that the server may know still. */
+  giveUp(live: Live, reason: string): void {
+    if (this.#state.live !== live) return
+    void this.#calls.delete(live, this.#config.privateLimitMs)
+    this.lose(live, reason)
+  }
+
   /** One more attempt to get out of `lost`. */
   attempt(): void {
     const session = this.#state.current
     if (session.state === 'lost') this.#renew(session.generation, session.since, 0, session.cause)
-  }
-
-  /**
-   * Is the session gone, though the server said something other than 404? True when it is, and `refusal` was said
-   * for that; see `PulseTaker.confirms`. A message that was refused already does not wait for it long, and no longer
-   * than until `signal` is aborted; a word that comes later counts all the same.
-   */
-  async gone(live: Live, refusal: Signature, inAnyWords = false, signal?: Signal): Promise<boolean> {
-    if (this.#state.live !== live) return true
-    if (live.id === undefined) return false
-    const decided = this.#pulse.confirms(live, refusal, inAnyWords).then((said) => {
-      if (said !== undefined) this.#giveUp(live, `the server refuses it (${said})`)
-      return said !== undefined
-    })
-    const limitMs = inAnyWords ? MAX_WAIT_MS : REFUSED_LIMIT_MS
-    const first = await firstOf([decided], limitMs, ...(signal === undefined ? [] : [signal]))
-    return first?.result ?? false
-  }
-
-  /** Is there life in a session whose stream is silent? One that is gone is renewed. */
-  async check(live: Live): Promise<'alive' | 'lost' | 'failed'> {
-    const pulse = await this.#pulse.of(live)
-    if (pulse === 'alive' && this.#state.live === live) this.#servedAt = this.#config.clock.now()
-    if (pulse === 'lost') this.lose(live, '404 to a ping')
-    if (pulse !== 'refused') return pulse
-    this.#pingRefused = true
-    this.#giveUp(live, 'the server refuses a ping')
-    return 'lost'
-  }
-
-  /** The server may know it still. */
-  #giveUp(live: Live, reason: string): void {
-    if (this.#state.live !== live) return
-    void this.#calls.delete(live, this.#config.privateLimitMs)
-    this.lose(live, reason)
   }
 
   /** Ends waits, takes leave of the server within `deadlineMs`, and closes. */
@@ -355,11 +321,10 @@ export class SessionLife {
       const next = this.#nextOf(opened.headers)
       if (this.#closing.signal.aborted) return this.#comeLate(next)
       this.#candidate = next
-      this.#setMeanwhile = []
       if (handshake.initialized !== undefined) await this.#resume(next, handshake.initialized)
       this.#candidate = undefined
       if (!this.#goLive(next)) return
-      void this.#restore(next, this.#setMeanwhile)
+      this.#memory.catchUp(next)
       const changed = difference(handshake.seen, seenIn(opened.response))
       this.#outlet.report({
         kind: 'session',
@@ -368,8 +333,7 @@ export class SessionLife {
         afterMs: Math.round(clock.uptime() - since),
         ...(changed === undefined ? {} : { changed }),
       })
-      if (this.#pingRefused) void this.#pulse.learn(next)
-      this.#pingRefused = false
+      this.pulse.renewed(next)
       if (!handshake.own && handshake.initialized !== undefined) {
         for (const message of this.#memory.toTell(handshake.seen))
           void this.#outlet.deliver(message, 'answer')
@@ -403,18 +367,7 @@ export class SessionLife {
       void this.#calls.delete(next, this.#config.privateLimitMs)
       throw error
     }
-    await this.#restore(next, this.#memory.toRestore())
-  }
-
-  async #restore(session: Live, settings: readonly Setting[]): Promise<void> {
-    const again = async ({ method, params }: Setting): Promise<string[]> => {
-      const said = await this.#calls.ask(session, method, params, RESTORE_LIMIT_MS)
-      return said === 'ok' ? [] : [`${method} (${said})`]
-    }
-    const failed = (await Promise.all(settings.map(again))).flat()
-    if (failed.length === 0) return
-    const text = `the new session did not accept what was set before: ${failed.join(', ')}`
-    this.#outlet.report({ kind: 'note', level: 'warn', text })
+    await this.#memory.restore(next)
   }
 
   /** One that a hung backend has swallowed must leave time for another; a server that is slow gets more each time. */
