@@ -13,7 +13,13 @@ it('prints what connects an agent, and ends on a signal leaving no file behind',
   expect(key).toBe('chmd_told')
   const block = /^\{$[\s\S]*?^\}$/m.exec(simulator.output())?.[0] ?? ''
   expect(JSON.parse(block)).toMatchObject({
-    mcpServers: { chamade: { args: ['-y', '@chamade/mcp-server@3', '--stateful', '--url', mcpUrl] } },
+    mcpServers: {
+      chamade: {
+        command: process.platform === 'win32' ? 'cmd' : 'npx',
+        args: expect.arrayContaining(['-y', '@chamade/mcp-server@3', '--stateful']) as string[],
+        env: { CHAMADE_MCP_URL: mcpUrl, CHAMADE_API_KEY: 'chmd_told' },
+      },
+    },
   })
   const folder = beaconFolder(at)
   const [file = ''] = await readdir(folder)
