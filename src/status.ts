@@ -31,12 +31,12 @@ export interface PushStatus {
   readonly state: 'up' | 'down' | 'retrying' | 'not-offered'
   /** Which stream, where an Upstream has several (moot: the space). */
   readonly stream?: string
-  /** Milliseconds since 1970 at which the fact became true. */
+  /** Milliseconds since 1970 at which the fact became true; `down`: from which on something may have been missed. */
   readonly at: number
   readonly generation: number
   /** `up`: true when nothing can have been missed (same session, 200 to our cursor; or the very first stream). */
   readonly continuous?: boolean
-  /** `up` after `down`: length of the break and attempts it took. */
+  /** `up` after `down`: since then, or since the break was noticed if that is longer; and the attempts it took. */
   readonly downMs?: number
   readonly attempts?: number
   readonly reason?: string
@@ -220,8 +220,9 @@ export function statusLog(options: SinkOptions): (status: Status) => void {
     let level = levelOf(status)
     if (status.kind === 'push' && status.state === 'up') reminders = 0
     if (status.kind === 'push' && (status.state === 'retrying' || status.severe === true)) {
-      // The first failure, then after 10 s, 20 s, 40 s … 10 min.
-      if (performance.now() >= nextReminder || reminders === 0) {
+      // The first failure, the first that is a warning, then after 10 s, 20 s, 40 s … 10 min.
+      const isNew = reminders === 0 || (level === 'warn' && !warnedOf.has(nameOf(status)))
+      if (isNew || performance.now() >= nextReminder) {
         nextReminder = performance.now() + Math.min(10_000 * 2 ** reminders++, 600_000)
         if (level === 'debug') level = 'info'
       } else {
@@ -229,9 +230,9 @@ export function statusLog(options: SinkOptions): (status: Status) => void {
       }
     }
     if (status.kind === 'push' || status.kind === 'session') {
-      const what = status.kind === 'push' ? `push ${status.stream ?? ''}` : status.kind
-      if (['retrying', 'lost'].includes(status.state) && level === 'warn') warnedOf.add(what)
-      if (['up', 'live'].includes(status.state) && warnedOf.delete(what)) level = 'warn'
+      const name = nameOf(status)
+      if (['retrying', 'lost', 'not-offered'].includes(status.state) && level === 'warn') warnedOf.add(name)
+      if (['up', 'live'].includes(status.state) && warnedOf.delete(name)) level = 'warn'
     }
     if (LEVELS.indexOf(level) > limit) return
     const at = new Date().toISOString()
@@ -244,6 +245,11 @@ export function statusLog(options: SinkOptions): (status: Status) => void {
           )}\n`
     options.write(line)
   }
+}
+
+/** Of what is down or lost. */
+function nameOf(status: PushStatus | SessionStatus): string {
+  return status.kind === 'push' ? `push ${status.stream ?? ''}` : status.kind
 }
 
 /** The facts themselves, beside the line's own `at`. */

@@ -14,7 +14,7 @@ import { type Redactor, redactor, render, type Status } from '../status.ts'
 import { VERSION } from '../version.ts'
 import { McpClient, type ServerIdentity } from './client.ts'
 import type { CommandSpec, Io, OptionValues } from './command.ts'
-import { mootAsked, withoutTwins } from './entry.ts'
+import { type Asked, mootAsked, withoutTwins } from './entry.ts'
 import { CONNECTION_OPTIONS, type FarSide, mootSide, serverSide, watched } from './far-side.ts'
 import { type Heard, heard, type Page, pageFor } from './listen/page.ts'
 import { count, lengthOf, spaceWithoutMoot } from './values.ts'
@@ -76,18 +76,23 @@ async function run(values: OptionValues, operands: readonly string[], io: Io): P
   const wanted = wantedOf(values)
   const redact = redactor()
   const side = isMoot
-    ? await mootSide({ ...entry?.values, ...mootValues(values, operands) }, entry?.env ?? io.env, redact)
+    ? await mootSide(mootValues(values, operands, entry), entry?.env ?? io.env, redact)
     : await serverSide({ ...values, stateful: values.stateless !== true }, operands, io, redact, wanted.forMs)
   const page = pageFor(io, values.json === true)
   return await new Listening(side, wanted, page, io, redact).run()
 }
 
 /** Only what is meant for moot: key and address of Chamade, and all that its variables say, are none of its business. */
-function mootValues(values: OptionValues, [apiUrl]: readonly string[]): OptionValues {
+function mootValues(
+  values: OptionValues,
+  [apiUrl]: readonly string[],
+  entry: Omit<Asked, 'operands'> | undefined,
+): OptionValues {
   const { space, allowHttp, ca, apiKeyFile } = withoutTwins(values)
   const given = Object.entries({ space, allowHttp, ca, apiKeyFile, apiUrl })
   const said = Object.fromEntries(given.filter(([, value]) => value !== undefined)) as OptionValues
-  return { ...said, autoSubscribe: text(space) === undefined }
+  const merged: OptionValues = { ...entry?.values, ...said }
+  return { ...merged, autoSubscribe: (text(merged.space) ?? entry?.env.CONVO_SPACE_ID) === undefined }
 }
 
 function wantedOf(values: OptionValues): Wanted {

@@ -252,10 +252,10 @@ function fileText(path: string, what: string): string {
 
 /** Clients hand an unset `${VAR}` through as it stands. */
 function expanded(setting: Setting): Setting {
-  const unset = /\$\{([^}]*)\}/.exec(setting.value)?.[1]
-  if (unset === undefined) return setting
+  const [text, unset = text?.slice(1)] = /\$\{([^}]*)\}|^\$[A-Z_][A-Z0-9_]*$/.exec(setting.value) ?? []
+  if (text === undefined) return setting
   throw invalid(
-    `${setting.name} is the literal text \${${unset}}: the variable ${unset} is not set where your client runs`,
+    `${setting.name} is the literal text ${text}: the variable ${unset} is not set where your client runs`,
     `set ${unset}, or write the value itself`,
   )
 }

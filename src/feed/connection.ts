@@ -104,8 +104,6 @@ export async function dial(options: DialOptions, signal: AbortSignal): Promise<R
     await sleep(SETTLE_MS, settled.signal, signal)
     if (!settled.signal.aborted) return yes(live)
     const { reason, refusal } = await live.ended
-    // What it said before it went counts.
-    if (refusal === undefined && frames.waiting) return yes(live)
     return no(refusal ?? failedBy(new Error(reason), options.what, new URL(options.url).host))
   }
   socket.close()

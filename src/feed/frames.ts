@@ -28,11 +28,6 @@ export class Frames implements AsyncIterable<string> {
     return this.#held
   }
 
-  /** Is there one to be read? */
-  get waiting(): boolean {
-    return this.#taken < this.#queue.length
-  }
-
   push(frame: string): void {
     if (this.#ended) return
     this.#queue.push(frame)

@@ -28,6 +28,8 @@ import {
 } from './subscription.ts'
 import { startOf } from './texts.ts'
 
+/** An error with one of these refuses a subscription; others may be about anything. */
+const REFUSES: ReadonlySet<number> = new Set([401, 403, 404, 409])
 /** A server that acknowledges does it by then, ms. */
 const ACKNOWLEDGE_MS = 3_000
 /** Frames that wait for a space to catch up, and their characters. */
@@ -115,16 +117,17 @@ export class SharedSocket {
     const frame = readFrame(frameText)
     if (frame === undefined) return this.#report(malformedFrame(frameText, 'the channel'))
     const { spaceId, type } = frame
-    const member = spaceId === undefined ? this.#asked(type) : this.#members.get(spaceId)
+    const member = spaceId === undefined ? this.#asked(type, frameText) : this.#members.get(spaceId)
     if (member !== undefined) return member.frame(frame, frameText)
     if (spaceId !== undefined || type !== 'error') return
-    const why = 'it names no space, and could be about several'
+    const why = 'it names no space, and is no answer to a subscription'
     this.#report({ kind: 'dropped', what: 'an error frame from the channel', why })
   }
 
   /** Who an answer is for that names no space: the one that waits for an answer, if there is but one. */
-  #asked(type: string): Member | undefined {
-    if (type !== 'subscribed' && type !== 'error') return undefined
+  #asked(type: string, frameText: string): Member | undefined {
+    const isAnswer = type === 'subscribed' || (type === 'error' && REFUSES.has(statusIn(frameText)))
+    if (!isAnswer) return undefined
     const asking = [...this.#members.values()].filter(({ asks }) => asks)
     return asking.length === 1 ? asking[0] : undefined
   }
@@ -281,20 +284,30 @@ class Member implements Subscription {
     return yes(undefined)
   }
 
-  /** The words of an `error` frame; a number in it that is an HTTP status or its 44xx twin decides. */
   #refusal(frameText: string): Refusal {
-    const value: unknown = JSON.parse(frameText)
-    const inner = isRecord(value) && isRecord(value.data) ? { ...value, ...value.data } : value
-    const code = isRecord(inner) ? Number(inner.code ?? inner.status) : Number.NaN
-    const status = code > 4400 && code < 4500 ? code - 4000 : code >= 400 && code < 600 ? code : 403
-    const said = isRecord(inner) ? (text(inner.detail) ?? text(inner.message) ?? text(inner.error) ?? '') : ''
+    const inner = wordsIn(frameText)
+    const said = text(inner.detail) ?? text(inner.message) ?? text(inner.error) ?? ''
     const { clean } = this.#config.apiKey
     return refusedBy(
-      status,
+      statusIn(frameText),
       `follow space ${this.spaceId}`,
       startOf(clean(said).replaceAll(/\s+/g, ' '), 160),
     )
   }
+}
+
+/** What an `error` frame says, wherever it says it. */
+function wordsIn(frameText: string): Readonly<Record<string, unknown>> {
+  const value: unknown = JSON.parse(frameText)
+  if (!isRecord(value)) return {}
+  return isRecord(value.data) ? { ...value, ...value.data } : value
+}
+
+/** A number in it that is an HTTP status or its 44xx twin; 403 when there is none. */
+function statusIn(frameText: string): number {
+  const { code, status } = wordsIn(frameText)
+  const number = Number(code ?? status)
+  return number > 4400 && number < 4500 ? number - 4000 : number >= 400 && number < 600 ? number : 403
 }
 
 function address(config: FeedConfig): string {

@@ -15,7 +15,9 @@ export interface Valve {
 }
 
 const HIGH_WATER_BYTES = 128 * 1024
-/** How long a socket that was paused takes to give what it holds. */
+/** A socket that stood for longer holds up the server. */
+const HELD_UP_MS = 100
+/** How long it then takes to give what it holds. */
 const CATCHING_UP_MS = 1_000
 /** A shorter body is put together at its end: that takes less than a tenth of a millisecond. */
 const WORTH_EXPECTING_BYTES = 256 * 1024
@@ -24,14 +26,12 @@ export class Body {
   readonly #valve: Valve
   #chunks: Buffer[] = []
   #bytes = 0
-  #paused = false
   #ended = false
   #error: Error | undefined
   #endedAt: number | undefined
-  /** Since when the reader is behind (wall time, ms): the socket was paused ever again. */
-  #behindSince = 0
-  /** Uptime at which it was let go on. */
-  #resumedAt = Number.NEGATIVE_INFINITY
+  #pausedAt: { readonly wall: number; readonly uptime: number } | undefined
+  /** The reader let the socket stand: since when (wall, ms), and until when (uptime) what that held up is on its way. */
+  #behind: { readonly since: number; readonly until: number } | undefined
   #reader: { resolve: (chunk: Buffer | undefined) => void; reject: (error: Error) => void } | undefined
   #gathering:
     | { all: Gathered; maxBytes: number; expectedBytes: number; settle: (all: Buffer | Error) => void }
@@ -48,7 +48,7 @@ export class Body {
 
   /**
    * Wall time (ms) at which it ended: whoever does not read hears of it later. Of one that broke while the
-   * reader was behind, since when it was: what the server could not send is gone.
+   * reader held it up, since when it did: what the server could not send is gone.
    */
   get endedAt(): number | undefined {
     return this.#endedAt
@@ -122,9 +122,8 @@ export class Body {
     }
     this.#chunks.push(chunk)
     this.#bytes += chunk.length
-    if (this.#bytes >= HIGH_WATER_BYTES && !this.#paused) {
-      if (!this.#isBehind) this.#behindSince = systemClock.now()
-      this.#paused = true
+    if (this.#bytes >= HIGH_WATER_BYTES && this.#pausedAt === undefined) {
+      this.#pausedAt = { wall: systemClock.now(), uptime: systemClock.uptime() }
       this.#valve.pause()
     }
   }
@@ -142,7 +141,10 @@ export class Body {
   fail(error: Error): void {
     if (this.over) return
     this.#error = error
-    this.#endedAt = this.#isBehind ? this.#behindSince : systemClock.now()
+    this.#noteBehind()
+    const behind = this.#behind
+    const isBehind = behind !== undefined && systemClock.uptime() < behind.until
+    this.#endedAt = isBehind ? behind.since : systemClock.now()
     this.#reader?.reject(error)
     this.#reader = undefined
     const gathering = this.#gathering
@@ -168,14 +170,18 @@ export class Body {
   }
 
   #resume(): void {
-    if (!this.#paused) return
-    this.#paused = false
-    this.#resumedAt = systemClock.uptime()
+    if (this.#pausedAt === undefined) return
+    this.#noteBehind()
+    this.#pausedAt = undefined
     this.#valve.resume()
   }
 
-  get #isBehind(): boolean {
-    return this.#paused || systemClock.uptime() - this.#resumedAt < CATCHING_UP_MS
+  #noteBehind(): void {
+    const [paused, now] = [this.#pausedAt, systemClock.uptime()]
+    if (paused === undefined || now - paused.uptime < HELD_UP_MS) return
+    const before = this.#behind
+    const since = before !== undefined && paused.uptime < before.until ? before.since : paused.wall
+    this.#behind = { since, until: now + CATCHING_UP_MS }
   }
 }
 

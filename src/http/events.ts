@@ -118,7 +118,7 @@ export class EventReader {
     return this.#body.over
   }
 
-  /** Wall time (ms) at which it ended. */
+  /** Wall time (ms) from which on nothing of it was heard; see `Body.endedAt`. */
   get endedAt(): number | undefined {
     return this.#body.endedAt
   }

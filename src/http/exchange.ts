@@ -217,8 +217,7 @@ export class Exchange {
     const { status } = reply
     if (status >= 200 && status < 300) return await this.#understandSuccess(call, reply)
     if (status === 404 && call.session?.id !== undefined) {
-      const { text, rpcError } = await this.#readError(reply)
-      return { kind: 'no-such-session', text, rpcError }
+      return { kind: 'no-such-session', ...(await this.#readError(reply)) }
     }
     if (status === 401 || status === 403) {
       const challenge = header(reply.headers, 'www-authenticate') ?? ''
@@ -278,7 +277,7 @@ export class Exchange {
   }
 
   /** What an error body says: the server's own JSON-RPC error, or a page as one short line. Without secrets. */
-  async #readError(reply: Reply): Promise<Pick<Refused, 'text' | 'rpcError' | 'code' | 'message'>> {
+  async #readError(reply: Reply): Promise<Pick<Refused, 'text' | 'rpcError' | 'id' | 'code' | 'message'>> {
     const { redact } = this.#config
     const body = (await drained(reply.body)) ?? NOTHING
     const compressed = coding(reply.headers)
@@ -293,7 +292,8 @@ export class Exchange {
       return at === undefined ? undefined : textAt(message.raw, at)
     }
     const rpcError = withoutSecrets(original, redact)
-    return { text: plainText(rpcError), rpcError, code: token('code'), message: token('message') }
+    const { id } = message
+    return { text: plainText(rpcError), rpcError, id, code: token('code'), message: token('message') }
   }
 }
 

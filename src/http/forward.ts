@@ -6,7 +6,7 @@
  * Everything else fails with an error that says it may have run.
  */
 import { BridgeError, errors, impossible } from '../errors.ts'
-import { METHOD, type Notification, type Request, type Response } from '../protocol.ts'
+import { METHOD, type Notification, type Request, type Response, sameId } from '../protocol.ts'
 import { Abort, Backoff, type Signal, sleep } from '../retry.ts'
 import { type Answers, isRepeatable } from './answer.ts'
 import type { HttpConfig } from './config.ts'
@@ -112,8 +112,13 @@ export class Forwarder {
           break
         }
         case 'no-such-session':
-          // From a session just made, in which a ping is answered, it is about the message.
-          if (renewals > 0 && (await this.#life.pulse.check(live)) === 'alive') {
+          // Said again in a session just made, of this very request, and not of a ping: it is about the request.
+          if (
+            renewals > 0 &&
+            isAbout(outcome.id, message) &&
+            !(await this.#life.pulse.gone(live, 'no-such-session', false, flight))
+          ) {
+            if (flight.aborted) throw flight.reason
             throw errors.refused(this.#exchange.where, 404, outcome.text, outcome.rpcError)
           }
           this.#life.lose(live, `404 to ${message.method}`)
@@ -190,6 +195,10 @@ export class Forwarder {
         return new BridgeError('SERVER_CONFUSED', `${where} did not take ${what}: ${sayOutcome(outcome)}`)
     }
   }
+}
+
+function isAbout(id: string | undefined, message: Request | Notification): boolean {
+  return id !== undefined && message.kind === 'request' && sameId(id, message.id)
 }
 
 /** A refusal that some servers give instead of 404 when a session is gone. */

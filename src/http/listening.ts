@@ -49,7 +49,8 @@ export class Listening {
   readonly #place: Place
   readonly #liveness: Liveness
   readonly #streams = new Set<PushStream>()
-  #doubtedAt: number | undefined
+  /** The last stream, where it was resumed and not trusted to its end: since when (wall, ms), and its replay. */
+  #doubted: { readonly at: number; readonly stream: Reading; replayed: number } | undefined
 
   constructor(config: HttpConfig, exchange: Exchange, life: SessionLife, incoming: Incoming, place: Place) {
     this.#config = config
@@ -72,9 +73,11 @@ export class Listening {
     onReplaced: () => void,
   ): Promise<Held> {
     const first = this.#read(events, live, cursor)
-    this.#doubtedAt = cursor === undefined ? undefined : this.#config.clock.now()
+    const at = this.#config.clock.now()
+    this.#doubted =
+      cursor === undefined ? undefined : { at, stream: first, replayed: Number.POSITIVE_INFINITY }
     const main = cursor === undefined ? first : await this.#trusted(first, live, signal, onReplaced)
-    if (!main.ended.aborted) this.#doubtedAt = undefined
+    if (!main.ended.aborted) this.#doubted = undefined
     const end = await main.end
     this.end(end.reason)
     const { events: count, news, quietMs, stream } = main
@@ -86,7 +89,9 @@ export class Listening {
    * proved itself to its end, or the client holds up what it brings.
    */
   get unsureSince(): number | undefined {
-    const since = [this.#doubtedAt, ...[...this.#streams].map((stream) => stream.heldSince)]
+    const doubted = this.#doubted
+    const isProven = doubted === undefined || doubted.stream.events > doubted.replayed
+    const since = [isProven ? undefined : doubted.at, ...[...this.#streams].map((stream) => stream.heldSince)]
     const known = since.filter((each) => each !== undefined)
     return known.length === 0 ? undefined : Math.min(...known)
   }
@@ -138,6 +143,7 @@ export class Listening {
     onReplaced: () => void,
   ): Promise<Reading> {
     const replayed = await this.#replayed(resumed, signal)
+    if (this.#doubted !== undefined) this.#doubted.replayed = replayed
     for (;;) {
       await sleep(this.#config.idlePingMs, signal, resumed.ended)
       const isProven = (): boolean => resumed.ended.aborted || resumed.events > replayed

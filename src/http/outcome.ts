@@ -9,8 +9,8 @@ export type Outcome =
   | Accepted
   | Answer
   | Stream
-  /** 404 to a call that carried a session id: [MCP] start a new session. What it says may be about the call itself. */
-  | ({ readonly kind: 'no-such-session' } & Pick<Refused, 'text' | 'rpcError'>)
+  /** 404 to a call that carried a session id: [MCP] start a new session. */
+  | ({ readonly kind: 'no-such-session' } & Pick<Refused, 'text' | 'rpcError' | 'id'>)
   | Unauthorized
   /** 405: the server doesn't do this method here. */
   | { readonly kind: 'not-offered' }
@@ -32,6 +32,8 @@ export interface Refused {
   readonly status: number
   readonly text: string
   readonly rpcError: string | undefined
+  /** Of the request that the server's JSON-RPC error names. */
+  readonly id?: string | undefined
   /** `code` and `message` of the server's JSON-RPC error, as they stand there. */
   readonly code?: string | undefined
   readonly message?: string | undefined

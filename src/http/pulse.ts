@@ -43,7 +43,9 @@ export class Pulse {
     const decided = this.#decide(live).then((said) => {
       const isRefused = said === refusal || (inAnyWords && isSessionRefusal(said, refusal))
       const isGone = said === 'no-such-session' || (isRefused && !isSaidInFront(said))
-      if (isGone) this.#life.giveUp(live, `the server refuses it (${said})`)
+      if (said === 'no-such-session') this.#life.lose(live, '404 to a ping')
+      else if (isGone) this.#life.giveUp(live, `the server refuses it (${said})`)
+      else if (said === 'ok') this.#life.seen(live)
       return isGone
     })
     const limitMs = inAnyWords ? MAX_WAIT_MS : REFUSED_LIMIT_MS

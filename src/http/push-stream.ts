@@ -77,6 +77,7 @@ export class PushStream {
         if (event === undefined) break
         if (event.kind === 'comment') {
           this.#liveness.beat(clock.uptime())
+          this.#life.seen(this.#live)
           continue
         }
         const repeated = first && isKnown(event)

@@ -240,8 +240,10 @@ export class Push {
       this.#everUp || (outcome.status >= 400 && outcome.status <= 500) || outcome.rpcError !== undefined
     if (mayMeanSession && (await this.#life.pulse.gone(live, signatureOf(outcome), true))) return
     if (!this.#everUp && live.id === undefined) return await this.#notOffered(live, why, signal)
-    // (One that has never given a stream may have none, in words of its own.)
-    return await (this.#everUp ? this.#retry(why, signal) : this.#retryRefused(why, signal))
+    // (One that has never given a stream may have none, in words of its own; or it is starting.)
+    const passing =
+      (outcome.status >= 500 || outcome.status === 400) && this.#backoff.attempts < SUSPICIOUS_REFUSALS
+    return await (this.#everUp || passing ? this.#retry(why, signal) : this.#retryRefused(why, signal))
   }
 
   /** Nothing to hold open: until the session changes there is nothing to do. */

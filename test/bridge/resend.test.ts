@@ -63,6 +63,16 @@ describe('sent again', () => {
     expect(server.posts('tools/call')).toHaveLength(3)
   })
 
+  test('the same of a server that knows the session no more and names no request: why it fails is said', async () => {
+    const server = await ScriptedServer.start()
+    const bridge = await BridgeProcess.connected(server.url)
+    const error = { code: -32001, message: 'Session not found' }
+    server.on('tools/call', (x) => x.json({ jsonrpc: '2.0', id: null, error }, 404))
+    const reply = await bridge.call('tools/call', {}, 15_000)
+    expect(reply.error?.data?.code).toBe('SESSION_LOST')
+    expect(server.posts('tools/call')).toHaveLength(3)
+  })
+
   test.each([429, 503])(
     '%d with a Retry-After that fits the patience: waits as told, then answers',
     async (status) => {
@@ -102,7 +112,9 @@ describe('sent again', () => {
   test('a message that the new session does not know either, but answers a ping, has its own error', async () => {
     const server = await ScriptedServer.start()
     const error = { code: -32601, message: 'Method not found' }
-    server.on('prompts/list', (x) => x.json({ jsonrpc: '2.0', id: x.rpc.id, error }, 404))
+    server.on('prompts/list', (x) =>
+      x.json(`{"jsonrpc":"2.0","id":${x.rpc.id},"error":${JSON.stringify(error)}}`, 404),
+    )
     const bridge = await BridgeProcess.connected(server.url)
     const reply = await bridge.call('prompts/list')
     expect(reply.error).toEqual(error)

@@ -113,7 +113,7 @@ test.each([400, 500])(
     )
     const other = await BridgeProcess.connected(server.url)
     const asked = server.of('GET').length
-    await eventually('some attempts', () => server.of('GET').length > asked + 8)
+    await eventually('some attempts', () => server.of('GET').length > asked + 5, 10_000)
     expect(other.stderr).toBe('')
   },
 )

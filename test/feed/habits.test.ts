@@ -251,20 +251,6 @@ describe('a server that lets everybody in and then closes', () => {
     expect(states(client).filter((state) => state === 'up')).toHaveLength(4)
   })
 
-  test('but not without having said something: that is told, whatever the history knows', async () => {
-    const moot = await simulator()
-    const url = await front(moot, (_, { pathname }) =>
-      pathname.endsWith('/events') ? { body: [] } : undefined,
-    )
-    const client = await connected(moot, { CONVO_API_URL: url, CONVO_SPACE_ID: SPACE })
-    while (moot.sockets.count(SPACE) === 0) await pause(1)
-    moot.publish(SPACE, { text: '@MyAgent in passing' })
-    moot.sockets.drop({ code: 1012 })
-    const [told] = await client.hears(1)
-    expect(told?.content).toContain('in passing')
-    await eventually('it is up again', () => states(client).at(-1) === 'up')
-  })
-
   test('a subscribe that is let in for good is hardly slower', async () => {
     const client = await connected(await simulator())
     const began = performance.now()
