@@ -187,6 +187,22 @@ test('a stream that is resumed, bound to nothing, and ends with its session: the
   expect(far.pushes('down').at(-1)?.at).toBeLessThan(wipedAt - 300)
 })
 
+test('a stream that is resumed, speaks, and ends with its session: the break begins when it was last heard', async () => {
+  const server = await ScriptedServer.start({ replay: true })
+  const far = await open(server)
+  await cut(server, far)
+  await eventually('the resumed one', () => far.pushes('up').length === 2)
+  // (What comes within a second of it may belong to the replay.)
+  await pause(1_300)
+  const heardFrom = Date.now()
+  server.push(message('spoken'))
+  await eventually('the event', () => far.texts().includes('spoken'))
+  server.wipe()
+  await far.call(9)
+  await eventually('the fact', () => far.pushes('up').at(-1)?.continuous === false)
+  expect(far.pushes('down').at(-1)?.at).toBeGreaterThanOrEqual(heardFrom)
+})
+
 test('a resumed stream that is quiet, and held by the server, stays: no event is missed and no break told', async () => {
   const server = await ScriptedServer.start({ replay: true })
   const far = await open(server, { idlePingMs: 50 })

@@ -1,0 +1,40 @@
+/** When a body ended, as far as its reader can tell. */
+import { expect, test } from 'vitest'
+import { Body } from '../../src/http/body.ts'
+import { pause } from '../support/eventually.ts'
+
+const piece = Buffer.alloc(64 * 1024)
+
+function filled(): Body {
+  const body = new Body({ pause: () => undefined, resume: () => undefined, abort: () => undefined })
+  fill(body)
+  return body
+}
+
+/** More than it takes without pausing the socket. */
+function fill(body: Body): void {
+  for (let i = 0; i < 4; i++) body.push(piece)
+}
+
+test('one that breaks behind a reader who held up the socket ended when that began', async () => {
+  const body = filled()
+  const stoppedAt = Date.now()
+  await pause(200)
+  await body.read()
+  body.push(piece)
+  body.fail(new Error('reset'))
+  expect(body.endedAt).toBeLessThanOrEqual(stoppedAt)
+})
+
+test('one that breaks behind a reader who took every burst at once ended then', async () => {
+  const body = filled()
+  for (let i = 0; i < 10; i++) {
+    await body.read()
+    fill(body)
+    await pause(5)
+  }
+  await body.read()
+  const before = Date.now()
+  body.fail(new Error('reset'))
+  expect(body.endedAt).toBeGreaterThanOrEqual(before)
+})
