@@ -37,7 +37,11 @@ async function demo(): Promise<void> {
     },
     stdio: ['pipe', 'pipe', 'pipe'],
   })
-  createInterface({ input: bridge.stderr }).on('line', (text) => line('log', text.replace(/^\S+ /, '')))
+  let ups = 0
+  createInterface({ input: bridge.stderr }).on('line', (text) => {
+    if (/push stream \S+ up\b/.test(text)) ups++
+    line('log', text.replace(/^\S+ /, ''))
+  })
   createInterface({ input: bridge.stdout }).on('line', (text) => {
     for (const message of parse(Buffer.from(text))) {
       if (message.kind === 'response') replies.set(Number(message.id), text)
@@ -66,6 +70,11 @@ async function demo(): Promise<void> {
 
   async function hears(count: number): Promise<void> {
     await eventually(`${count} notifications`, () => heard.length >= count, 20_000)
+  }
+
+  /** The stream is up for the `count`th time: all that was missed has been fetched. */
+  async function isUp(count: number): Promise<void> {
+    await eventually('the stream', () => ups >= count, 20_000)
   }
 
   function say(text: string, more: { thread_id?: string; speaker?: string } = {}): void {
@@ -99,12 +108,14 @@ async function demo(): Promise<void> {
   await moot.listen()
   line('moot', 'is back')
   await hears(5)
+  await isUp(2)
 
   line('moot', 'goes silent without closing anything, as behind a dead router; then all sockets are cut')
   moot.sockets.freeze()
   say('@MyAgent said into the void')
   moot.sockets.drop('cut')
   await hears(6)
+  await isUp(3)
 
   line('moot', 'suspends the tenant')
   moot.weather.suspended = true
