@@ -175,3 +175,15 @@ export function reasonOf(error: unknown): string {
 export function impossible(value: never): never {
   throw new TypeError(`unexpected ${JSON.stringify(value)}`)
 }
+
+/** A page or a JSON error as one short line. Call it with what is redacted: half a key is not known for one. */
+export function plainText(text: string, max = 300): string {
+  // (Only the start is shown, and the expressions take their time over long texts without a ">".)
+  const plain = text
+    .slice(0, 4_096)
+    .replaceAll(/<(script|style)\b[\s\S]*?<\/\1>/gi, ' ')
+    .replaceAll(/<[^>]*>/g, ' ')
+    .replaceAll(/[\s\p{Cc}]+/gu, ' ')
+    .trim()
+  return plain.length <= max ? plain : `${plain.slice(0, max)}…`
+}

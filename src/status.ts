@@ -36,7 +36,7 @@ export interface PushStatus {
   readonly generation: number
   /** `up`: true when nothing can have been missed (same session, 200 to our cursor; or the very first stream). */
   readonly continuous?: boolean
-  /** `up` after `down`: since then, or since the break was noticed if that is longer; and the attempts it took. */
+  /** `up` after `down`: for how long there was no stream, or none of use; and the attempts it took. */
   readonly downMs?: number
   readonly attempts?: number
   readonly reason?: string

@@ -19,16 +19,15 @@ import {
   inputFor,
   type KeyFrom,
   keyVariable,
-  shellLine,
+  SIMULATOR_URL,
   type Wish,
 } from './init/entry.ts'
 import { mayBeWritten, replaceText, textOf } from './init/files.ts'
-import { channelEntries, launchLines } from './init/launch.ts'
+import { channelEntries } from './init/launch.ts'
 import type { Questions } from './init/questions.ts'
+import { nextSteps, type Plan } from './init/steps.ts'
 import { type Palette, palette, wantsColour } from './terminal.ts'
 import { spaceWithoutMoot, webAddress } from './values.ts'
-
-export const SIMULATOR_URL = 'http://127.0.0.1:8484/mcp/'
 
 export const init: CommandSpec = {
   name: 'init',
@@ -84,21 +83,6 @@ it stays beside it (.bak). The key is named, not written, where the client can r
     'chamade-mcp init --simulator --print',
   ],
   run,
-}
-
-/** What the flags and the answers come to, but for the parts that differ from client to client. */
-interface Plan {
-  readonly system: Wish['system']
-  /** The simulator's key; undefined for anything else. */
-  readonly simulatorKey: string | undefined
-  readonly name: string
-  readonly url: string | undefined
-  readonly allowHttp: boolean
-  readonly space: string | undefined
-  readonly installed: boolean
-  readonly stateful: boolean | undefined
-  readonly keyFile: string | undefined
-  readonly scope: Scope | undefined
 }
 
 /** How far it may go. */
@@ -301,81 +285,4 @@ async function keyFor(
   if (client.reference(variable) !== undefined) return { kind: 'variable' }
   const value = mode.io.env[variable] ?? (await mode.ask?.key(client, variable))
   return value === undefined || value === '' ? { kind: 'variable' } : { kind: 'value', value }
-}
-
-function nextSteps(client: Client, plan: Plan, wish: Wish, channels: readonly string[], mode: Mode): string {
-  const { paint, io } = mode
-  const steps = [...keySteps(client, plan, wish, io)]
-  switch (client.name) {
-    case 'claude-code':
-      steps.push(...claudeCodeSteps(channels, plan.scope !== 'user', paint))
-      break
-    case 'claude-desktop':
-      steps.push('Quit Claude Desktop and start it again.')
-      break
-    case 'cursor':
-      steps.push(`Switch "${plan.name}" on under Settings > MCP.`)
-      break
-    case 'vscode':
-      steps.push(`Run "MCP: List Servers" and start "${plan.name}"; VS Code asks for the key once.`)
-      break
-  }
-  steps.push(`See that it works: ${paint.bold(checkLine(plan, wish))}${checkNeeds(plan, wish, io)}`)
-  return ['\nNext:', ...steps.map((step, at) => `  ${at + 1}. ${step}`)].join('\n')
-}
-
-/** What shows that events come: doctor knows Chamade only, so for moot it is the events themselves. */
-function checkLine(plan: Plan, wish: Wish): string {
-  if (plan.system === 'chamade') return shellLine(wish, 'doctor', '--entry', plan.name)
-  const allow = plan.allowHttp ? ['--allow-http'] : []
-  return shellLine(wish, 'listen', '--moot', ...(plan.url === undefined ? [] : [plan.url]), ...allow)
-}
-
-/** What that line reads from the shell; the entry's own environment is not there. */
-function checkNeeds(plan: Plan, wish: Wish, io: Io): string {
-  if (plan.system === 'chamade') return ''
-  const variable = keyVariable('moot')
-  if (wish.key.kind === 'file') return `\n     with ${variable}_FILE=${wish.key.path} set in that shell`
-  return io.env[variable] ? '' : `\n     with ${variable} set in that shell`
-}
-
-function keySteps(client: Client, plan: Plan, wish: Wish, io: Io): string[] {
-  const variable = keyVariable(plan.system)
-  const steps: string[] = []
-  if (plan.simulatorKey !== undefined && wish.key.kind === 'value') {
-    const port = portOf(plan.url ?? SIMULATOR_URL)
-    const at = port === portOf(SIMULATOR_URL) ? [] : ['--port', port]
-    steps.push(`Start the simulator: ${shellLine(wish, 'simulate', '--key', wish.key.value, ...at)}`)
-  } else if (wish.key.kind === 'variable' && client.reference(variable) === undefined) {
-    steps.push(`Put your key in the place of ${PLACEHOLDER} (${client.title} cannot read variables).`)
-  } else if (wish.key.kind === 'variable' && client.name !== 'vscode' && !io.env[variable]) {
-    steps.push(`Set ${variable} where ${client.title} is started; it is not set in this shell.`)
-  } else if (wish.key.kind === 'value' && client.reference(variable) !== undefined) {
-    steps.push(
-      `The entry holds your key as it is. To have ${client.reference(variable)} there, take it out and run init again.`,
-    )
-  } else if (wish.key.kind === 'value' && wish.key.value === io.env[variable]) {
-    steps.push(`Mind that the file now holds your key (${client.title} cannot read variables).`)
-  }
-  return steps
-}
-
-function portOf(url: string): string {
-  return new URL(url).port || '80'
-}
-
-/** Claude Code wants an approval for what a project's file says, not for what its user told it. */
-function claudeCodeSteps(channels: readonly string[], ofProject: boolean, paint: Palette): string[] {
-  if (channels.length === 0) {
-    return [`Start Claude Code here${ofProject ? '; it asks once for your approval of the entry' : ''}.`]
-  }
-  const [start, ...others] = launchLines(channels)
-  return [
-    `Start Claude Code here, with this flag each time: without it pushed events are dropped without a word.
-${ofProject ? '     It asks once for your approval of the entry.\n' : ''}
-       ${paint.bold(start?.line ?? '')}
-
-${others.map(({ when, line }) => `     ${when}:\n       ${line}`).join('\n')}
-`,
-  ]
 }

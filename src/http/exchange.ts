@@ -1,30 +1,26 @@
 /**
- * One call: dressed with headers and credentials, sent, and what came back understood.
+ * One call: dressed with headers and credentials, and sent; what comes back is an Outcome.
  *
  * Not a session, not a retry: a call goes out once (but for a redirect inside the origin and a key read again).
- * The one rule: the meaning of a reply is decided here, once, as an Outcome (outcome.ts). All that round-trip.ts knows
- * by itself is the plain success.
+ * The one rule: what a reply means is decided once, before anybody else hears of it: the plain success by round-trip.ts,
+ * redirects and failures here, the rest by meaning.ts.
  *
  * [MCP 2025-11-25 transports, Streamable HTTP]
  */
-import { isCertificateFailure, reasonOf } from '../errors.ts'
-import { textAt } from '../json.ts'
-import { HEADER, member, parse } from '../protocol.ts'
+import { isCertificateFailure, plainText, reasonOf } from '../errors.ts'
+import { HEADER } from '../protocol.ts'
 import { limit, type Signal } from '../retry.ts'
-import type { Body } from './body.ts'
 import type { HttpConfig } from './config.ts'
 import { Connections } from './connections.ts'
+import { drained, meaningOf, refusal } from './meaning.ts'
 import type { Outcome, Refused, Unavailable } from './outcome.ts'
 import {
   type Accepted,
   type Answer,
   type Call,
-  coding,
-  contentType,
   type Failure,
   type Heard,
   header,
-  holdsAnswer,
   type Reply,
   RoundTrip,
   type SessionHeaders,
@@ -39,11 +35,6 @@ interface Target {
 }
 
 const MAX_REDIRECTS = 5
-const ERROR_BODY_BYTES = 64 * 1024
-const ERROR_BODY_MS = 2_000
-const ERROR_TEXT_CHARS = 300
-const YEAR_MS = 365 * 86_400_000
-const NOTHING = Buffer.alloc(0)
 
 export class Exchange {
   readonly #config: HttpConfig
@@ -123,7 +114,7 @@ export class Exchange {
       } else {
         const { status, used } = heard
         if (status !== 401 || renewed || !(await this.#config.credentials.renew(used))) {
-          return await this.#classify(call, heard)
+          return await meaningOf(call, heard, this.#config)
         }
         renewed = true
         heard.body.destroy()
@@ -212,89 +203,6 @@ export class Exchange {
     await drained(reply.body)
     return target
   }
-
-  async #classify(call: Call, reply: Reply): Promise<Outcome> {
-    const { status } = reply
-    if (status >= 200 && status < 300) return await this.#understandSuccess(call, reply)
-    if (status === 404 && call.session?.id !== undefined) {
-      return { kind: 'no-such-session', ...(await this.#readError(reply)) }
-    }
-    if (status === 401 || status === 403) {
-      const challenge = header(reply.headers, 'www-authenticate') ?? ''
-      const error = await this.#readError(reply)
-      // Who was let in and may not do this one thing is told so by the server itself; so is who has no key to blame.
-      const { source, problem } = this.#config.credentials
-      const isOfKey = call.session === undefined && `${challenge}${source ?? ''}${problem ?? ''}` !== ''
-      if (status === 403 && !isOfKey && error.rpcError !== undefined) {
-        return { kind: 'refused', status, location: undefined, ...error }
-      }
-      return {
-        kind: 'unauthorized',
-        status,
-        wantsOauth: /resource_metadata/i.test(challenge),
-        text: error.text,
-      }
-    }
-    if (status === 405 && call.method !== 'POST') {
-      await drained(reply.body)
-      return { kind: 'not-offered' }
-    }
-    if (isUnavailable(status)) {
-      const retryAfterMs = retryAfter(header(reply.headers, 'retry-after'))
-      const { text, rpcError } = await this.#readError(reply)
-      const why = `HTTP ${status}${text === '' ? '' : `: ${text}`}`
-      return { kind: 'unavailable', sent: true, why, cause: undefined, status, retryAfterMs, rpcError }
-    }
-    return { kind: 'refused', status, location: undefined, ...(await this.#readError(reply)) }
-  }
-
-  /** 2xx, and neither JSON nor a stream that can be read. */
-  async #understandSuccess(call: Call, reply: Reply): Promise<Outcome> {
-    const type = contentType(reply.headers)
-    const compressed = coding(reply.headers)
-    if (compressed !== undefined && call.method !== 'DELETE' && holdsAnswer(reply.status)) {
-      reply.body.destroy()
-      return refusal(reply.status, notAskedFor(compressed))
-    }
-    if (call.method === 'POST' && holdsAnswer(reply.status)) {
-      const body = await drained(reply.body)
-      if (body?.length === 0) return { kind: 'accepted' }
-      const excerpt = body === undefined ? '' : `: ${plainText(this.#config.redact(body.toString('utf8')))}`
-      return refusal(reply.status, `${type.split(';')[0]}, not JSON${excerpt}`)
-    }
-    if (call.method === 'GET') {
-      const error = await this.#readError(reply)
-      const text = `${type === '' ? 'no content type' : type}, not an event stream`
-      return {
-        ...refusal(reply.status, text),
-        ...error,
-        text: error.rpcError === undefined ? text : error.text,
-      }
-    }
-    // (Nobody waits for the end of a body that says nothing: what stands behind a notification waits for its headers.)
-    void drained(reply.body)
-    return { kind: 'accepted' }
-  }
-
-  /** What an error body says: the server's own JSON-RPC error, or a page as one short line. Without secrets. */
-  async #readError(reply: Reply): Promise<Pick<Refused, 'text' | 'rpcError' | 'id' | 'code' | 'message'>> {
-    const { redact } = this.#config
-    const body = (await drained(reply.body)) ?? NOTHING
-    const compressed = coding(reply.headers)
-    if (compressed !== undefined) return { text: notAskedFor(compressed), rpcError: undefined }
-    const [message] = body.length === 0 ? [] : parse(body)
-    if (message?.kind !== 'response' || message.error === undefined) {
-      return { text: plainText(redact(body.toString('utf8'))), rpcError: undefined }
-    }
-    const original = textAt(message.raw, message.error)
-    const token = (name: string): string | undefined => {
-      const at = member(message.raw, message.error, name)
-      return at === undefined ? undefined : textAt(message.raw, at)
-    }
-    const rpcError = withoutSecrets(original, redact)
-    const { id } = message
-    return { text: plainText(rpcError), rpcError, id, code: token('code'), message: token('message') }
-  }
 }
 
 function isOutcome(heard: Heard): heard is Accepted | Answer | Stream {
@@ -305,71 +213,16 @@ function targetOf(url: URL): Target {
   return { url, origin: url.origin, path: `${url.pathname}${url.search}` }
 }
 
-function refusal(status: number, text: string): Refused {
-  return { kind: 'refused', status, text, rpcError: undefined, location: undefined }
-}
-
-function notAskedFor(compressed: string): string {
-  return `its body is compressed (${plainText(compressed)}), though "identity" was asked for`
-}
-
 function tooLong(over: RangeError): string {
   return `${over.message} (--max-message)`
-}
-
-/** JSON text with secrets cut out of its strings; the very same text when it holds none. */
-function withoutSecrets(json: string, redact: (text: string) => string): string {
-  if (redact(json) === json) return json
-  return JSON.stringify(JSON.parse(json), (_key, value: unknown) =>
-    typeof value === 'string' ? redact(value) : value,
-  )
 }
 
 function isTimeout(signal: Signal): boolean {
   return signal.aborted && signal.reason instanceof DOMException && signal.reason.name === 'TimeoutError'
 }
 
-/** 429, and the 5xx that say "not now": gateways' among them (520 to 524 are a CDN's). */
-function isUnavailable(status: number): boolean {
-  return [429, 502, 503, 504].includes(status) || (status >= 520 && status <= 524)
-}
-
 function unavailable(sent: boolean, why: string, cause: unknown): Unavailable {
   return { kind: 'unavailable', sent, why, cause, status: undefined, retryAfterMs: undefined }
-}
-
-/** [RFC 9110 §10.2.3] seconds or a date; milliseconds from now, a year at most. */
-function retryAfter(value: string | undefined): number | undefined {
-  if (value === undefined) return undefined
-  if (/^\d+$/.test(value.trim())) return Math.min(Number(value) * 1_000, YEAR_MS)
-  // (`Date.parse` takes "1.5" and "5, 10" for days in the year 2001.)
-  if (!/^\s*(mon|tue|wed|thu|fri|sat|sun)/i.test(value)) return undefined
-  const at = Date.parse(value)
-  return Number.isNaN(at) ? undefined : Math.min(Math.max(0, at - Date.now()), YEAR_MS)
-}
-
-/** Reads a short rest so that the connection can be used again; a long or slow one is cut, and undefined. */
-async function drained(body: Body): Promise<Buffer | undefined> {
-  const limit = setTimeout(() => body.destroy(), ERROR_BODY_MS)
-  try {
-    return await body.readAll(ERROR_BODY_BYTES)
-  } catch {
-    return undefined
-  } finally {
-    clearTimeout(limit)
-  }
-}
-
-/** A page or a JSON error as one short line. Call it with what is redacted: half a key is not known for one. */
-function plainText(text: string): string {
-  // (Only the start is shown, and the expressions take their time over long texts without a ">".)
-  const plain = text
-    .slice(0, 4_096)
-    .replaceAll(/<(script|style)\b[\s\S]*?<\/\1>/gi, ' ')
-    .replaceAll(/<[^>]*>/g, ' ')
-    .replaceAll(/[\s\p{Cc}]+/gu, ' ')
-    .trim()
-  return plain.length <= ERROR_TEXT_CHARS ? plain : `${plain.slice(0, ERROR_TEXT_CHARS)}…`
 }
 
 /** A Location without what may be secret in it. */

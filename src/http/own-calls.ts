@@ -1,7 +1,8 @@
 /**
  * What we say to the server in our own name: pings, what makes a session like the one before, the goodbye.
  *
- * Not a state: what an answer means for the session is decided in pulse.ts and session.ts. Not `initialize`: opening.ts says it.
+ * Not a state: what an answer means for the session is decided in pulse.ts and session.ts. Not `initialize`:
+ * opening.ts says it.
  * The one rule: our ids never leave this room. Answers to them end here; what else comes with them goes on.
  */
 import { BridgeError, errors } from '../errors.ts'

@@ -325,17 +325,14 @@ export class Push {
     this.#everUp = true
     const broken = this.#down
     this.#down = undefined
+    const awayMs = broken === undefined ? 0 : clock.uptime() - broken.since
+    // Where something may have been missed it was of no use from then on. (A wall clock may have been set back.)
+    const downMs = resumed || broken === undefined ? awayMs : Math.max(clock.now() - broken.at, awayMs)
     this.#report({
       state: 'up',
       generation: live.generation,
       continuous: resumed || (first && live.generation === 1),
-      ...(broken === undefined
-        ? {}
-        : {
-            // (A wall clock may have been set back meanwhile.)
-            downMs: Math.round(Math.max(clock.now() - broken.at, clock.uptime() - broken.since)),
-            attempts: this.#backoff.attempts,
-          }),
+      ...(broken === undefined ? {} : { downMs: Math.round(downMs), attempts: this.#backoff.attempts }),
     })
   }
 

@@ -203,6 +203,18 @@ test('a stream that is resumed, speaks, and ends with its session: the break beg
   expect(far.pushes('down').at(-1)?.at).toBeGreaterThanOrEqual(heardFrom)
 })
 
+test('a stream that is resumed, quiet, and resumed again was away for as long as there was none', async () => {
+  const server = await ScriptedServer.start({ replay: true })
+  const far = await open(server)
+  await cut(server, far)
+  await eventually('the resumed one', () => far.pushes('up').length === 2)
+  await pause(500)
+  server.session.push.cut()
+  await eventually('the next one', () => far.pushes('up').length === 3)
+  expect(far.pushes('up').at(-1)).toMatchObject({ continuous: true })
+  expect(far.pushes('up').at(-1)?.downMs).toBeLessThan(450)
+})
+
 test('a resumed stream that is quiet, and held by the server, stays: no event is missed and no break told', async () => {
   const server = await ScriptedServer.start({ replay: true })
   const far = await open(server, { idlePingMs: 50 })

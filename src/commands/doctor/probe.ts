@@ -11,6 +11,7 @@ import { request as httpsRequest } from 'node:https'
 import type { Readable } from 'node:stream'
 import { createParser } from 'eventsource-parser'
 import type { ServerSettings } from '../../config.ts'
+import { plainText } from '../../errors.ts'
 import { HEADER, LATEST_LEGACY_VERSION } from '../../protocol.ts'
 import { limit } from '../../retry.ts'
 import { record } from '../client.ts'
@@ -164,13 +165,7 @@ async function read(
   }
   body.destroy()
   found ??= stream ? undefined : parsed(text)
-  // (What is cut afterwards could be half a key.)
-  const plain = redact(text)
-    .replaceAll(/<(script|style)\b[\s\S]*?<\/\1>/gi, ' ')
-    .replaceAll(/<[^>]*>/g, ' ')
-    .replaceAll(/[\s\p{Cc}]+/gu, ' ')
-    .trim()
-  return { message: found, excerpt: plain.slice(0, 120) }
+  return { message: found, excerpt: plainText(redact(text), 120) }
 }
 
 function parsed(text: string): Readonly<Record<string, unknown>> | undefined {

@@ -47,6 +47,7 @@ export interface Input {
 }
 
 const PACKAGE = '@chamade/mcp-server@3'
+export const SIMULATOR_URL = 'http://127.0.0.1:8484/mcp/'
 
 export function keyVariable(system: Wish['system']): string {
   return system === 'moot' ? 'CONVO_API_KEY' : 'CHAMADE_API_KEY'
