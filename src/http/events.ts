@@ -1,14 +1,14 @@
 /**
  * Server-sent events: bytes of one response become events.
  *
- * Not a client: no connection, no retry loop. The parser is eventsource-parser, fed with each byte as one
- * character, so that the bytes of `data` come out as they went in and no character is ever cut in two.
+ * Not a client: no connection, no retry loop. Lines are read as bytes: the bytes of `data` come out as they went in,
+ * a view of what the network gave where a line came in one piece, and no character is ever cut in two.
  * The one rule: the cursor names an event only after that event has been handed out.
  *
  * [WHATWG HTML §9.2.6] interpreting an event stream.
  */
-import { createParser } from 'eventsource-parser'
 import { Gathered } from '../gathered.ts'
+import { spells, withoutByteOrderMark } from '../json.ts'
 import { systemClock } from '../retry.ts'
 import type { Body } from './body.ts'
 
@@ -31,22 +31,11 @@ export const MAX_RETRY_MS = 10 * 60_000
 const LF = 0x0a
 const CR = 0x0d
 const SPACE = 0x20
+const COLON = 0x3a
+const LINE_END = Buffer.from('\n')
 const NOTHING = Buffer.alloc(0)
-const DATA = Buffer.from('data:')
 /** What may stand around the data of an event, half read: names of fields, an id, a type. */
 const AROUND_BYTES = 1024
-/** A `data` line that the network cut, longer than this, goes around the parser: as text it would be copied three times. */
-const LONG_BYTES = 16 * 1024
-/** What the parser sees in its place. JSON holds no NUL, so no server says it. */
-const TOKEN = '\0long'
-/**
- * [WHATWG] an event with an id and no data moves the cursor, but the parser drops it: the line of an id that data
- * does not follow gets a line of data of ours, which is taken out again.
- */
-const LONELY_ID = /(?<=^|[\r\n])id(?::[^\r\n]*)?(?:\r\n|\r(?!\n)|\n)(?!data)/g
-const MARK = '\0id'
-/** As single bytes. */
-const BYTE_ORDER_MARK = '\u00ef\u00bb\u00bf'
 const COMMENT: ServerEvent = { kind: 'comment' }
 
 export class EventReader {
@@ -59,16 +48,16 @@ export class EventReader {
   #quietSince: number | undefined
   #chunks = 0
   #messages = 0
-  /** What may be the start of a byte order mark; undefined once that is decided. */
-  #start: string | undefined = ''
-  #afterCr = false
-  readonly #parser
   readonly #maxBytes: number
-  /** A line that has not ended yet, and the long lines of the event at hand. */
+  #atStart = true
+  #afterCr = false
+  /** A line that has not ended yet. */
   readonly #line = new Gathered()
-  #longLines: Buffer[] = []
-  /** Of the long lines, each with the line end that joins it to the next. */
-  #longBytes = 0
+  // The event at hand.
+  readonly #data = new Gathered()
+  #dataLines = 0
+  #id: string | undefined
+  #type = ''
 
   /**
    * `maxBytes` bounds the data of one event; where one is longer reading rejects with a RangeError. `cursor`: the one
@@ -78,24 +67,6 @@ export class EventReader {
     this.#body = body
     this.#cursor = cursor
     this.#maxBytes = maxBytes
-    this.#parser = createParser({
-      maxBufferSize: maxBytes + AROUND_BYTES,
-      onEvent: ({ id, event, data }) => {
-        // [WHATWG] an event without a type is a "message"; MCP knows no other.
-        const text = data.includes(MARK) ? unmarked(data) : data
-        const bytes = this.#longLines.length === 0 ? Buffer.from(text, 'latin1') : this.#whole(text)
-        if (bytes.length > maxBytes) this.#fail()
-        else if (event === undefined || event === 'message') this.#add({ kind: 'message', id, data: bytes })
-        else if (id !== undefined) this.#add({ kind: 'message', id, data: NOTHING })
-      },
-      onComment: () => this.#add(COMMENT),
-      onRetry: (retryMs) => {
-        this.#retryMs = Math.min(retryMs, MAX_RETRY_MS)
-      },
-      onError: (error) => {
-        if (error.type === 'max-buffer-size-exceeded') this.#fail()
-      },
-    })
   }
 
   /** `id` of the last event handed out that had one, else what it began with; to be sent as `Last-Event-ID`. */
@@ -152,7 +123,7 @@ export class EventReader {
       this.#quietSince = undefined
       if (chunk === undefined) return undefined
       this.#chunks++
-      this.#feedLines(chunk)
+      this.#feed(chunk)
     }
     return this.#take()
   }
@@ -167,76 +138,85 @@ export class EventReader {
     this.#body.destroy(why)
   }
 
-  /** Gives the parser whole lines; the start of one that has not ended is kept. */
-  #feedLines(chunk: Buffer): void {
-    let start = 0
-    let text = ''
-    if (this.#line.length > 0) {
-      start = lineEnd(chunk)
-      this.#keep(start < 0 ? chunk : chunk.subarray(0, start))
-      if (start < 0 || this.#failure !== undefined) return
-      const line = this.#line.take()
-      if (line.length > LONG_BYTES && line.subarray(0, DATA.length).equals(DATA)) {
-        const long = line.subarray(line[DATA.length] === SPACE ? DATA.length + 1 : DATA.length)
-        this.#longLines.push(long)
-        this.#longBytes += long.length + 1
-        text = `data:${TOKEN}`
+  /** Takes the lines that end in `chunk`; the start of one that has not ended is kept. */
+  #feed(chunk: Buffer): void {
+    // [WHATWG] CR LF, however it is cut, LF alone or CR alone end a line.
+    let start = this.#afterCr && chunk[0] === LF ? 1 : 0
+    this.#afterCr = chunk[chunk.length - 1] === CR
+    let lf = chunk.indexOf(LF, start)
+    let cr = chunk.indexOf(CR, start)
+    while ((lf >= 0 || cr >= 0) && this.#failure === undefined) {
+      const isCr = cr >= 0 && (lf < 0 || cr < lf)
+      const end = isCr ? cr : lf
+      if (this.#line.length === 0) {
+        this.#takeLine(chunk, start, end)
       } else {
-        text = line.toString('latin1')
+        this.#keep(chunk.subarray(start, end))
+        const line = this.#line.take()
+        this.#takeLine(line, 0, line.length)
       }
+      start = isCr && lf === end + 1 ? lf + 1 : end + 1
+      if (lf >= 0 && lf < start) lf = chunk.indexOf(LF, start)
+      if (isCr) cr = chunk.indexOf(CR, start)
     }
-    const end = Math.max(chunk.lastIndexOf(LF), chunk.lastIndexOf(CR)) + 1
-    if (end > start) this.#feed(text + chunk.toString('latin1', start, end))
-    if (end < chunk.length) this.#keep(chunk.subarray(end))
+    if (start < chunk.length) this.#keep(chunk.subarray(start))
   }
 
   #keep(piece: Buffer): void {
-    const bytes = this.#longBytes + this.#line.length + piece.length
+    const bytes = this.#data.length + this.#line.length + piece.length
     if (bytes <= this.#maxBytes + AROUND_BYTES) this.#line.add(piece)
     else this.#fail()
   }
 
-  #add(event: ServerEvent): void {
-    if (this.#failure === undefined) this.#ready.push(event)
+  /** One line of `text`, without its end. */
+  #takeLine(text: Buffer, begin: number, end: number): void {
+    if (this.#failure !== undefined) return
+    let start = begin
+    if (this.#atStart) {
+      // [WHATWG] one byte order mark before the stream is skipped.
+      start = end - withoutByteOrderMark(text.subarray(begin, end)).length
+      this.#atStart = false
+    }
+    if (start === end) return this.#dispatch()
+    if (text[start] === COLON) return void this.#ready.push(COMMENT)
+    let colon = start
+    while (colon < end && text[colon] !== COLON) colon++
+    let value = Math.min(colon + 1, end)
+    if (text[value] === SPACE && value < end) value++
+    if (spells(text, start, colon, 'data')) {
+      if (this.#dataLines++ > 0) this.#data.add(LINE_END)
+      this.#data.add(text.subarray(value, end))
+      if (this.#data.length > this.#maxBytes) this.#fail()
+    } else if (spells(text, start, colon, 'id')) {
+      // [WHATWG] an id that holds a NUL is ignored.
+      if (!text.subarray(value, end).includes(0)) this.#id = text.toString('latin1', value, end)
+    } else if (spells(text, start, colon, 'event')) {
+      this.#type = text.toString('latin1', value, end)
+    } else if (spells(text, start, colon, 'retry')) {
+      const retry = text.toString('latin1', value, end)
+      if (/^\d+$/.test(retry)) this.#retryMs = Math.min(Number(retry), MAX_RETRY_MS)
+    }
+  }
+
+  /** A blank line: the event is whole. */
+  #dispatch(): void {
+    const id = this.#id
+    const data = this.#data.take()
+    // [WHATWG] an event without a type is a "message"; MCP knows no other.
+    const isMessage = this.#dataLines > 0 && (this.#type === '' || this.#type === 'message')
+    if (isMessage) this.#ready.push({ kind: 'message', id, data })
+    // [WHATWG] an id moves the cursor whatever it is the id of.
+    else if (id !== undefined) this.#ready.push({ kind: 'message', id, data: NOTHING })
+    this.#dataLines = 0
+    this.#id = undefined
+    this.#type = ''
   }
 
   /** Nothing of what follows is looked at: the rest of an event cut in two would be another event. */
   #fail(): void {
     this.#failure ??= new RangeError(`an event is over the limit of ${this.#maxBytes} bytes`)
     this.#line.take()
-    this.#longLines = []
-  }
-
-  /** The event's data with its long lines back in their places. */
-  #whole(text: string): Buffer {
-    const lines = this.#longLines
-    this.#longLines = []
-    this.#longBytes = 0
-    const [only] = lines
-    if (text === TOKEN && only !== undefined) return only
-    return Buffer.concat(
-      text.split(TOKEN).flatMap((part, i) => [Buffer.from(part, 'latin1'), lines[i] ?? NOTHING]),
-    )
-  }
-
-  #feed(bytes: string): void {
-    if (this.#failure !== undefined) return
-    let text = bytes
-    if (this.#start !== undefined) {
-      // [WHATWG] one byte order mark before the stream is skipped, however it is cut.
-      text = this.#start + text
-      this.#start = BYTE_ORDER_MARK.startsWith(text) ? text : undefined
-      if (this.#start !== undefined) return
-      if (text.startsWith(BYTE_ORDER_MARK)) text = text.slice(BYTE_ORDER_MARK.length)
-    }
-    if (this.#afterCr && text.startsWith('\n')) text = text.slice(1)
-    this.#afterCr = text.endsWith('\r')
-    // [WHATWG] CR alone ends a line; the parser would wait for the byte behind it, which may never come.
-    if (this.#afterCr) text = `${text}\n`
-    if (text.startsWith('id') || text.includes('\nid') || text.includes('\rid')) {
-      text = text.replace(LONELY_ID, `$&data:${MARK}\n`)
-    }
-    this.#parser.feed(text)
+    this.#data.take()
   }
 
   #take(): ServerEvent | undefined {
@@ -253,21 +233,7 @@ export function isSameEvent(event: Known, before: Known | undefined): boolean {
   return event.id !== undefined && event.id === before?.id && event.data.equals(before.data)
 }
 
-function unmarked(data: string): string {
-  return data
-    .split('\n')
-    .filter((line) => line !== MARK)
-    .join('\n')
-}
-
 /** A cursor that cannot stand in a header is none. The empty id means that there is none either. */
 function isHeaderValue(id: string): boolean {
   return /^[\t\x20-\x7e\x80-\xff]+$/.test(id)
-}
-
-/** Where the line that `chunk` goes on with ends, or -1. */
-function lineEnd(chunk: Buffer): number {
-  const lf = chunk.indexOf(LF)
-  const cr = chunk.indexOf(CR)
-  return lf < 0 || (cr >= 0 && cr < lf) ? cr : lf
 }

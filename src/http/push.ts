@@ -8,7 +8,7 @@
  * [MCP 2025-11-25 transports, Listening for Messages from the Server; Resumability and Redelivery]
  */
 import { impossible, reasonOf, seconds } from '../errors.ts'
-import { Backoff, sleep } from '../retry.ts'
+import { Backoff, sleep, turn } from '../retry.ts'
 import type { Outlet } from '../sides.ts'
 import type { PushStatus } from '../status.ts'
 import type { HttpConfig } from './config.ts'
@@ -106,6 +106,8 @@ export class Push {
         return this.#life.attempt()
       default:
         await this.#life.changed(signal)
+        // Whoever waited for the session goes first, on the connection that is open.
+        await turn()
     }
   }
 

@@ -31,26 +31,50 @@ async function readAll(pieces: readonly Buffer[], maxBytes = 1 << 30): Promise<s
 function expected(text: string, maxBytes = 1 << 30): string[] {
   const found: string[] = []
   let cursor = ''
-  let event: { id?: string; type?: string; data: string[] } = { data: [] }
-  for (const line of text.replace(/^\u00ef\u00bb\u00bf/, '').split(/\r\n|\r|\n/)) {
+  let event: { id?: string; type: string; data: string[] } = { type: '', data: [] }
+  // (What stands behind the last line end is no line.)
+  const lines = text.replace(/^\u00ef\u00bb\u00bf/, '').split(/\r\n|\r|\n/)
+  for (const line of lines.slice(0, -1)) {
     const [, name, value = ''] = /^([^:]*)(?:: ?(.*))?$/s.exec(line) ?? []
     if (line === '') {
       const { id, type, data } = event
-      event = { data: [] }
+      event = { type: '', data: [] }
       if (data.join('\n').length > maxBytes) return [...found, OVER]
       cursor = id ?? cursor
-      const isMessage = data.length > 0 && (type === undefined || type === 'message')
+      const isMessage = data.length > 0 && ['', 'message'].includes(type)
       if (isMessage || id !== undefined) found.push(`${cursor}=${isMessage ? data.join('\n') : ''}`)
     } else if (name === '') found.push(':')
     else if (name === 'data') event.data.push(value)
-    else if (name === 'id') event.id = value
+    else if (name === 'id' && !value.includes('\0')) event.id = value
     else if (name === 'event') event.type = value
   }
-  return found
+  // (Over the limit it is before its end.)
+  return event.data.join('\n').length > maxBytes ? [...found, OVER] : found
 }
 
 const line = fc.oneof(
-  fc.constantFrom(': alive', 'event: message', 'event: other', 'retry: 5', 'nonsense', 'data', 'data:'),
+  fc.constantFrom(
+    ': alive',
+    'event: message',
+    'event: other',
+    'retry: 5',
+    'nonsense',
+    'data',
+    'data:',
+    'dat: a',
+  ),
+  fc.constantFrom(
+    'id',
+    'id:',
+    'id: a\0b',
+    'id:  b',
+    'idea: c',
+    'event:',
+    'event',
+    'data:   x',
+    ':',
+    ':data: y',
+  ),
   fc.nat(99).map((n) => `id: ${n}`),
   fc
     .tuple(fc.boolean(), fc.oneof(fc.nat(40), fc.integer({ min: 15_000, max: 40_000 })))
@@ -62,10 +86,13 @@ const line = fc.oneof(
 const stream = fc
   .tuple(
     fc.constantFrom('', '\u00ef\u00bb\u00bf'),
-    fc.constantFrom('\n', '\r\n', '\r'),
+    fc.array(fc.constantFrom('\n', '\r\n', '\r'), { minLength: 1, maxLength: 3 }),
     fc.array(fc.array(line, { maxLength: 4 }), { minLength: 1, maxLength: 5 }),
   )
-  .map(([mark, end, blocks]) => mark + blocks.map((lines) => [...lines, '', ''].join(end)).join(''))
+  .map(([mark, ends, blocks]) => {
+    const lines = blocks.flatMap((block) => [...block, ''])
+    return mark + lines.map((text, i) => text + ends[i % ends.length]).join('')
+  })
 
 test('any stream, cut anywhere, gives the events of the whole, up to the first over the limit', async () => {
   await fc.assert(
