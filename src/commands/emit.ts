@@ -65,6 +65,7 @@ Without an operand, or with "-", events are read from stdin as JSON, one a line.
     'chamade-mcp emit dm --from Alice --platform discord "Can you check the test results?"',
     'chamade-mcp emit say "@MyAgent can you review this?"',
     'chamade-mcp emit fault restart',
+    'chamade-mcp emit fault refuse --seconds 20',
   ],
   run: async (values, operands, io) => {
     const asked = await askedOf(values, operands, io)
