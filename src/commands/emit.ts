@@ -52,7 +52,7 @@ Without an operand, or with "-", events are read from stdin as JSON, one a line.
     { flags: '--agent <name>', description: 'which agent, when there are several', fallback: 'the first' },
     { flags: '--meta <key=value...>', description: 'with raw: one entry of meta; repeat it for more' },
     { flags: '--file <path...>', description: 'with dm: a file to send along; repeat it for more' },
-    { flags: '--seconds <n>', description: 'with fault: how long' },
+    { flags: '--seconds <n>', description: 'with a fault that lasts: for how long' },
     { flags: '--ms <n>', description: 'with fault slow: how much later' },
     {
       flags: '--port <n>',

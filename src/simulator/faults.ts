@@ -8,18 +8,18 @@ import type { ServerResponse } from 'node:http'
 
 export const FAULTS = {
   restart: 'a redeploy: sessions wiped, connections cut',
-  down: 'connections are cut on arrival, sessions wiped (for 5 s, or --seconds)',
-  refuse: 'nothing listens, not even the console; sessions wiped (for 5 s, or --seconds)',
+  down: 'connections are cut on arrival, sessions wiped (for 5 s)',
+  refuse: 'nothing listens, not even the console; sessions wiped (for 5 s)',
   drop: 'cuts every push stream; sessions stay',
   'half-open': 'open push streams go silent without closing',
-  slow: 'answers and pushes come --ms later (for 30 s, or --seconds)',
-  '503': 'HTTP 503 with Retry-After (for 5 s, or --seconds)',
-  '429': 'HTTP 429 with Retry-After (for 5 s, or --seconds)',
-  '502': 'HTTP 502 with an HTML page, as a proxy gives (for 5 s, or --seconds)',
-  'bad-key': 'every key is refused with 401 (for 10 s, or --seconds)',
+  slow: 'answers and pushes come --ms later (for 30 s)',
+  '503': 'HTTP 503 with Retry-After (for 5 s)',
+  '429': 'HTTP 429 with Retry-After (for 5 s)',
+  '502': 'HTTP 502 with an HTML page, as a proxy gives (for 5 s)',
+  'bad-key': 'every key is refused with 401 (for 10 s)',
   'forget-404': 'sessions forgotten, connections stay; the next use is 404',
   'forget-400': 'the same, but the next use is 400',
-  'hold-stream': 'cuts the push streams and refuses new ones with 409 (for 5 s, or --seconds)',
+  'hold-stream': 'cuts the push streams and refuses new ones with 409 (for 5 s)',
   clear: 'ends every fault',
 } as const
 
