@@ -8,7 +8,6 @@ import { METHOD } from '../protocol.ts'
 import { firstOf, MAX_WAIT_MS, type Signal } from '../retry.ts'
 import type { OwnCalls } from './own-calls.ts'
 import type { SessionHeaders } from './round-trip.ts'
-import type { SessionLife } from './session.ts'
 import type { Live } from './session-state.ts'
 import { isGatewayFailure, isSaidInFront, isSessionRefusal, type Signature } from './signature.ts'
 
@@ -16,9 +15,17 @@ const PING_LIMIT_MS = 10_000
 /** How long a refused message waits for the ping that decides what the refusal means. */
 const REFUSED_LIMIT_MS = 3_000
 
+/** The session whose pulse it is: which is live, and what is to be told of it. */
+interface Patient {
+  readonly live: Live | undefined
+  seen(live: Live): void
+  lose(live: Live, reason: string): void
+  giveUp(live: Live, reason: string): void
+}
+
 export class Pulse {
   readonly #calls: OwnCalls
-  readonly #life: SessionLife
+  readonly #life: Patient
   /** The deciding ping under way: all who were refused meanwhile wait for the same one. */
   #deciding: { readonly session: SessionHeaders; readonly said: Promise<Signature> } | undefined
   /** The last session was given up for a refused ping alone. */
@@ -26,7 +33,7 @@ export class Pulse {
   /** A ping was refused in a session just made. */
   #refusesPings = false
 
-  constructor(calls: OwnCalls, life: SessionLife) {
+  constructor(calls: OwnCalls, life: Patient) {
     this.#calls = calls
     this.#life = life
   }
