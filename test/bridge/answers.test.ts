@@ -3,6 +3,7 @@ import { gzipSync } from 'node:zlib'
 import { describe, expect, test } from 'vitest'
 import { BridgeProcess } from '../support/bridge-process.ts'
 import { eventually, pause } from '../support/eventually.ts'
+import { heard, notification } from '../support/messages.ts'
 import { type Exchange, ScriptedServer } from '../support/scripted-server.ts'
 import { maxMessage } from '../support/settings.ts'
 
@@ -111,13 +112,12 @@ describe('answers', () => {
 
   test('what the server says behind an answer, or to a notification, reaches the client', async () => {
     const server = await ScriptedServer.start()
-    const note = (n: number) => ({ jsonrpc: '2.0', method: 'notifications/n', params: { n } })
     server.on('tools/call', async (x) => {
       const stream = x.stream()
       stream.send(x.answer())
-      stream.send(note(1))
+      stream.send(notification(1))
       await pause(50)
-      stream.send(note(2))
+      stream.send(notification(2))
       stream.finish()
     })
     server.on('notifications/told', (x) => {
@@ -127,7 +127,7 @@ describe('answers', () => {
     })
     const bridge = await BridgeProcess.connected(server.url)
     await bridge.call('tools/call')
-    await bridge.waitFor('both', () => bridge.received('notifications/n').length === 2)
+    await bridge.waitFor('both', () => heard(bridge).length === 2)
     bridge.send({ jsonrpc: '2.0', method: 'notifications/told' })
     await bridge.waitFor('the request', () => bridge.received('roots/list').length === 1)
   })
@@ -229,8 +229,7 @@ describe('answers that are none', () => {
     server.on('tools/call', (x) => {
       answer = () => x.result({ from: 'its own exchange' })
     })
-    const bridge = await BridgeProcess.connected(server.url, { args: ['--stateful'] })
-    await eventually('the push stream', () => server.listening())
+    const bridge = await BridgeProcess.listening(server)
     const id = bridge.ask('tools/call')
     await eventually('the request', () => server.posts('tools/call').length === 1)
     server.push({ jsonrpc: '2.0', id, result: { from: 'the push stream' } })
@@ -262,10 +261,9 @@ describe('answers that are none', () => {
 describe('compression', () => {
   test('is not wanted, and every call says so; a header of the user does not change it', async () => {
     const server = await ScriptedServer.start()
-    const bridge = await BridgeProcess.connected(server.url, {
+    const bridge = await BridgeProcess.listening(server, {
       args: ['--stateful', '--header', 'Accept-Encoding: gzip'],
     })
-    await eventually('the push stream', () => server.listening())
     await bridge.call('tools/call')
     bridge.eof()
     await bridge.gone()
@@ -374,10 +372,9 @@ describe('a message of the server over the limit', () => {
 
   test('a push: skipped, said on stderr, and the stream goes on', async () => {
     const server = await ScriptedServer.start({ replay: true })
-    const bridge = await BridgeProcess.connected(server.url, {
+    const bridge = await BridgeProcess.listening(server, {
       args: ['--stateful', '--log-level', 'info', ...maxMessage(200_000)],
     })
-    await eventually('the push stream', () => server.listening())
     server.push({ jsonrpc: '2.0', method: 'notifications/a' })
     await bridge.waitFor('the first', () => bridge.received('notifications/a').length === 1)
     server.push({ jsonrpc: '2.0', method: 'notifications/big', params: { big } })

@@ -5,20 +5,14 @@ import { join } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { BridgeProcess, bin, collectingNode, type Reply } from '../support/bridge-process.ts'
 import { eventually, pause } from '../support/eventually.ts'
+import { initialize } from '../support/messages.ts'
 import { ScriptedServer } from '../support/scripted-server.ts'
-import { patience } from '../support/settings.ts'
+import { patience, stateful } from '../support/settings.ts'
 
 const key = 'chmd_test_0123456789abcdef'
 
-const initialize = {
-  jsonrpc: '2.0',
-  id: 0,
-  method: 'initialize',
-  params: { protocolVersion: '2025-11-25', capabilities: {}, clientInfo: { name: 'test', version: '1' } },
-}
-
 async function tryInitialize(bridge: BridgeProcess, withinMs = 5_000): Promise<Reply> {
-  bridge.send(initialize)
+  bridge.send(initialize())
   return await bridge.reply(0, withinMs)
 }
 
@@ -37,11 +31,10 @@ async function guarded(status = 401, headers: Record<string, string> = { 'www-au
 describe('the key', () => {
   test('from CHAMADE_API_KEY: sent as a bearer on every request, never printed', async () => {
     const { server } = await guarded()
-    const bridge = await BridgeProcess.connected(server.url, {
+    const bridge = await BridgeProcess.listening(server, {
       env: { CHAMADE_API_KEY: key },
       args: ['--stateful', '--log-level', 'debug'],
     })
-    await eventually('the push stream', () => server.listening())
     await bridge.call('tools/list')
     bridge.eof()
     await bridge.gone()
@@ -57,7 +50,7 @@ describe('the key', () => {
       const reply = await tryInitialize(bridge)
       expect(reply.error?.data?.code).toBe('KEY_MISSING')
       expect(reply.error?.message).toContain('CHAMADE_API_KEY')
-      bridge.send({ ...initialize, id: 1 })
+      bridge.send(initialize(1))
       expect((await bridge.reply(1)).error?.data?.code).toBe('KEY_MISSING')
     },
   )
@@ -233,7 +226,7 @@ describe('the address', () => {
     ['', '?stateful'],
   ])('--stateful on %j asks for %j: the key once, the rest byte for byte', async (query, expected) => {
     const server = await ScriptedServer.start()
-    const bridge = await BridgeProcess.connected(`${server.url}${query}`, { args: ['--stateful'] })
+    const bridge = await BridgeProcess.connected(`${server.url}${query}`, stateful)
     await bridge.call('ping')
     expect(new Set(server.requests.map((each) => each.url))).toEqual(new Set([`/mcp${expected}`]))
   })
@@ -282,7 +275,7 @@ describe('the address', () => {
     const server = await ScriptedServer.start()
     await server.down()
     const bridge = BridgeProcess.start(server.url)
-    bridge.send(initialize)
+    bridge.send(initialize())
     await pause(300)
     expect(bridge.lines).toEqual([])
     await server.up()
@@ -295,7 +288,7 @@ describe('the address', () => {
     const bridge = BridgeProcess.start(server.url, { args: patience(200) })
     expect((await tryInitialize(bridge)).error?.data?.code).toBe('SERVER_UNREACHABLE')
     await server.up()
-    bridge.send({ ...initialize, id: 1 })
+    bridge.send(initialize(1))
     expect((await bridge.reply(1)).result).toBeDefined()
   })
 
@@ -363,7 +356,7 @@ describe('redirects', () => {
           ? x.reply(status, '', { location: `/new${x.request.url.slice(4)}` })
           : false,
       )
-      const bridge = await BridgeProcess.connected(`${server.origin}/old?q=1`, { args: ['--stateful'] })
+      const bridge = await BridgeProcess.connected(`${server.origin}/old?q=1`, stateful)
       const line = '{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"n":1.0}}'
       bridge.send(line)
       await bridge.reply(7)

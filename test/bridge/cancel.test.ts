@@ -2,6 +2,7 @@
 import { expect, test } from 'vitest'
 import { BridgeProcess } from '../support/bridge-process.ts'
 import { eventually } from '../support/eventually.ts'
+import { initialize } from '../support/messages.ts'
 import { ScriptedServer } from '../support/scripted-server.ts'
 
 test('a request that is with the server: the cancellation is forwarded byte for byte, a racing answer is delivered', async () => {
@@ -101,21 +102,11 @@ test('initialize cannot be cancelled upstream: the server hears nothing of it, a
     if (!hang) server.welcome(x)
   })
   const bridge = BridgeProcess.start(server.url)
-  bridge.send({
-    jsonrpc: '2.0',
-    id: 0,
-    method: 'initialize',
-    params: { protocolVersion: '2025-11-25', capabilities: {}, clientInfo: { name: 'test', version: '1' } },
-  })
+  bridge.send(initialize())
   await eventually('the first initialize', () => server.posts('initialize').length === 1)
   bridge.notify('notifications/cancelled', { requestId: 0 })
   hang = false
-  bridge.send({
-    jsonrpc: '2.0',
-    id: 'again',
-    method: 'initialize',
-    params: { protocolVersion: '2025-11-25', capabilities: {}, clientInfo: { name: 'test', version: '1' } },
-  })
+  bridge.send(initialize('again'))
   expect((await bridge.reply('again', 9_000)).result.serverInfo.name).toBe('scripted')
   expect(server.posts('notifications/cancelled')).toEqual([])
   expect(bridge.answersTo(0)).toEqual([])

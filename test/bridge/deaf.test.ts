@@ -5,19 +5,9 @@
 import { describe, expect, test } from 'vitest'
 import { BridgeProcess } from '../support/bridge-process.ts'
 import { eventually, pause } from '../support/eventually.ts'
+import { heard, initializeParams, notification, sse } from '../support/messages.ts'
 import { type Handler, ScriptedServer } from '../support/scripted-server.ts'
-import { drain, hold, maxMessage, patience } from '../support/settings.ts'
-
-const stateful = { args: ['--stateful'] }
-const SSE = { 'content-type': 'text/event-stream' }
-
-function line(n: number, text = ''): string {
-  return `{"jsonrpc":"2.0","method":"notifications/n","params":{"n":${n},"text":"${text}"}}`
-}
-
-function numbers(bridge: BridgeProcess): unknown[] {
-  return bridge.received('notifications/n').map((each) => each.params?.n)
-}
+import { drain, hold, maxMessage, patience, stateful } from '../support/settings.ts'
 
 function inJson(status: number): Handler {
   return (x) => x.error(-32000, 'no valid session', status)
@@ -31,12 +21,12 @@ describe('a push stream', () => {
       if (x.request.method !== 'GET') return false
       const cursor = Number(x.request.headers['last-event-id'] ?? 0)
       // "close" as from an intermediary: then undici asks its parser, which is paused, whether all has come.
-      x.response.writeHead(200, { ...SSE, connection: 'close' })
-      if (!first) return x.response.write(`id: 1000\ndata: ${line(1_000)}\n\n`)
+      x.response.writeHead(200, { ...sse, connection: 'close' })
+      if (!first) return x.response.write(`id: 1000\ndata: ${notification(1_000)}\n\n`)
       first = false
       let n = cursor
       const more = setInterval(() => {
-        x.response.write(`id: ${++n}\ndata: ${line(n, 'x'.repeat(4_000))}\n\n`)
+        x.response.write(`id: ${++n}\ndata: ${notification(n, { text: 'x'.repeat(4_000) })}\n\n`)
         if (n < 100) return
         clearInterval(more)
         setTimeout(() => x.response.socket?.resetAndDestroy(), 500)
@@ -47,8 +37,8 @@ describe('a push stream', () => {
     bridge.read(false)
     await pause(1_800)
     bridge.read(true)
-    await bridge.waitFor('what comes after', () => numbers(bridge).includes(1_000), 8_000)
-    const before = numbers(bridge).slice(0, -1)
+    await bridge.waitFor('what comes after', () => heard(bridge).includes(1_000), 8_000)
+    const before = heard(bridge).slice(0, -1)
     expect(before).toEqual(before.map((_, i) => i + 1))
     expect(server.of('GET')[1]?.headers['last-event-id']).toBe(String(before.length))
   })
@@ -75,22 +65,24 @@ describe('a push stream', () => {
       if (x.request.method !== 'GET') return false
       const cursor = x.request.headers['last-event-id']
       gets.push(cursor)
-      x.response.writeHead(200, SSE)
-      x.response.write(`id: 1\ndata: ${line(1)}\n\n`)
+      x.response.writeHead(200, sse)
+      x.response.write(`id: 1\ndata: ${notification(1)}\n\n`)
       if (cursor === '1' || gets.length === 1) {
         const lines = Array.from({ length: 300 }, () => `data: "${'x'.repeat(1_000)}",`)
-        x.response.write(`id: 2\ndata: [\n${lines.join('\n')}\ndata: 0]\n\nid: 3\ndata: ${line(3)}\n\n`)
+        x.response.write(
+          `id: 2\ndata: [\n${lines.join('\n')}\ndata: 0]\n\nid: 3\ndata: ${notification(3)}\n\n`,
+        )
       } else {
-        x.response.write(`id: 4\ndata: ${line(4)}\n\n`)
+        x.response.write(`id: 4\ndata: ${notification(4)}\n\n`)
       }
       return true
     })
     const bridge = await BridgeProcess.connected(server.url, {
       args: ['--stateful', '--log-level', 'info', ...maxMessage(200_000)],
     })
-    await bridge.waitFor('what comes after', () => numbers(bridge).includes(4), 8_000)
+    await bridge.waitFor('what comes after', () => heard(bridge).includes(4), 8_000)
     expect(bridge.stderr).toMatch(/an event is over the limit of 200000 bytes/)
-    expect(numbers(bridge)).not.toContain(3)
+    expect(heard(bridge)).not.toContain(3)
   })
 
   test('that is resumed brings an event of the same words under another id', async () => {
@@ -99,16 +91,16 @@ describe('a push stream', () => {
     server.before((x) => {
       if (x.request.method !== 'GET') return false
       gets++
-      x.response.writeHead(200, SSE)
-      if (gets === 1) x.response.end(`id: 5\ndata: ${line(7)}\n\n`)
+      x.response.writeHead(200, sse)
+      if (gets === 1) x.response.end(`id: 5\ndata: ${notification(7)}\n\n`)
       // The event that was asked for comes once more (known), then a new one that reads the same.
-      else x.response.write(`id: 5\ndata: ${line(7)}\n\nid: 6\ndata: ${line(7)}\n\n`)
+      else x.response.write(`id: 5\ndata: ${notification(7)}\n\nid: 6\ndata: ${notification(7)}\n\n`)
       return true
     })
     const bridge = await BridgeProcess.connected(server.url, stateful)
-    await bridge.waitFor('both', () => numbers(bridge).length === 2)
+    await bridge.waitFor('both', () => heard(bridge).length === 2)
     await pause(100)
-    expect(numbers(bridge)).toEqual([7, 7])
+    expect(heard(bridge)).toEqual([7, 7])
   })
 
   const words: readonly (readonly [string, Handler, Handler])[] = [
@@ -129,19 +121,17 @@ describe('a push stream', () => {
     async (_, get, post) => {
       const server = await ScriptedServer.start()
       server.refuseLost = (x) => (x.request.method === 'GET' ? get(x) : post(x))
-      const bridge = await BridgeProcess.connected(server.url, stateful)
-      await eventually('the push stream', () => server.listening())
+      const bridge = await BridgeProcess.listening(server)
       await server.restart()
       await eventually('the next push stream', () => server.listening(), 15_000)
-      server.push(line(1))
-      await bridge.waitFor('an event', () => numbers(bridge).length === 1)
+      server.push(notification(1))
+      await bridge.waitFor('an event', () => heard(bridge).length === 1)
     },
   )
 
   test('and its session, away, are waited for by many requests without a warning', async () => {
     const server = await ScriptedServer.start()
-    const bridge = await BridgeProcess.connected(server.url, { args: ['--stateful', '--silent'] })
-    await eventually('the push stream', () => server.listening())
+    const bridge = await BridgeProcess.listening(server, { args: ['--stateful', '--silent'] })
     await server.down()
     const ids = [...Array(30)].map(() => bridge.ask('tools/list'))
     await pause(200)
@@ -155,8 +145,7 @@ describe('a push stream', () => {
     const server = await ScriptedServer.start()
     server.on('ping', (x) => x.reply(400, 'what?'))
     server.on('tools/call', (x) => x.error(-32602, 'no', 422))
-    const bridge = await BridgeProcess.connected(server.url, stateful)
-    await eventually('the push stream', () => server.listening())
+    const bridge = await BridgeProcess.listening(server)
     for (let i = 0; i < 5; i++) expect((await bridge.call('tools/call')).error?.code).toBe(-32602)
     expect(server.posts('initialize')).toHaveLength(1)
   })
@@ -170,20 +159,19 @@ describe('a push stream', () => {
     'in front of which somebody says %s for a while keeps session and place',
     async (_, say) => {
       const server = await ScriptedServer.start({ replay: true })
-      const bridge = await BridgeProcess.connected(server.url, stateful)
-      await eventually('the push stream', () => server.listening())
-      server.push(line(1))
-      await bridge.waitFor('the first event', () => numbers(bridge).length === 1)
+      const bridge = await BridgeProcess.listening(server)
+      server.push(notification(1))
+      await bridge.waitFor('the first event', () => heard(bridge).length === 1)
       const open = server.before((x) => {
         say(x)
         return true
       })
       server.cutAll()
-      server.push(line(2))
+      server.push(notification(2))
       await pause(600)
       open()
-      await bridge.waitFor('what was missed', () => numbers(bridge).length === 2, 40_000)
-      expect(numbers(bridge)).toEqual([1, 2])
+      await bridge.waitFor('what was missed', () => heard(bridge).length === 2, 40_000)
+      expect(heard(bridge)).toEqual([1, 2])
       expect(server.posts('initialize')).toHaveLength(1)
     },
     45_000,
@@ -192,8 +180,7 @@ describe('a push stream', () => {
   test('whose 401 is said to the session alone: the session is renewed', async () => {
     const server = await ScriptedServer.start()
     server.refuseLost = (x) => x.reply(401)
-    const bridge = await BridgeProcess.connected(server.url, stateful)
-    await eventually('the push stream', () => server.listening())
+    const bridge = await BridgeProcess.listening(server)
     await server.restart()
     await eventually('the next push stream', () => server.listening(), 12_000)
     expect((await bridge.call('tools/call', { n: 1 })).result.echo).toEqual({ n: 1 })
@@ -204,8 +191,7 @@ describe('a renewal under way', () => {
   /** The session is lost and the next `initialize` gets no answer before `release`. */
   async function renewing(args: readonly string[]) {
     const server = await ScriptedServer.start()
-    const bridge = await BridgeProcess.connected(server.url, { args: ['--stateful', ...args] })
-    await eventually('the push stream', () => server.listening())
+    const bridge = await BridgeProcess.listening(server, { args: ['--stateful', ...args] })
     let left = 1
     server.before((x) => x.rpc.method === 'initialize' && left-- > 0)
     server.wipe()
@@ -240,8 +226,7 @@ describe('a renewal under way', () => {
 describe('at the end of stdin', () => {
   test('events that are held go out first, all of them', async () => {
     const server = await ScriptedServer.start({ capabilities: { experimental: { 'claude/channel': {} } } })
-    const bridge = await BridgeProcess.connected(server.url, { args: ['--stateful', ...hold(5_000)] })
-    await eventually('the push stream', () => server.listening())
+    const bridge = await BridgeProcess.listening(server, { args: ['--stateful', ...hold(5_000)] })
     for (const text of ['one', 'two', 'three']) server.pushChannel(text)
     await pause(200)
     expect(bridge.channel()).toEqual([])
@@ -267,12 +252,7 @@ describe('errors name their cause', () => {
     const server = await ScriptedServer.start()
     server.before((x) => x.reply(503, 'starting up') ?? true)
     const bridge = BridgeProcess.start(server.url, { args: patience(600) })
-    const params = {
-      protocolVersion: '2025-11-25',
-      capabilities: {},
-      clientInfo: { name: 't', version: '1' },
-    }
-    const reply = await bridge.call('initialize', params)
+    const reply = await bridge.call('initialize', initializeParams)
     expect(reply.error?.message).toMatch(/HTTP 503: starting up/)
   })
 

@@ -2,31 +2,17 @@
 import { describe, expect, test } from 'vitest'
 import { BridgeProcess } from '../support/bridge-process.ts'
 import { eventually } from '../support/eventually.ts'
+import { heard, initialize, initialized, notification, sse } from '../support/messages.ts'
 import { type Exchange, ScriptedServer } from '../support/scripted-server.ts'
-
-const stateful = { args: ['--stateful'] }
-
-function initialize(id: number): object {
-  const clientInfo = { name: 'test', version: '1' }
-  const params = { protocolVersion: '2025-11-25', capabilities: {}, clientInfo }
-  return { jsonrpc: '2.0', id, method: 'initialize', params }
-}
-
-function notification(text: string): object {
-  return { jsonrpc: '2.0', method: 'notifications/x', params: { text } }
-}
-
-function heard(bridge: BridgeProcess): unknown[] {
-  return bridge.received('notifications/x').map((each) => each.params?.text)
-}
+import { stateful } from '../support/settings.ts'
 
 describe('what the server says behind an answer, on the stream of', () => {
   /** Answers `x` as usual, but on a stream that goes on: in one piece with the answer, then later. */
   function goOn(x: Exchange, text: string, result: object = {}, headers: Record<string, string> = {}): void {
-    x.response.writeHead(200, { ...headers, 'content-type': 'text/event-stream' })
+    x.response.writeHead(200, { ...headers, ...sse })
     const answer = x.rpc.id === undefined ? '' : `data: ${x.answer(result)}\n\n`
-    x.response.write(`${answer}data: ${JSON.stringify(notification(`${text} at once`))}\n\n`)
-    setTimeout(() => x.response.end(`data: ${JSON.stringify(notification(`${text} later`))}\n\n`), 20)
+    x.response.write(`${answer}data: ${notification(`${text} at once`)}\n\n`)
+    setTimeout(() => x.response.end(`data: ${notification(`${text} later`)}\n\n`), 20)
   }
 
   const welcome = {
@@ -67,8 +53,7 @@ describe('what the server says behind an answer, on the stream of', () => {
 
   test('a reply of the client, reaches the client', async () => {
     const server = await ScriptedServer.start()
-    const bridge = await BridgeProcess.connected(server.url, stateful)
-    await eventually('the push stream', () => server.listening())
+    const bridge = await BridgeProcess.listening(server)
     server.before((x) => x.rpc.isResponse && x.rpc.id !== undefined && goOn(x, 'reply'))
     server.push({ jsonrpc: '2.0', id: 'q', method: 'roots/list' })
     await bridge.waitFor('the question', () => bridge.received('roots/list').length === 1)
@@ -80,7 +65,6 @@ describe('what the server says behind an answer, on the stream of', () => {
 test('of handshakes written in one go each opens its push stream behind its own initialized', async () => {
   const server = await ScriptedServer.start()
   const bridge = BridgeProcess.start(server.url, stateful)
-  const initialized = { jsonrpc: '2.0', method: 'notifications/initialized' }
   const lines = [initialize(0), initialized, initialize(1), initialized, initialize(2)]
   bridge.send(lines.map((line) => JSON.stringify(line)).join('\n'))
   await bridge.reply(2)

@@ -18,8 +18,7 @@ async function listening(
   options: ServerOptions = {},
 ): Promise<{ server: ScriptedServer; bridge: BridgeProcess }> {
   const server = await ScriptedServer.start({ ...channel, ...options })
-  const bridge = await BridgeProcess.connected(server.url, { args: ['--stateful', ...hold(0), ...args] })
-  await eventually('the push stream', () => server.listening())
+  const bridge = await BridgeProcess.listening(server, { args: ['--stateful', ...hold(0), ...args] })
   return { server, bridge }
 }
 
@@ -161,8 +160,7 @@ describe('a gap', () => {
 describe('early pushes', () => {
   test('are held until the client calls a tool, in order, the notifications behind them too; lists release nothing', async () => {
     const server = await ScriptedServer.start(channel)
-    const bridge = await BridgeProcess.connected(server.url, { args: ['--stateful', ...hold(30_000)] })
-    await eventually('the push stream', () => server.listening())
+    const bridge = await BridgeProcess.listening(server, { args: ['--stateful', ...hold(30_000)] })
     server.pushChannel('one')
     server.push({ jsonrpc: '2.0', method: 'notifications/behind' })
     server.pushChannel('two')
@@ -180,8 +178,7 @@ describe('early pushes', () => {
 
   test('are released when the time has passed', async () => {
     const server = await ScriptedServer.start(channel)
-    const bridge = await BridgeProcess.connected(server.url, { args: ['--stateful', ...hold(700)] })
-    await eventually('the push stream', () => server.listening())
+    const bridge = await BridgeProcess.listening(server, { args: ['--stateful', ...hold(700)] })
     const at = performance.now()
     server.pushChannel('one')
     await bridge.waitFor('the event', () => bridge.channel().length === 1)
@@ -196,8 +193,7 @@ describe('early pushes', () => {
       stream.send(x.answer({ tools: [] }))
       stream.finish()
     })
-    const bridge = await BridgeProcess.connected(server.url, { args: ['--stateful', ...hold(30_000)] })
-    await eventually('the push stream', () => server.listening())
+    const bridge = await BridgeProcess.listening(server, { args: ['--stateful', ...hold(30_000)] })
     server.pushChannel('held')
     await bridge.call('tools/list')
     expect(bridge.channel()).toEqual(['beside'])
@@ -205,10 +201,9 @@ describe('early pushes', () => {
 
   test('nothing is held after a renewal', async () => {
     const server = await ScriptedServer.start(channel)
-    const bridge = await BridgeProcess.connected(server.url, {
+    const bridge = await BridgeProcess.listening(server, {
       args: ['--stateful', '--no-gap-notice', ...hold(1_500)],
     })
-    await eventually('the push stream', () => server.listening())
     await bridge.call('tools/call')
     await server.restart()
     await eventually('the next stream', () => server.listening(), 8_000)
@@ -220,16 +215,14 @@ describe('early pushes', () => {
 
   test('answers and their progress are never held', async () => {
     const server = await ScriptedServer.start(channel)
-    const bridge = await BridgeProcess.connected(server.url, { args: ['--stateful', ...hold(30_000)] })
-    await eventually('the push stream', () => server.listening())
+    const bridge = await BridgeProcess.listening(server, { args: ['--stateful', ...hold(30_000)] })
     server.pushChannel('one')
     expect((await bridge.call('tools/list')).result.tools).toHaveLength(2)
   })
 
   test('a thousand of 10 kB are held back in the server, none is lost', async () => {
     const server = await ScriptedServer.start(channel)
-    const bridge = await BridgeProcess.connected(server.url, { args: ['--stateful', ...hold(30_000)] })
-    await eventually('the push stream', () => server.listening())
+    const bridge = await BridgeProcess.listening(server, { args: ['--stateful', ...hold(30_000)] })
     for (let n = 0; n < 1_000; n++) server.pushChannel(`${n} ${'x'.repeat(10_000)}`)
     await pause(200)
     expect(bridge.channel()).toEqual([])

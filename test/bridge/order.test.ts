@@ -2,14 +2,8 @@
 import { describe, expect, test } from 'vitest'
 import { BridgeProcess } from '../support/bridge-process.ts'
 import { eventually, pause } from '../support/eventually.ts'
+import { initialize, initialized } from '../support/messages.ts'
 import { type Exchange, ScriptedServer } from '../support/scripted-server.ts'
-
-const initialize = {
-  jsonrpc: '2.0',
-  id: 0,
-  method: 'initialize',
-  params: { protocolVersion: '2025-11-25', capabilities: {}, clientInfo: { name: 'test', version: '1' } },
-}
 
 /** The requests with these methods in the order they arrived. */
 function order(server: ScriptedServer): (string | undefined)[] {
@@ -31,8 +25,8 @@ test('initialize and initialized travel alone, however much is written behind th
   const bridge = BridgeProcess.start(server.url)
   bridge.write(
     [
-      initialize,
-      { jsonrpc: '2.0', method: 'notifications/initialized' },
+      initialize(),
+      initialized,
       { jsonrpc: '2.0', id: 1, method: 'tools/list' },
       { jsonrpc: '2.0', id: 2, method: 'prompts/list' },
     ]
@@ -117,7 +111,7 @@ describe('behind a barrier', () => {
     bridge.send({ jsonrpc: '2.0', id: 'q', result: { roots: [] } })
     bridge.notify('notifications/cancelled', { requestId: id })
     const last = await eventually('both', () => {
-      const reply = server.posts().find((post) => post.rpc?.isResponse)
+      const reply = server.replies()[0]
       const cancelled = server.posts('notifications/cancelled')[0]
       return reply && cancelled && Math.max(reply.at, cancelled.at)
     })

@@ -5,24 +5,17 @@
 import { describe, expect, test } from 'vitest'
 import { BridgeProcess } from '../support/bridge-process.ts'
 import { eventually, pause } from '../support/eventually.ts'
+import { heard, notification, sse } from '../support/messages.ts'
 import { type Exchange, ScriptedServer, type ServerOptions } from '../support/scripted-server.ts'
+import { stateful } from '../support/settings.ts'
 import { TcpProxy } from '../support/tcp-proxy.ts'
-
-const stateful = { args: ['--stateful'] }
 
 async function listening(
   options: ServerOptions = {},
 ): Promise<{ server: ScriptedServer; bridge: BridgeProcess }> {
   const server = await ScriptedServer.start(options)
-  const bridge = await BridgeProcess.connected(server.url, stateful)
-  await eventually('the push stream', () => server.listening())
+  const bridge = await BridgeProcess.listening(server)
   return { server, bridge }
-}
-
-const event = (n: number) => ({ jsonrpc: '2.0', method: 'notifications/n', params: { n } })
-
-function numbers(bridge: BridgeProcess): unknown[] {
-  return bridge.received('notifications/n').map((each) => each.params?.n)
 }
 
 /** Push flows: an event sent now arrives. */
@@ -162,14 +155,14 @@ describe('cursors', () => {
       replay: true,
       capabilities: { experimental: { 'claude/channel': {} } },
     })
-    server.push(event(0))
-    await bridge.waitFor('the first', () => numbers(bridge).length === 1)
+    server.push(notification(0))
+    await bridge.waitFor('the first', () => heard(bridge).length === 1)
     for (let n = 1; n <= 4; n++) {
       server.session.push.hangUp()
-      server.push(event(n))
-      await bridge.waitFor(`event ${n}`, () => numbers(bridge).length === n + 1, 8_000)
+      server.push(notification(n))
+      await bridge.waitFor(`event ${n}`, () => heard(bridge).length === n + 1, 8_000)
     }
-    expect(numbers(bridge)).toEqual([0, 1, 2, 3, 4])
+    expect(heard(bridge)).toEqual([0, 1, 2, 3, 4])
     expect(bridge.channel()).toEqual([])
     const resumed = server.of('GET').slice(1)
     expect(resumed.map((get) => get.headers['last-event-id'])).toEqual(
@@ -179,31 +172,29 @@ describe('cursors', () => {
 
   test('a server that replays the event of the cursor too: it is not delivered twice', async () => {
     const { server, bridge } = await listening({ replay: true })
-    const id = server.session.push.send(event(1))
-    await bridge.waitFor('the event', () => numbers(bridge).length === 1)
+    const id = server.session.push.send(notification(1))
+    await bridge.waitFor('the event', () => heard(bridge).length === 1)
     server.before((x) => {
       if (x.request.headers['last-event-id'] !== id) return false
-      x.response.writeHead(200, { 'content-type': 'text/event-stream' })
-      return x.response.write(
-        `id: ${id}\ndata: ${JSON.stringify(event(1))}\n\nid: x/2\ndata: ${JSON.stringify(event(2))}\n\n`,
-      )
+      x.response.writeHead(200, sse)
+      return x.response.write(`id: ${id}\ndata: ${notification(1)}\n\nid: x/2\ndata: ${notification(2)}\n\n`)
     })
     server.session.push.cut()
-    await bridge.waitFor('the next event', () => numbers(bridge).includes(2))
-    expect(numbers(bridge)).toEqual([1, 2])
+    await bridge.waitFor('the next event', () => heard(bridge).includes(2))
+    expect(heard(bridge)).toEqual([1, 2])
   })
 
   test('400 to a cursor: once more without it', async () => {
     const { server, bridge } = await listening({ replay: true })
-    server.push(event(1))
-    await bridge.waitFor('the event', () => numbers(bridge).length === 1)
+    server.push(notification(1))
+    await bridge.waitFor('the event', () => heard(bridge).length === 1)
     server.before((x) =>
       x.request.headers['last-event-id'] === undefined ? false : x.error(-32000, 'unknown event id', 400),
     )
     server.session.push.cut()
     await eventually('a stream without a cursor', () => server.listening(), 5_000)
-    server.push(event(2))
-    await bridge.waitFor('the next event', () => numbers(bridge).length === 2)
+    server.push(notification(2))
+    await bridge.waitFor('the next event', () => heard(bridge).length === 2)
     expect(server.sessions.size).toBe(1)
   })
 
@@ -219,8 +210,8 @@ describe('cursors', () => {
 
   test('a cursor does not follow into the next session', async () => {
     const { server, bridge } = await listening({ replay: true })
-    server.push(event(1))
-    await bridge.waitFor('the event', () => numbers(bridge).length === 1)
+    server.push(notification(1))
+    await bridge.waitFor('the event', () => heard(bridge).length === 1)
     await server.restart()
     await flows(server, bridge)
     expect(
@@ -241,20 +232,16 @@ describe('half-open', () => {
     const proxy = await TcpProxy.start(server.port)
     const bridge = await BridgeProcess.connected(`http://127.0.0.1:${proxy.port}/mcp`, stateful)
     await eventually('the push stream', () => server.listening())
-    server.push(event(1))
-    await bridge.waitFor('the event', () => numbers(bridge).length === 1)
+    server.push(notification(1))
+    await bridge.waitFor('the event', () => heard(bridge).length === 1)
     await pause(600)
     proxy.abandon()
     const at = performance.now()
-    server.push(event(2))
-    await bridge.waitFor(
-      'the event that was pushed into the void',
-      () => numbers(bridge).length === 2,
-      12_000,
-    )
+    server.push(notification(2))
+    await bridge.waitFor('the event that was pushed into the void', () => heard(bridge).length === 2, 12_000)
     expect(performance.now() - at).toBeGreaterThan(4_500)
     expect(performance.now() - at).toBeLessThan(8_000)
-    expect(numbers(bridge)).toEqual([1, 2])
+    expect(heard(bridge)).toEqual([1, 2])
     expect(server.sessions.size).toBe(1)
   })
 
@@ -263,8 +250,8 @@ describe('half-open', () => {
     await pause(1_500)
     expect(server.of('GET')).toHaveLength(1)
     expect(server.posts('ping')).toEqual([])
-    server.push(event(1))
-    await bridge.waitFor('the event', () => numbers(bridge).length === 1)
+    server.push(notification(1))
+    await bridge.waitFor('the event', () => heard(bridge).length === 1)
   })
 })
 
@@ -273,20 +260,20 @@ describe('bursts', () => {
     const { server, bridge } = await listening()
     const { push } = server.session
     for (let n = 0; n < 20_000; n++) {
-      if (!push.write(`data: ${JSON.stringify(event(n))}\n\n`)) await push.drained()
+      if (!push.write(`data: ${notification(n)}\n\n`)) await push.drained()
     }
     await bridge.waitFor('all of them', () => bridge.lines.length >= 20_001, 20_000)
-    expect(numbers(bridge)).toEqual([...Array(20_000).keys()])
+    expect(heard(bridge)).toEqual([...Array(20_000).keys()])
   })
 
   test('events arrive while calls are answered, and neither waits for the other', async () => {
     const { server, bridge } = await listening()
     const ids = [...Array(50).keys()].map((n) => {
-      server.push(event(n))
+      server.push(notification(n))
       return bridge.ask('tools/call', { n })
     })
     for (const id of ids) await bridge.reply(id)
-    await bridge.waitFor('fifty events', () => numbers(bridge).length === 50)
-    expect(numbers(bridge)).toEqual([...Array(50).keys()])
+    await bridge.waitFor('fifty events', () => heard(bridge).length === 50)
+    expect(heard(bridge)).toEqual([...Array(50).keys()])
   })
 })

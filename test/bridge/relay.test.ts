@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest'
 import { BridgeProcess } from '../support/bridge-process.ts'
 import { eventually } from '../support/eventually.ts'
 import { ScriptedServer } from '../support/scripted-server.ts'
+import { stateful } from '../support/settings.ts'
 
 const odd =
   '{"name":"echo","n":1.0,"big":12345678901234567890,"tiny":-0,"e":1E+2,"esc":"\\u00e9\\/\\ud83d\\ude00","é":"é😀","":{"deep":[[],{}]},"dup":1,"dup":2}'
@@ -116,7 +117,7 @@ describe('raw pass-through', () => {
 test('headers: JSON up, JSON or events down, the session on everything but initialize', async () => {
   const server = await ScriptedServer.start()
   server.protocolVersion = '2025-06-18'
-  const bridge = await BridgeProcess.connected(server.url, { args: ['--stateful'] })
+  const bridge = await BridgeProcess.connected(server.url, stateful)
   await bridge.call('tools/list')
   await eventually('the push stream', () => server.listening())
   const [initialize, ...rest] = server.requests

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest'
 import { BridgeProcess } from '../support/bridge-process.ts'
 import { eventually, pause } from '../support/eventually.ts'
 import { type Exchange, ScriptedServer } from '../support/scripted-server.ts'
-import { patience } from '../support/settings.ts'
+import { patience, stateful } from '../support/settings.ts'
 
 /** Answers the first `times` requests of a method with `fault`, then as usual. */
 function failing(server: ScriptedServer, method: string, times: number, fault: (x: Exchange) => void): void {
@@ -134,21 +134,19 @@ describe('sent again', () => {
 
   test('a reply to the server while the port is closed for a moment arrives when it is back', async () => {
     const server = await ScriptedServer.start()
-    const bridge = await BridgeProcess.connected(server.url, { args: ['--stateful'] })
-    await eventually('the push stream', () => server.listening())
+    const bridge = await BridgeProcess.listening(server)
     server.push({ jsonrpc: '2.0', id: 'q', method: 'roots/list' })
     await bridge.waitFor('the question', () => bridge.received('roots/list').length === 1)
     await server.down()
     bridge.send({ jsonrpc: '2.0', id: 'q', result: { roots: [] } })
     await pause(300)
     await server.up()
-    await eventually('the reply', () => server.posts().some((post) => post.rpc?.isResponse), 8000)
+    await eventually('the reply', () => server.replies().length > 0, 8000)
     expect(server.sessions.size).toBe(1)
   })
   test('a notification while the port is closed arrives when it is back', async () => {
     const server = await ScriptedServer.start()
-    const bridge = await BridgeProcess.connected(server.url, { args: ['--stateful'] })
-    await eventually('the push stream', () => server.listening())
+    const bridge = await BridgeProcess.listening(server)
     await server.down()
     bridge.notify('notifications/x')
     await pause(300)
@@ -209,7 +207,7 @@ describe('never sent again', () => {
       if (x.params.name === 'hang') return undefined
       return x.result({ ok: true })
     })
-    const bridge = await BridgeProcess.connected(server.url, { args: ['--stateful'] })
+    const bridge = await BridgeProcess.connected(server.url, stateful)
     const ids = [...Array(10).keys()].map(() => bridge.ask('tools/call', { name: 'hang' }))
     await eventually('ten calls', () => server.posts('tools/call').length === 10)
     const at = performance.now()

@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest'
 import { BridgeProcess } from '../support/bridge-process.ts'
 import type { EventStream } from '../support/event-stream.ts'
 import { eventually } from '../support/eventually.ts'
+import { sse } from '../support/messages.ts'
 import { type Exchange, ScriptedServer } from '../support/scripted-server.ts'
 
 const progress = (n: number) => ({ jsonrpc: '2.0', method: 'notifications/progress', params: { n } })
@@ -60,7 +61,7 @@ describe('the stream of a call', () => {
       if (x.rpc.method === 'tools/call') call = x
       if (x.request.headers['last-event-id'] === undefined) return false
       polls++
-      x.response.writeHead(200, { 'content-type': 'text/event-stream' })
+      x.response.writeHead(200, sse)
       x.response.end(polls < 5 ? '' : `id: last\ndata: ${call?.answer({ polls })}\n\n`)
       return true
     })
@@ -193,7 +194,7 @@ describe('every cut of every byte', () => {
     server.on('tools/call', async (x) => {
       const bytes = script(x.rpc.id ?? '')
       const cut = Number(x.params.cut)
-      x.response.writeHead(200, { 'content-type': 'text/event-stream' })
+      x.response.writeHead(200, sse)
       await new Promise((resolve) => x.response.write(bytes.subarray(0, cut), resolve))
       await new Promise((resolve) => setTimeout(resolve, 2))
       x.response.end(bytes.subarray(cut))
@@ -214,7 +215,7 @@ describe('every cut of every byte', () => {
   test('of an event stream that is reset there: resumed from the last id that came whole, or lost', async () => {
     const server = await ScriptedServer.start({ sessions: false })
     const reset = async (x: Exchange, bytes: Buffer): Promise<void> => {
-      x.response.writeHead(200, { 'content-type': 'text/event-stream' })
+      x.response.writeHead(200, sse)
       await new Promise((resolve) => x.response.write(bytes, resolve))
       await new Promise((resolve) => setTimeout(resolve, 3))
       x.reset()
@@ -224,7 +225,7 @@ describe('every cut of every byte', () => {
       const [, id] = /^a-(\d+)$/.exec(String(x.request.headers['last-event-id'])) ?? []
       if (x.request.method !== 'GET' || id === undefined) return false
       const bytes = script(id)
-      x.reply(200, bytes.subarray(bytes.indexOf('id: b-')), { 'content-type': 'text/event-stream' })
+      x.reply(200, bytes.subarray(bytes.indexOf('id: b-')), sse)
       return true
     })
     const bridge = await BridgeProcess.connected(server.url)

@@ -10,7 +10,7 @@ describe('requests of the server', () => {
     server.on('tools/call', async (x) => {
       const stream = x.stream()
       stream.send('{"jsonrpc":"2.0","id":"srv \\u0031","method":"sampling/createMessage","params":{"n":1.0}}')
-      await eventually('the reply', () => server.posts().some((post) => post.rpc?.isResponse))
+      await eventually('the reply', () => server.replies().length > 0)
       stream.send(x.answer({ done: true }))
       stream.finish()
     })
@@ -23,7 +23,7 @@ describe('requests of the server', () => {
     const reply = '{"jsonrpc":"2.0","id":"srv \\u0031","result":{"model":1.0}}'
     bridge.send(reply)
     expect((await bridge.reply(id)).result).toEqual({ done: true })
-    const post = server.posts().find((each) => each.rpc?.isResponse)
+    const post = server.replies()[0]
     expect(post?.body.toString()).toBe(reply)
     expect(post?.session).toBe(server.session.id)
   })
@@ -34,8 +34,7 @@ describe('requests of the server', () => {
     server.on('tools/call', (x) => {
       answer = () => x.result({ mine: true })
     })
-    const bridge = await BridgeProcess.connected(server.url, { args: ['--stateful'] })
-    await eventually('the push stream', () => server.listening())
+    const bridge = await BridgeProcess.listening(server)
     bridge.send('{"jsonrpc":"2.0","id":5,"method":"tools/call"}')
     await eventually('the call', () => server.posts('tools/call').length === 1)
     server.push({ jsonrpc: '2.0', id: 5, method: 'roots/list' })
@@ -52,8 +51,7 @@ describe('requests of the server', () => {
 
   test('a reply that nobody waits for is said to be one, and why', async () => {
     const server = await ScriptedServer.start()
-    const bridge = await BridgeProcess.connected(server.url, { args: ['--stateful'] })
-    await eventually('the push stream', () => server.listening())
+    const bridge = await BridgeProcess.listening(server)
     server.push({ jsonrpc: '2.0', id: 'q', method: 'roots/list' })
     await bridge.waitFor('the question', () => bridge.received('roots/list').length === 1)
     server.push({ jsonrpc: '2.0', method: 'notifications/cancelled', params: { requestId: 'q' } })
@@ -64,13 +62,12 @@ describe('requests of the server', () => {
     await bridge.waitFor('why', () =>
       /reply to request "nobody asked".*: no request of the server with that id is open/.test(bridge.stderr),
     )
-    expect(server.posts().filter((post) => post.rpc?.isResponse)).toEqual([])
+    expect(server.replies()).toEqual([])
   })
 
   test('an error reply of the client arrives as it was written', async () => {
     const server = await ScriptedServer.start()
-    const bridge = await BridgeProcess.connected(server.url, { args: ['--stateful'] })
-    await eventually('the push stream', () => server.listening())
+    const bridge = await BridgeProcess.listening(server)
     server.push({ jsonrpc: '2.0', id: 1, method: 'sampling/createMessage', params: {} })
     await bridge.waitFor('the question', () => bridge.received('sampling/createMessage').length === 1)
     const reply = '{"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":"Method not found","x":1.0}}'
@@ -82,23 +79,21 @@ describe('requests of the server', () => {
 describe('ids of server requests', () => {
   test('two open requests with one id: the client sees two ids, each reply goes back under the server’s', async () => {
     const server = await ScriptedServer.start()
-    const bridge = await BridgeProcess.connected(server.url, { args: ['--stateful'] })
-    await eventually('the push stream', () => server.listening())
+    const bridge = await BridgeProcess.listening(server)
     for (const n of [1, 2])
       server.push(`{"jsonrpc":"2.0","id":5,"method":"sampling/createMessage","params":{"n":${n}}}`)
     await bridge.waitFor('both', () => bridge.received('sampling/createMessage').length === 2)
     const asked = bridge.received('sampling/createMessage')
     expect(new Set(asked.map((each) => each.id)).size).toBe(2)
     for (const each of asked) bridge.send({ jsonrpc: '2.0', id: each.id, result: { n: each.params?.n } })
-    await eventually('both replies', () => server.posts().filter((post) => post.rpc?.isResponse).length === 2)
-    const replies = server.posts().flatMap((post) => (post.rpc?.isResponse ? [post.body.toString()] : []))
+    await eventually('both replies', () => server.replies().length === 2)
+    const replies = server.replies().map((post) => post.body.toString())
     expect(replies.sort()).toEqual([1, 2].map((n) => `{"jsonrpc":"2.0","id":5,"result":{"n":${n}}}`))
   })
 
   test('the server takes one of them back: the client hears of the id it knows', async () => {
     const server = await ScriptedServer.start()
-    const bridge = await BridgeProcess.connected(server.url, { args: ['--stateful'] })
-    await eventually('the push stream', () => server.listening())
+    const bridge = await BridgeProcess.listening(server)
     server.push({ jsonrpc: '2.0', id: 'q', method: 'sampling/createMessage' })
     server.push({
       jsonrpc: '2.0',
@@ -111,8 +106,7 @@ describe('ids of server requests', () => {
 
   test('a late reply to a request of the old session does not answer one of the new session with the same id', async () => {
     const server = await ScriptedServer.start()
-    const bridge = await BridgeProcess.connected(server.url, { args: ['--stateful'] })
-    await eventually('the push stream', () => server.listening())
+    const bridge = await BridgeProcess.listening(server)
     server.push({ jsonrpc: '2.0', id: 0, method: 'elicitation/create', params: { n: 'old' } })
     await bridge.waitFor('the old question', () => bridge.received('elicitation/create').length === 1)
     await server.restart()
@@ -122,9 +116,9 @@ describe('ids of server requests', () => {
     bridge.send({ jsonrpc: '2.0', id: 0, result: { to: 'old' } })
     const asked = bridge.received('elicitation/create')[1]
     bridge.send({ jsonrpc: '2.0', id: asked?.id, result: { to: 'new' } })
-    await eventually('a reply', () => server.posts().some((post) => post.rpc?.isResponse))
+    await eventually('a reply', () => server.replies().length > 0)
     await bridge.call('ping')
-    const replies = server.posts().flatMap((post) => (post.rpc?.isResponse ? [post.body.toString()] : []))
+    const replies = server.replies().map((post) => post.body.toString())
     expect(replies).toEqual(['{"jsonrpc":"2.0","id":0,"result":{"to":"new"}}'])
   })
 })

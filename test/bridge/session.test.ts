@@ -2,10 +2,9 @@
 import { describe, expect, test } from 'vitest'
 import { BridgeProcess } from '../support/bridge-process.ts'
 import { eventually, pause } from '../support/eventually.ts'
+import { initialize, initializeParams } from '../support/messages.ts'
 import { ScriptedServer } from '../support/scripted-server.ts'
-import { patience } from '../support/settings.ts'
-
-const stateful = { args: ['--stateful'] }
+import { patience, stateful } from '../support/settings.ts'
 
 describe('before initialize', () => {
   test('the era probe is answered at once with -32601, and nothing is connected', async () => {
@@ -87,12 +86,7 @@ test('one session, one push stream, and a DELETE with its id at the end', async 
 test('the push stream is not opened before the client’s initialized', async () => {
   const server = await ScriptedServer.start()
   const bridge = BridgeProcess.start(server.url, stateful)
-  bridge.send({
-    jsonrpc: '2.0',
-    id: 0,
-    method: 'initialize',
-    params: { protocolVersion: '2025-11-25', capabilities: {}, clientInfo: { name: 'test', version: '1' } },
-  })
+  bridge.send(initialize())
   await bridge.reply(0)
   await pause(200)
   expect(server.of('GET')).toEqual([])
@@ -107,7 +101,7 @@ test.each([400, 500])(
   async (status) => {
     const server = await ScriptedServer.start()
     server.before((x) => (x.request.method === 'GET' ? x.reply(status, 'what?') : false))
-    const asking = await BridgeProcess.connected(server.url, { args: ['--stateful'] })
+    const asking = await BridgeProcess.connected(server.url, stateful)
     await eventually('the warning', () =>
       asking.stderr.includes(`warn push stream still down: HTTP ${status}`),
     )
@@ -150,16 +144,8 @@ describe('a second initialize of the client', () => {
     const bridge = await BridgeProcess.connected(server.url, stateful)
     const open = bridge.ask('tools/call')
     await eventually('the call', () => server.posts('tools/call').length === 1)
-    bridge.send({
-      jsonrpc: '2.0',
-      id: 'second',
-      method: 'initialize',
-      params: {
-        protocolVersion: '2025-11-25',
-        capabilities: {},
-        clientInfo: { name: 'again', version: '1' },
-      },
-    })
+    const clientInfo = { name: 'again', version: '1' }
+    bridge.send({ ...initialize('second'), params: { ...initializeParams, clientInfo } })
     expect((await bridge.reply('second')).result).toBeDefined()
     const { error } = await bridge.reply(open)
     expect(error?.data?.code).toBe('SUPERSEDED')
@@ -193,8 +179,7 @@ describe('a session that the server forgot', () => {
 
   test('in the new session `initialized` goes first, then what waited for it, then the push stream', async () => {
     const server = await ScriptedServer.start()
-    const bridge = await BridgeProcess.connected(server.url, stateful)
-    await eventually('the push stream', () => server.listening())
+    const bridge = await BridgeProcess.listening(server)
     server.wipe()
     await Promise.all([bridge.call('tools/call'), bridge.call('tools/list')])
     const second = [...server.sessions.keys()][1]
@@ -323,8 +308,7 @@ describe('a session that the server forgot', () => {
 
   test('requests of the server that were open are cancelled at the client; a late reply goes nowhere', async () => {
     const server = await ScriptedServer.start()
-    const bridge = await BridgeProcess.connected(server.url, stateful)
-    await eventually('the push stream', () => server.listening())
+    const bridge = await BridgeProcess.listening(server)
     server.push({ jsonrpc: '2.0', id: 'old', method: 'sampling/createMessage', params: {} })
     await bridge.waitFor('the question', () => bridge.received('sampling/createMessage').length === 1)
     await server.restart()
@@ -333,7 +317,7 @@ describe('a session that the server forgot', () => {
     await eventually('the next session', () => server.listening(), 8_000)
     bridge.send({ jsonrpc: '2.0', id: 'old', result: {} })
     await bridge.call('ping')
-    expect(server.posts().filter((post) => post.rpc?.isResponse)).toEqual([])
+    expect(server.replies()).toEqual([])
   })
 
   test('another protocol version in the next session: the header says the new one, and a warning is written', async () => {
@@ -364,8 +348,7 @@ describe('a session that the server forgot', () => {
 
   test('a server whose next GET is 404 too, though it answers a ping, is not renewed for ever', async () => {
     const server = await ScriptedServer.start()
-    const bridge = await BridgeProcess.connected(server.url, stateful)
-    await eventually('the push stream', () => server.listening())
+    const bridge = await BridgeProcess.listening(server)
     server.before((x) => {
       return x.request.method === 'GET' ? x.reply(404) : false
     })
@@ -449,8 +432,7 @@ describe('servers that do not say 404', () => {
       const server = await ScriptedServer.start()
       server.refuseLost = (x) =>
         x.reply(status, body, { 'content-type': body.startsWith('{') ? 'application/json' : 'text/plain' })
-      const bridge = await BridgeProcess.connected(server.url, stateful)
-      await eventually('the push stream', () => server.listening())
+      const bridge = await BridgeProcess.listening(server)
       await server.restart()
       await eventually('the next push stream', () => server.listening(), 10_000)
       server.push({ jsonrpc: '2.0', method: 'notifications/x' })
@@ -471,8 +453,7 @@ describe('servers that do not say 404', () => {
 
   test('a server that refuses everything but initialize: no tight loop, never two renewals at a time', async () => {
     const server = await ScriptedServer.start()
-    const bridge = await BridgeProcess.connected(server.url, { args: ['--stateful', ...patience(1_500)] })
-    await eventually('the push stream', () => server.listening())
+    const bridge = await BridgeProcess.listening(server, { args: ['--stateful', ...patience(1_500)] })
     let open = 0
     let most = 0
     server.on('initialize', async (x) => {

@@ -4,17 +4,11 @@ import { existsSync } from 'node:fs'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { BridgeProcess, baseEnv, bin, root } from '../support/bridge-process.ts'
 import { eventually, pause } from '../support/eventually.ts'
+import { initialize } from '../support/messages.ts'
 import { ScriptedServer } from '../support/scripted-server.ts'
-import { drain, hold } from '../support/settings.ts'
+import { drain, hold, stateful } from '../support/settings.ts'
 
-const stateful = { args: ['--stateful'] }
 const posix = process.platform !== 'win32'
-
-async function listening(server: ScriptedServer, options = stateful): Promise<BridgeProcess> {
-  const bridge = await BridgeProcess.connected(server.url, options)
-  await eventually('the push stream', () => server.listening())
-  return bridge
-}
 
 function alive(pid: number): boolean {
   try {
@@ -32,7 +26,7 @@ describe('EOF', () => {
     server.on('tools/call', (x) => {
       answer = () => x.result({ slow: true })
     })
-    const bridge = await listening(server)
+    const bridge = await BridgeProcess.listening(server)
     const id = bridge.ask('tools/call')
     bridge.eof()
     await eventually('the call', () => server.posts('tools/call').length === 1)
@@ -47,7 +41,7 @@ describe('EOF', () => {
 
   test('with nothing open it exits at once', async () => {
     const server = await ScriptedServer.start()
-    const bridge = await listening(server)
+    const bridge = await BridgeProcess.listening(server)
     const at = performance.now()
     bridge.eof()
     const exit = await bridge.gone()
@@ -89,7 +83,7 @@ describe('EOF', () => {
 
   test('notifications and replies written just before it still arrive', async () => {
     const server = await ScriptedServer.start()
-    const bridge = await listening(server)
+    const bridge = await BridgeProcess.listening(server)
     server.push({ jsonrpc: '2.0', id: 'q', method: 'roots/list' })
     await bridge.waitFor('the question', () => bridge.received('roots/list').length === 1)
     bridge.send({ jsonrpc: '2.0', id: 'q', result: { roots: [] } })
@@ -97,13 +91,13 @@ describe('EOF', () => {
     bridge.eof()
     expect((await bridge.gone()).code).toBe(0)
     expect(server.posts('notifications/n')).toHaveLength(5)
-    expect(server.posts().filter((post) => post.rpc?.isResponse)).toHaveLength(1)
+    expect(server.replies()).toHaveLength(1)
   })
 
   test('a DELETE that is never answered delays the exit by one second, not more', async () => {
     const server = await ScriptedServer.start()
     server.before((x) => x.request.method === 'DELETE')
-    const bridge = await listening(server)
+    const bridge = await BridgeProcess.listening(server)
     const at = performance.now()
     bridge.eof()
     const exit = await bridge.gone()
@@ -114,7 +108,7 @@ describe('EOF', () => {
   test('a server that does not allow DELETE is no reason for an error', async () => {
     const server = await ScriptedServer.start()
     server.deleteStatus = 405
-    const bridge = await listening(server)
+    const bridge = await BridgeProcess.listening(server)
     bridge.eof()
     expect((await bridge.gone()).code).toBe(0)
     expect(bridge.stderr).toBe('')
@@ -122,7 +116,7 @@ describe('EOF', () => {
 
   test('while the server is away: exit within the drain, no hang', async () => {
     const server = await ScriptedServer.start()
-    const bridge = await listening(server)
+    const bridge = await BridgeProcess.listening(server)
     await server.down()
     const at = performance.now()
     bridge.eof()
@@ -150,7 +144,7 @@ describe('a slow reader', () => {
 
   test.runIf(posix)('a signal while stdout is full: exit within 400 ms all the same', async () => {
     const server = await ScriptedServer.start()
-    const bridge = await listening(server)
+    const bridge = await BridgeProcess.listening(server)
     bridge.read(false)
     for (let n = 0; n < 40; n++)
       server.push({ jsonrpc: '2.0', method: 'notifications/x', params: { t: 'x'.repeat(100_000) } })
@@ -170,7 +164,7 @@ describe('a slow reader', () => {
       return x.request.method === 'DELETE'
     })
     server.on('resources/list', (x) => x.result({ t: 'x'.repeat(1_000_000) }))
-    const bridge = await listening(server, { args: ['--stateful', ...hold(20_000)] })
+    const bridge = await BridgeProcess.listening(server, { args: ['--stateful', ...hold(20_000)] })
     bridge.read(false)
     bridge.ask('resources/list')
     await eventually('the request', () => server.posts('resources/list').length === 1)
@@ -203,7 +197,7 @@ describe.runIf(posix)('signals', () => {
     '%s: DELETE, exit within 400 ms, 128 + n',
     async (name) => {
       const server = await ScriptedServer.start()
-      const bridge = await listening(server)
+      const bridge = await BridgeProcess.listening(server)
       const at = performance.now()
       bridge.signal(name)
       const exit = await bridge.gone()
@@ -221,7 +215,7 @@ describe.runIf(posix)('signals', () => {
       await pause(150)
       return false
     })
-    const bridge = await listening(server)
+    const bridge = await BridgeProcess.listening(server)
     const at = performance.now()
     for (const name of ['SIGINT', 'SIGINT', 'SIGTERM', 'SIGHUP', 'SIGTERM'] as const) {
       if (bridge.exit === undefined) bridge.signal(name)
@@ -237,7 +231,7 @@ describe.runIf(posix)('signals', () => {
   test('open requests are answered before the exit', async () => {
     const server = await ScriptedServer.start()
     server.on('tools/call', () => {})
-    const bridge = await listening(server)
+    const bridge = await BridgeProcess.listening(server)
     const ids = [bridge.ask('tools/call'), bridge.ask('tools/call')]
     await eventually('the calls', () => server.posts('tools/call').length === 2)
     const at = performance.now()
@@ -253,7 +247,7 @@ describe.runIf(posix)('signals', () => {
 
   test('a server that hangs, on DELETE and everything else, does not delay it', async () => {
     const server = await ScriptedServer.start()
-    const bridge = await listening(server)
+    const bridge = await BridgeProcess.listening(server)
     server.before(() => true)
     bridge.ask('tools/call')
     await eventually('the call', () => server.posts('tools/call').length === 1)
@@ -269,12 +263,7 @@ describe.runIf(posix)('signals', () => {
       server.welcome(x)
     })
     const bridge = BridgeProcess.start(server.url, stateful)
-    bridge.send({
-      jsonrpc: '2.0',
-      id: 0,
-      method: 'initialize',
-      params: { protocolVersion: '2025-11-25', capabilities: {}, clientInfo: { name: 'test', version: '1' } },
-    })
+    bridge.send(initialize())
     await eventually('the initialize', () => server.posts('initialize').length === 1)
     const at = performance.now()
     bridge.signal('SIGINT')
@@ -284,7 +273,7 @@ describe.runIf(posix)('signals', () => {
 
   test('while it is reconnecting to a server that is away', async () => {
     const server = await ScriptedServer.start()
-    const bridge = await listening(server)
+    const bridge = await BridgeProcess.listening(server)
     await server.down()
     await pause(100)
     const at = performance.now()
@@ -309,7 +298,7 @@ describe.runIf(posix)('signals', () => {
   test('after EOF, in the middle of the drain', async () => {
     const server = await ScriptedServer.start()
     server.on('tools/call', () => {})
-    const bridge = await listening(server)
+    const bridge = await BridgeProcess.listening(server)
     bridge.ask('tools/call')
     await eventually('the call', () => server.posts('tools/call').length === 1)
     bridge.eof()
@@ -323,7 +312,7 @@ describe.runIf(posix)('signals', () => {
   test('after EOF, in the middle of a goodbye that is not answered', async () => {
     const server = await ScriptedServer.start()
     server.before((x) => x.request.method === 'DELETE')
-    const bridge = await listening(server)
+    const bridge = await BridgeProcess.listening(server)
     bridge.eof()
     await eventually('the goodbye', () => server.of('DELETE').length === 1)
     const at = performance.now()
@@ -335,7 +324,7 @@ describe.runIf(posix)('signals', () => {
 describe('the client is gone', () => {
   test('stdout closed: exit within two seconds of the next write, with a goodbye', async () => {
     const server = await ScriptedServer.start()
-    const bridge = await listening(server)
+    const bridge = await BridgeProcess.listening(server)
     bridge.closeStdout()
     await pause(50)
     expect(bridge.exit).toBeUndefined()

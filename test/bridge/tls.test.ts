@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { createServer, type TLSSocket } from 'node:tls'
 import { expect, onTestFinished, test } from 'vitest'
 import { BridgeProcess, root } from '../support/bridge-process.ts'
+import { initializeParams } from '../support/messages.ts'
 import { ScriptedServer } from '../support/scripted-server.ts'
 
 const certs = join(root, 'test', 'feed', 'certs')
@@ -13,12 +14,6 @@ const [ca, key, cert] = ['ca.pem', 'server.key', 'server.pem'].map((name) => joi
   string,
   string,
 ]
-
-const INITIALIZE = {
-  protocolVersion: '2025-11-25',
-  capabilities: {},
-  clientInfo: { name: 'test', version: '1' },
-}
 
 /** https in front of a server; `peers` are the names that clients showed a certificate for. */
 async function withTls(
@@ -67,7 +62,7 @@ test('without one the error names the host, and the process lives on', async () 
   const server = await ScriptedServer.start()
   const { url } = await withTls(server, true)
   const bridge = BridgeProcess.start(url, { args: ['--ca', ca, '--patience', '500ms'] })
-  const reply = await bridge.call('initialize', INITIALIZE)
+  const reply = await bridge.call('initialize', initializeParams)
   expect(reply.error?.message).toContain('https://localhost:')
   expect(reply.error?.data?.code).toBe('SERVER_UNREACHABLE')
   expect(bridge.exit).toBeUndefined()
@@ -77,7 +72,7 @@ test('a certificate that nobody vouches for is named at once, with what makes it
   const server = await ScriptedServer.start()
   const { url } = await withTls(server, false)
   const bridge = BridgeProcess.start(url, { env: { SSL_CERT_FILE: '', NODE_EXTRA_CA_CERTS: '' } })
-  const { error } = await bridge.call('initialize', INITIALIZE)
+  const { error } = await bridge.call('initialize', initializeParams)
   expect(error?.data?.code).toBe('CERTIFICATE_REFUSED')
   expect(error?.message).toMatch(
     /^the certificate of https:.* is refused: .*SELF_SIGNED_CERT_IN_CHAIN.*Try: .*--ca/,
@@ -88,7 +83,7 @@ test('so is one of another host', async () => {
   const server = await ScriptedServer.start()
   const { url } = await withTls(server, false, '127.0.0.2')
   const bridge = BridgeProcess.start(url, { args: ['--ca', ca] })
-  const { error } = await bridge.call('initialize', INITIALIZE)
+  const { error } = await bridge.call('initialize', initializeParams)
   expect(error?.data?.code).toBe('CERTIFICATE_REFUSED')
   expect(error?.message).toMatch(/ERR_TLS_CERT_ALTNAME_INVALID.*Try: check the address/)
 })

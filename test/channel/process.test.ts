@@ -15,8 +15,7 @@ interface Pair {
 
 async function connected(options: BridgeOptions = {}): Promise<Pair> {
   const server = await ScriptedServer.start({ capabilities: DECLARED, tools: TOOLS })
-  const bridge = await BridgeProcess.connected(server.url, options)
-  await eventually('the push stream', () => server.listening())
+  const bridge = await BridgeProcess.listening(server, options)
   return { server, bridge }
 }
 

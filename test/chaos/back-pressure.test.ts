@@ -3,7 +3,9 @@ import { existsSync, readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { BridgeProcess } from '../support/bridge-process.ts'
 import { eventually, pause } from '../support/eventually.ts'
+import { initialize } from '../support/messages.ts'
 import { ScriptedServer } from '../support/scripted-server.ts'
+import { stateful } from '../support/settings.ts'
 
 const MIB = 1024 ** 2
 
@@ -35,12 +37,7 @@ test.runIf(existsSync('/proc/self/status'))(
         arrived++
       },
     })
-    bridge.send({
-      jsonrpc: '2.0',
-      id: 0,
-      method: 'initialize',
-      params: { protocolVersion: '2025-11-25', capabilities: {}, clientInfo: { name: 'test', version: '1' } },
-    })
+    bridge.send(initialize())
     await eventually('the handshake', () => handshake === 1)
     bridge.notify('notifications/initialized')
     await eventually('the push stream', () => server.listening())
@@ -89,7 +86,7 @@ test('a client that stops reading gets its answers too, once it reads again', {
   timeout: 30_000,
 }, async () => {
   const server = await ScriptedServer.start()
-  const bridge = await BridgeProcess.connected(server.url, { args: ['--stateful'] })
+  const bridge = await BridgeProcess.connected(server.url, stateful)
   bridge.read(false)
   const text = 'y'.repeat(100_000)
   const ids = [...Array(60).keys()].map((n) => bridge.ask('tools/call', { n, text }))

@@ -3,8 +3,7 @@ import { describe, expect, test } from 'vitest'
 import { BridgeProcess } from '../support/bridge-process.ts'
 import { eventually } from '../support/eventually.ts'
 import { type Exchange, ScriptedServer } from '../support/scripted-server.ts'
-
-const stateful = { args: ['--stateful'] }
+import { stateful } from '../support/settings.ts'
 
 /** Restarts the server instead of answering the `nth` request that `matches`. */
 function restartAt(server: ScriptedServer, nth: number, matches: (x: Exchange) => boolean, downMs = 0): void {
@@ -80,8 +79,7 @@ describe('a renewal', () => {
 
   test('with a call that meets the 404 first: answered once', async () => {
     const server = await ScriptedServer.start()
-    const bridge = await BridgeProcess.connected(server.url, stateful)
-    await eventually('the push stream', () => server.listening())
+    const bridge = await BridgeProcess.listening(server)
     restartAt(server, 1, post('initialize'))
     server.wipe()
     const id = bridge.ask('tools/call', { n: 2 })
@@ -110,8 +108,7 @@ describe('a renewal', () => {
 test('restarted while the bridge says goodbye: exit all the same', async () => {
   const server = await ScriptedServer.start()
   restartAt(server, 1, (x) => x.request.method === 'DELETE')
-  const bridge = await BridgeProcess.connected(server.url, stateful)
-  await eventually('the push stream', () => server.listening())
+  const bridge = await BridgeProcess.listening(server)
   bridge.eof()
   expect((await bridge.gone()).code).toBe(0)
 })

@@ -7,6 +7,7 @@ import { expect, test } from 'vitest'
 import { BridgeProcess } from '../support/bridge-process.ts'
 import { eventually } from '../support/eventually.ts'
 import { ScriptedServer, type ServerOptions } from '../support/scripted-server.ts'
+import { stateful } from '../support/settings.ts'
 import { TcpProxy } from '../support/tcp-proxy.ts'
 
 type Scene = (
@@ -83,7 +84,7 @@ const deadInSilence: Scene = async () => {
   const server = await ScriptedServer.start()
   server.secondStream = 'replace'
   const proxy = await TcpProxy.start(server.port)
-  const bridge = await BridgeProcess.connected(`http://127.0.0.1:${proxy.port}/mcp`, { args: ['--stateful'] })
+  const bridge = await BridgeProcess.connected(`http://127.0.0.1:${proxy.port}/mcp`, stateful)
   await eventually('the push stream', () => server.listening())
   // (Its headers must be through: a GET without any is made anew sooner.)
   server.push({ jsonrpc: '2.0', method: 'notifications/first' })
@@ -106,7 +107,7 @@ const lateFirst: Scene = async () => {
     from ??= performance.now()
     return performance.now() - from < 6_000 ? x.reply(503) : false
   })
-  const bridge = await BridgeProcess.connected(server.url, { args: ['--stateful'] })
+  const bridge = await BridgeProcess.connected(server.url, stateful)
   await bridge.waitFor(
     'the notice',
     () => bridge.received('notifications/claude/channel').length === 1,
@@ -163,7 +164,7 @@ test('refusals in the middle of a redeploy, a session wiped in silence, a networ
 }, async () => {
   const start = async (options: ServerOptions = {}) => {
     const server = await ScriptedServer.start(options)
-    const bridge = await BridgeProcess.connected(server.url, { args: ['--stateful'] })
+    const bridge = await BridgeProcess.connected(server.url, stateful)
     await eventually('the push stream', () => server.listening(), 10_000)
     return { server, bridge }
   }

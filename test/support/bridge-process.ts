@@ -9,6 +9,9 @@ import type { Readable, Writable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 import { onTestFinished } from 'vitest'
 import { eventually } from './eventually.ts'
+import { initialize, initialized, initializeParams } from './messages.ts'
+import type { ScriptedServer } from './scripted-server.ts'
+import { stateful } from './settings.ts'
 
 export const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..')
 export const bin = join(root, 'bin', 'chamade-mcp.js')
@@ -130,25 +133,22 @@ export class BridgeProcess {
     return bridge
   }
 
+  /** The same in front of `server`, and waits for the push stream. */
+  static async listening(server: ScriptedServer, options: BridgeOptions = stateful): Promise<BridgeProcess> {
+    const bridge = await BridgeProcess.connected(server.url, options)
+    await eventually('the push stream', () => server.listening())
+    return bridge
+  }
+
   get pid(): number {
     return this.#child.pid ?? -1
   }
 
   async handshake(params: object = {}): Promise<Reply> {
-    this.send({
-      jsonrpc: '2.0',
-      id: 0,
-      method: 'initialize',
-      params: {
-        protocolVersion: '2025-11-25',
-        capabilities: {},
-        clientInfo: { name: 'test', version: '1' },
-        ...params,
-      },
-    })
+    this.send({ ...initialize(), params: { ...initializeParams, ...params } })
     const reply = await this.reply(0, 15_000)
     if (reply.error !== undefined) throw new Error(`initialize failed: ${reply.error.message}`)
-    this.send({ jsonrpc: '2.0', method: 'notifications/initialized' })
+    this.send(initialized)
     return reply
   }
 

@@ -142,6 +142,11 @@ export class ScriptedServer {
     )
   }
 
+  /** What the client replied to requests of the server, in order. */
+  replies(): Recorded[] {
+    return this.posts().filter((post) => post.rpc?.isResponse)
+  }
+
   of(httpMethod: string): Recorded[] {
     return this.requests.filter((r) => r.method === httpMethod)
   }

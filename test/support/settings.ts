@@ -2,6 +2,9 @@
  * The bridge's durations and limits as arguments, in the units of tests. The one place that knows their flags.
  */
 
+/** For whom push is the point. */
+export const stateful = { args: ['--stateful'] }
+
 /** Longest line, bytes. */
 export function maxMessage(bytes: number): string[] {
   return ['--max-message', String(bytes)]
