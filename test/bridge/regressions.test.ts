@@ -1,6 +1,6 @@
 /** Regressions: promises that were once broken. Each test is the shortest way to the defect it keeps out. */
 import { spawn } from 'node:child_process'
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
@@ -82,13 +82,6 @@ describe('a value of the configuration that is an everyday word', () => {
     }
   })
 
-  test('a name of the client neither begins a line of the log nor steers the terminal', async () => {
-    const bridge = BridgeProcess.start('http://127.0.0.1:9/mcp')
-    bridge.send('{"jsonrpc":"2.0","method":"a\\u001b[2J\\r\\u009bb\\n\\u2028c"}')
-    bridge.eof()
-    await bridge.gone()
-    expect(bridge.stderr).toMatch(/^\S+ warn dropped a \[2J b c to the server: [^\n]*\n$/)
-  })
 })
 
 describe('a call that was cancelled', () => {
@@ -254,40 +247,6 @@ describe('a call', () => {
     for (const id of ids) expect((await bridge.reply(id)).error).toBeUndefined()
   })
 
-  test('given up by --tool-timeout answers no later request that has its id', async () => {
-    const server = await ScriptedServer.start()
-    const late: Exchange[] = []
-    server.on('tools/call', (x) => late.push(x))
-    const bridge = await BridgeProcess.connected(server.url, { args: ['--tool-timeout', '0.2'] })
-    bridge.send('{"jsonrpc":"2.0","id":5,"method":"tools/call","params":{"name":"first"}}')
-    expect((await bridge.reply(5)).error?.data?.code).toBe('RESPONSE_LOST')
-    server.on('resources/list', (x) => x.result({ of: 'second' }))
-    bridge.send('{"jsonrpc":"2.0","id":5,"method":"resources/list"}')
-    await bridge.call('tools/list')
-    late[0]?.result({ of: 'first' })
-    await bridge.waitFor('its answer', () => bridge.answersTo(5).length === 2)
-    expect(bridge.answersTo(5)[1]?.result).toEqual({ of: 'second' })
-  })
-
-  test('given up by --tool-timeout and never answered swallows no answer to a request that has its id', async () => {
-    const server = await ScriptedServer.start()
-    server.on('tools/call', () => {})
-    const bridge = await BridgeProcess.connected(server.url, { args: ['--tool-timeout', '0.2'] })
-    bridge.send('{"jsonrpc":"2.0","id":5,"method":"tools/call","params":{"name":"first"}}')
-    expect((await bridge.reply(5)).error?.data?.code).toBe('RESPONSE_LOST')
-    server.on('resources/list', (x) => x.result({ of: 'second' }))
-    bridge.send('{"jsonrpc":"2.0","id":5,"method":"resources/list"}')
-    await bridge.waitFor('its answer', () => bridge.answersTo(5).length === 2, 8_000)
-    expect(bridge.answersTo(5)[1]?.result).toEqual({ of: 'second' })
-  })
-
-  test('of a hidden tool is refused, whatever line ends its name holds', async () => {
-    const server = await ScriptedServer.start({ tools: [{ name: 'admin\ny' }, { name: 'b' }] })
-    const bridge = await BridgeProcess.connected(server.url, { args: ['--ignore-tool', 'admin*'] })
-    expect((await bridge.call('tools/list')).result).toEqual({ tools: [{ name: 'b' }] })
-    expect((await bridge.call('tools/call', { name: 'admin\ny' })).error?.data?.code).toBe('TOOL_HIDDEN')
-    expect(server.posts('tools/call')).toEqual([])
-  })
 })
 
 describe('initialize', () => {
@@ -512,20 +471,6 @@ test('the session of a renewal that the goodbye interrupts is deleted', async ()
   bridge.signal('SIGTERM')
   await bridge.gone()
   expect([...server.sessions.values()].map((session) => session.endedBy)).toEqual(['wipe', 'delete'])
-})
-
-test.skipIf(!existsSync('/dev/full'))('a full disk under the log file silences only the log', async () => {
-  const server = await ScriptedServer.start()
-  const bridge = await BridgeProcess.connected(server.url, {
-    args: ['--log-file', '/dev/full', '--log-level', 'debug', '--log-format', 'json'],
-  })
-  await eventually('a push stream', () => server.listening())
-  server.session.push.hangUp()
-  await eventually('the next', () => server.of('GET').length === 2 && server.listening())
-  expect((await bridge.call('tools/call')).error).toBeUndefined()
-  const lines = bridge.stderr.trim().split('\n')
-  const complaints = lines.filter((line) => line.includes('cannot be written'))
-  expect(complaints.map((line) => (JSON.parse(line) as { level: string }).level)).toEqual(['error'])
 })
 
 test('millions of brackets are no message, and cost a byte each', async () => {
