@@ -1,9 +1,14 @@
 /** Cancellation: at most one answer, no waiting, and nothing sent for what was never sent. */
-import { expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { BridgeProcess } from '../support/bridge-process.ts'
 import { eventually } from '../support/eventually.ts'
 import { initialize } from '../support/messages.ts'
 import { ScriptedServer } from '../support/scripted-server.ts'
+
+/** Calls of the tool of that name that reached the server. */
+function runs(server: ScriptedServer, name: string): number {
+  return server.posts('tools/call').filter((post) => post.rpc?.params?.includes(`"${name}"`)).length
+}
 
 test('a request that is with the server: the cancellation is forwarded byte for byte, a racing answer is delivered', async () => {
   const server = await ScriptedServer.start()
@@ -56,6 +61,65 @@ test('a request made while the server is down is withdrawn: nothing of it is sen
   await bridge.reply(kept, 10_000)
   expect(server.posts('tools/call')).toEqual([])
   expect(bridge.answersTo(id)).toEqual([])
+})
+
+describe('a call that is cancelled', () => {
+  test('while it waits for Retry-After never runs', async () => {
+    const server = await ScriptedServer.start()
+    const refused = new Set<string>()
+    server.before((x) => {
+      if (x.rpc.method !== 'tools/call' || refused.has(x.rpc.id ?? '')) return false
+      refused.add(x.rpc.id ?? '')
+      return x.reply(429, '', { 'retry-after': '1' })
+    })
+    const bridge = await BridgeProcess.connected(server.url)
+    const id = bridge.ask('tools/call', { name: 'cancelled' })
+    const kept = bridge.ask('tools/call', { name: 'kept' })
+    await eventually(
+      'both refusals',
+      () => server.posts('tools/call').every((post) => post.status === 429) && refused.size === 2,
+    )
+    bridge.notify('notifications/cancelled', { requestId: id })
+    expect((await bridge.reply(kept)).error).toBeUndefined()
+    expect(runs(server, 'kept')).toBe(2)
+    expect(runs(server, 'cancelled')).toBe(1)
+    expect(bridge.answersTo(id)).toEqual([])
+  })
+
+  test('while the session is renewed for it never runs', async () => {
+    const server = await ScriptedServer.start()
+    const bridge = await BridgeProcess.connected(server.url)
+    await bridge.call('ping')
+    server.wipe()
+    let release = (): void => {}
+    server.on('initialize', (x) => {
+      release = () => server.welcome(x)
+    })
+    const id = bridge.ask('tools/call', { name: 'cancelled' })
+    const kept = bridge.ask('tools/call', { name: 'kept' })
+    await eventually('the renewal', () => server.posts('initialize').length === 2)
+    await eventually('the refusal', () => runs(server, 'cancelled') === 1)
+    bridge.notify('notifications/cancelled', { requestId: id })
+    await bridge.call('server/discover')
+    release()
+    expect((await bridge.reply(kept)).error).toBeUndefined()
+    expect(runs(server, 'cancelled')).toBe(1)
+    expect(bridge.answersTo(id)).toEqual([])
+  })
+
+  test('while a ping decides about the session ends, and its id is free', async () => {
+    const server = await ScriptedServer.start()
+    server.on('tools/call', (x) => x.error(-32602, 'bad arguments', 400))
+    server.on('ping', () => {})
+    const bridge = await BridgeProcess.connected(server.url)
+    bridge.send('{"jsonrpc":"2.0","id":5,"method":"tools/call"}')
+    await eventually('the ping', () => server.posts('ping').length === 1)
+    bridge.notify('notifications/cancelled', { requestId: 5 })
+    await bridge.call('server/discover')
+    bridge.send('{"jsonrpc":"2.0","id":5,"method":"tools/list"}')
+    expect((await bridge.reply(5, 1_000)).result.tools).toHaveLength(1)
+    expect(bridge.answersTo(5)).toHaveLength(1)
+  })
 })
 
 test('a cancelled request gets five more seconds, then its response is destroyed; its id may be used again', async () => {

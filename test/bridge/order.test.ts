@@ -133,4 +133,24 @@ describe('behind a barrier', () => {
     release()
     await eventually('the second', () => server.posts('notifications/b').length === 1)
   })
+
+  test('a call written behind a second initialize belongs to the new session', async () => {
+    const server = await ScriptedServer.start()
+    let release = (): void => {}
+    server.on('notifications/slow', (x) => {
+      release = () => x.reply(202)
+    })
+    const bridge = await BridgeProcess.connected(server.url)
+    const lines = [
+      { jsonrpc: '2.0', method: 'notifications/slow' },
+      initialize(10),
+      initialized,
+      { jsonrpc: '2.0', id: 11, method: 'tools/call' },
+    ]
+    bridge.send(lines.map((line) => JSON.stringify(line)).join('\n'))
+    await eventually('the barrier', () => server.posts('notifications/slow').length === 1)
+    release()
+    expect((await bridge.reply(11)).error).toBeUndefined()
+    expect(server.posts('tools/call')[0]?.session).toBe(server.session.id)
+  })
 })

@@ -33,11 +33,6 @@ function heard(bridge: BridgeProcess): unknown[] {
   return bridge.received('notifications/x').map((each) => each.params?.n)
 }
 
-/** Calls of the tool of that name that reached the server. */
-function runs(server: ScriptedServer, name: string): number {
-  return server.posts('tools/call').filter((post) => post.rpc?.params?.includes(`"${name}"`)).length
-}
-
 describe('a value of the configuration that is an everyday word', () => {
   const refusal = {
     jsonrpc: '2.0',
@@ -81,66 +76,6 @@ describe('a value of the configuration that is an everyday word', () => {
       expect(at).toMatch(/^\d{4}-\d\d-\d\dT[\d:.]+Z$/)
     }
   })
-
-})
-
-describe('a call that was cancelled', () => {
-  test('while it waits for Retry-After never runs', async () => {
-    const server = await ScriptedServer.start()
-    const refused = new Set<string>()
-    server.before((x) => {
-      if (x.rpc.method !== 'tools/call' || refused.has(x.rpc.id ?? '')) return false
-      refused.add(x.rpc.id ?? '')
-      return x.reply(429, '', { 'retry-after': '1' })
-    })
-    const bridge = await BridgeProcess.connected(server.url)
-    const id = bridge.ask('tools/call', { name: 'cancelled' })
-    const kept = bridge.ask('tools/call', { name: 'kept' })
-    await eventually(
-      'both refusals',
-      () => server.posts('tools/call').every((post) => post.status === 429) && refused.size === 2,
-    )
-    bridge.notify('notifications/cancelled', { requestId: id })
-    expect((await bridge.reply(kept)).error).toBeUndefined()
-    expect(runs(server, 'kept')).toBe(2)
-    expect(runs(server, 'cancelled')).toBe(1)
-    expect(bridge.answersTo(id)).toEqual([])
-  })
-
-  test('while the session is renewed for it never runs', async () => {
-    const server = await ScriptedServer.start()
-    const bridge = await BridgeProcess.connected(server.url)
-    await bridge.call('ping')
-    server.wipe()
-    let release = (): void => {}
-    server.on('initialize', (x) => {
-      release = () => server.welcome(x)
-    })
-    const id = bridge.ask('tools/call', { name: 'cancelled' })
-    const kept = bridge.ask('tools/call', { name: 'kept' })
-    await eventually('the renewal', () => server.posts('initialize').length === 2)
-    await eventually('the refusal', () => runs(server, 'cancelled') === 1)
-    bridge.notify('notifications/cancelled', { requestId: id })
-    await bridge.call('server/discover')
-    release()
-    expect((await bridge.reply(kept)).error).toBeUndefined()
-    expect(runs(server, 'cancelled')).toBe(1)
-    expect(bridge.answersTo(id)).toEqual([])
-  })
-
-  test('while a ping decides about the session ends, and its id is free', async () => {
-    const server = await ScriptedServer.start()
-    server.on('tools/call', (x) => x.error(-32602, 'bad arguments', 400))
-    server.on('ping', () => {})
-    const bridge = await BridgeProcess.connected(server.url)
-    bridge.send('{"jsonrpc":"2.0","id":5,"method":"tools/call"}')
-    await eventually('the ping', () => server.posts('ping').length === 1)
-    bridge.notify('notifications/cancelled', { requestId: 5 })
-    await bridge.call('server/discover')
-    bridge.send('{"jsonrpc":"2.0","id":5,"method":"tools/list"}')
-    expect((await bridge.reply(5, 1_000)).result.tools).toHaveLength(1)
-    expect(bridge.answersTo(5)).toHaveLength(1)
-  })
 })
 
 describe('a call', () => {
@@ -156,44 +91,6 @@ describe('a call', () => {
     expect((await bridge.call('tools/call', {}, 4_500)).error?.message).toBe('bad arguments')
     late()
     await eventually('the next session', () => server.posts('initialize').length === 2)
-  })
-
-  test('that ran and failed stands, though the session was renewed meanwhile', async () => {
-    const server = await ScriptedServer.start()
-    let fail = (): void => {}
-    server.on('tools/call', (x) => {
-      if (x.params.name !== 'slow') return x.result()
-      fail = () => x.error(-32000, 'the tool failed')
-      return undefined
-    })
-    const bridge = await BridgeProcess.connected(server.url)
-    const slow = bridge.ask('tools/call', { name: 'slow' })
-    await eventually('the call', () => runs(server, 'slow') === 1)
-    server.wipe()
-    expect((await bridge.call('tools/call', { name: 'other' })).error).toBeUndefined()
-    fail()
-    expect((await bridge.reply(slow)).error?.message).toBe('the tool failed')
-    expect(runs(server, 'slow')).toBe(1)
-  })
-
-  test('written behind a second initialize belongs to the new session', async () => {
-    const server = await ScriptedServer.start()
-    let release = (): void => {}
-    server.on('notifications/slow', (x) => {
-      release = () => x.reply(202)
-    })
-    const bridge = await BridgeProcess.connected(server.url)
-    const lines = [
-      { jsonrpc: '2.0', method: 'notifications/slow' },
-      { ...initialize, id: 10 },
-      { jsonrpc: '2.0', method: 'notifications/initialized' },
-      { jsonrpc: '2.0', id: 11, method: 'tools/call' },
-    ]
-    bridge.send(lines.map((line) => JSON.stringify(line)).join('\n'))
-    await eventually('the barrier', () => server.posts('notifications/slow').length === 1)
-    release()
-    expect((await bridge.reply(11)).error).toBeUndefined()
-    expect(server.posts('tools/call')[0]?.session).toBe(server.session.id)
   })
 
   test('works as soon as the server lets us in again, without a push stream too', async () => {
@@ -246,7 +143,6 @@ describe('a call', () => {
     refusals[1]?.()
     for (const id of ids) expect((await bridge.reply(id)).error).toBeUndefined()
   })
-
 })
 
 describe('initialize', () => {
@@ -444,20 +340,6 @@ describe('an answer', () => {
     await bridge.waitFor('the answer', () => bridge.answersTo(5).length > 0)
     expect(bridge.answersTo(5).map((each) => each.result)).toEqual([{ real: true }])
   })
-})
-
-test('a reply to the server waits out a moment in which nobody listens', async () => {
-  const server = await ScriptedServer.start()
-  const bridge = await BridgeProcess.connected(server.url)
-  await eventually('a push stream', () => server.listening())
-  server.push('{"jsonrpc":"2.0","id":"q1","method":"roots/list"}')
-  await bridge.waitFor('the request of the server', () => bridge.received('roots/list').length === 1)
-  await server.down()
-  bridge.send('{"jsonrpc":"2.0","id":"q1","result":{"roots":[]}}')
-  await pause(100)
-  await server.up()
-  const reply = await eventually('the reply', () => server.posts().find((post) => post.rpc?.isResponse))
-  expect(reply.rpc?.id).toBe('"q1"')
 })
 
 test('the session of a renewal that the goodbye interrupts is deleted', async () => {

@@ -141,9 +141,11 @@ describe('sent again', () => {
     bridge.send({ jsonrpc: '2.0', id: 'q', result: { roots: [] } })
     await pause(300)
     await server.up()
-    await eventually('the reply', () => server.replies().length > 0, 8000)
+    const reply = await eventually('the reply', () => server.replies()[0], 8000)
+    expect(reply.rpc?.id).toBe('"q"')
     expect(server.sessions.size).toBe(1)
   })
+
   test('a notification while the port is closed arrives when it is back', async () => {
     const server = await ScriptedServer.start()
     const bridge = await BridgeProcess.listening(server)
@@ -199,6 +201,25 @@ describe('never sent again', () => {
     const reply = await bridge.call('tools/call', {}, 1_500)
     expect(reply.error?.message).toMatch(/may have run/)
     expect(server.posts('tools/call')).toHaveLength(1)
+  })
+
+  test('a call that ran and failed, though the session was renewed meanwhile: its error stands', async () => {
+    const server = await ScriptedServer.start()
+    let fail = (): void => {}
+    server.on('tools/call', (x) => {
+      if (x.params.name !== 'slow') return x.result()
+      fail = () => x.error(-32000, 'the tool failed')
+      return undefined
+    })
+    const bridge = await BridgeProcess.connected(server.url)
+    const slow = bridge.ask('tools/call', { name: 'slow' })
+    const runs = () => server.posts('tools/call').filter((post) => post.body.includes('slow')).length
+    await eventually('the call', () => runs() === 1)
+    server.wipe()
+    expect((await bridge.call('tools/call', { name: 'other' })).error).toBeUndefined()
+    fail()
+    expect((await bridge.reply(slow)).error?.message).toBe('the tool failed')
+    expect(runs()).toBe(1)
   })
 
   test('calls in flight when the server is restarted: one error each, within a second, and the bridge works on', async () => {
