@@ -110,6 +110,34 @@ describe('answers', () => {
     expect((await bridge.call('tools/call')).result).toEqual({ open: true })
   })
 
+  test('an answer whose lines end in CR arrives while its stream stays open', async () => {
+    const server = await ScriptedServer.start()
+    server.on('tools/call', (x) => x.stream().write(`data: ${x.answer({ cr: true })}\r\r`))
+    const bridge = await BridgeProcess.connected(server.url)
+    expect((await bridge.call('tools/call', {}, 1_000)).result).toEqual({ cr: true })
+  })
+
+  test('an answer behind a byte order mark that comes byte by byte arrives', async () => {
+    const server = await ScriptedServer.start()
+    server.on('tools/call', async (x) => {
+      const stream = x.stream()
+      for (const byte of [0xef, 0xbb, 0xbf]) {
+        stream.write(Buffer.of(byte))
+        await pause(20)
+      }
+      stream.send(x.answer({ mark: true }))
+    })
+    const bridge = await BridgeProcess.connected(server.url)
+    expect((await bridge.call('tools/call')).result).toEqual({ mark: true })
+  })
+
+  test('an answer of JSON behind a byte order mark arrives', async () => {
+    const server = await ScriptedServer.start()
+    server.on('tools/call', (x) => x.json(`\ufeff${x.answer({ mark: true })}`))
+    const bridge = await BridgeProcess.connected(server.url)
+    expect((await bridge.call('tools/call')).result).toEqual({ mark: true })
+  })
+
   test('what the server says behind an answer, or to a notification, reaches the client', async () => {
     const server = await ScriptedServer.start()
     server.on('tools/call', async (x) => {

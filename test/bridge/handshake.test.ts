@@ -6,6 +6,87 @@ import { heard, initialize, initialized, notification, sse } from '../support/me
 import { type Exchange, ScriptedServer } from '../support/scripted-server.ts'
 import { stateful } from '../support/settings.ts'
 
+const welcome = {
+  protocolVersion: '2025-11-25',
+  capabilities: {},
+  serverInfo: { name: 'scripted', version: '1' },
+}
+
+describe('initialize', () => {
+  test('answered without its response fails after one request, and its session is deleted', async () => {
+    const server = await ScriptedServer.start()
+    server.on('initialize', (x) =>
+      x.json({ jsonrpc: '2.0', id: 999, result: welcome }, 200, { 'mcp-session-id': 'stray' }),
+    )
+    const bridge = BridgeProcess.start(server.url)
+    bridge.send(initialize())
+    expect((await bridge.reply(0)).error?.data?.code).toBe('SERVER_CONFUSED')
+    await eventually('the goodbye', () => server.of('DELETE').some((each) => each.session === 'stray'))
+    expect(server.posts('initialize')).toHaveLength(1)
+  })
+
+  test('answered by polling is fetched with its cursor, in its session', async () => {
+    const server = await ScriptedServer.start()
+    server.on('initialize', (x) => {
+      x.reply(200, 'id: i1\nretry: 10\ndata: \n\n', { ...sse, 'mcp-session-id': 'polled' })
+    })
+    server.before((x) => {
+      if (x.request.headers['last-event-id'] !== 'i1') return false
+      return x.stream().send({ jsonrpc: '2.0', id: 0, result: welcome })
+    })
+    const bridge = BridgeProcess.start(server.url)
+    bridge.send(initialize())
+    expect((await bridge.reply(0)).result).toEqual(welcome)
+    expect(server.of('GET')[0]?.session).toBe('polled')
+    expect(server.posts('initialize')).toHaveLength(1)
+  })
+
+  test('of a server that asks something before it answers: the server gets a reply', async () => {
+    const server = await ScriptedServer.start({ sessions: false })
+    server.on('initialize', async (x) => {
+      const replied = (id: string) => () => server.replies().some((reply) => reply.rpc?.id === id)
+      const stream = x.stream()
+      stream.send({ jsonrpc: '2.0', id: 'p1', method: 'ping' })
+      await eventually('the reply to the ping', replied('"p1"'))
+      stream.send({ jsonrpc: '2.0', id: 'r1', method: 'roots/list' })
+      await eventually('the reply to roots/list', replied('"r1"'))
+      stream.send(x.answer(welcome))
+    })
+    const bridge = await BridgeProcess.connected(server.url)
+    const bodies = server.replies().map((reply) => JSON.parse(reply.body.toString()))
+    expect(bodies[0]).toEqual({ jsonrpc: '2.0', id: 'p1', result: {} })
+    expect(bodies[1]).toMatchObject({ id: 'r1', error: { code: -32601 } })
+    await bridge.waitFor('a word about it', () => bridge.stderr.includes('dropped roots/list'))
+  })
+
+  test('of a server whose capabilities are nested twenty thousand deep: it is let in', async () => {
+    const server = await ScriptedServer.start()
+    const deep = `${'['.repeat(20_000)}${']'.repeat(20_000)}`
+    server.on('initialize', (x) =>
+      x.result(
+        JSON.stringify(welcome).replace('"capabilities":{}', `"capabilities":{"experimental":${deep}}`),
+      ),
+    )
+    const bridge = BridgeProcess.start(server.url)
+    bridge.send(initialize())
+    await bridge.waitFor('the answer', () => bridge.lines.length === 1)
+    expect(bridge.lines[0]?.toString()).toContain(deep)
+  })
+
+  test('written again while the first is unanswered: the first fails, the second counts', async () => {
+    const server = await ScriptedServer.start()
+    server.on('initialize', (x) => {
+      if (server.posts('initialize').length > 1) server.welcome(x)
+    })
+    const bridge = BridgeProcess.start(server.url)
+    bridge.send(initialize())
+    await eventually('the first', () => server.posts('initialize').length === 1)
+    bridge.send(initialize(7))
+    expect((await bridge.reply(0, 1_000)).error?.data?.code).toBe('SUPERSEDED')
+    expect((await bridge.reply(7, 1_000)).error).toBeUndefined()
+  })
+})
+
 describe('what the server says behind an answer, on the stream of', () => {
   /** Answers `x` as usual, but on a stream that goes on: in one piece with the answer, then later. */
   function goOn(x: Exchange, text: string, result: object = {}, headers: Record<string, string> = {}): void {
@@ -13,12 +94,6 @@ describe('what the server says behind an answer, on the stream of', () => {
     const answer = x.rpc.id === undefined ? '' : `data: ${x.answer(result)}\n\n`
     x.response.write(`${answer}data: ${notification(`${text} at once`)}\n\n`)
     setTimeout(() => x.response.end(`data: ${notification(`${text} later`)}\n\n`), 20)
-  }
-
-  const welcome = {
-    protocolVersion: '2025-11-25',
-    capabilities: {},
-    serverInfo: { name: 'scripted', version: '1' },
   }
 
   test('initialize, follows the answer to the client', async () => {

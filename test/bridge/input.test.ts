@@ -1,7 +1,9 @@
 /** Whatever comes in on stdin: it is answered or refused, and the next line works. */
-import { describe, expect, test } from 'vitest'
-import { BridgeProcess } from '../support/bridge-process.ts'
+import { spawn } from 'node:child_process'
+import { describe, expect, onTestFinished, test } from 'vitest'
+import { BridgeProcess, baseEnv, bin } from '../support/bridge-process.ts'
 import { eventually, pause } from '../support/eventually.ts'
+import { initialize } from '../support/messages.ts'
 import { ScriptedServer } from '../support/scripted-server.ts'
 import { maxMessage } from '../support/settings.ts'
 
@@ -104,6 +106,24 @@ describe('a line over the limit', () => {
     expect(server.posts('m')).toEqual([])
   })
 
+  test('that replies under the id of an open request: the request gets its own answer, and only that', async () => {
+    const server = await ScriptedServer.start()
+    let answer = (): void => {}
+    server.on('tools/call', (x) => {
+      answer = () => x.result({ real: true })
+    })
+    const bridge = await BridgeProcess.listening(server, { args: maxMessage(limit) })
+    bridge.send('{"jsonrpc":"2.0","id":5,"method":"tools/call"}')
+    await eventually('the call', () => server.posts('tools/call').length === 1)
+    server.push('{"jsonrpc":"2.0","id":5,"method":"roots/list"}')
+    await bridge.waitFor('the request of the server', () => bridge.received('roots/list').length === 1)
+    bridge.send({ jsonrpc: '2.0', id: 5, result: { long: filler } })
+    await bridge.reply(null)
+    answer()
+    await bridge.waitFor('the answer', () => bridge.answersTo(5).length > 0)
+    expect(bridge.answersTo(5).map((each) => each.result)).toEqual([{ real: true }])
+  })
+
   test('a line just under the limit passes', async () => {
     const server = await ScriptedServer.start()
     const bridge = await BridgeProcess.connected(server.url, { args: maxMessage(limit) })
@@ -144,6 +164,49 @@ test('a line written one byte at a time is one message', async () => {
     await pause(1)
   }
   await bridge.reply(1)
+})
+
+test('millions of brackets are no message, and cost a byte each', async () => {
+  const server = await ScriptedServer.start()
+  const bridge = await BridgeProcess.connected(server.url, {
+    command: [process.execPath, '--max-old-space-size=64', bin],
+  })
+  bridge.write(Buffer.alloc(16 * 1024 * 1024, '['))
+  bridge.write('\n')
+  expect((await bridge.reply(null)).error?.code).toBe(-32700)
+  expect((await bridge.call('tools/call')).error).toBeUndefined()
+})
+
+test('a client that writes nonsense and reads no answer is not read from any more', async () => {
+  const server = await ScriptedServer.start()
+  const child = spawn(process.execPath, [bin, server.url], {
+    env: baseEnv,
+    stdio: ['pipe', 'pipe', 'ignore'],
+  })
+  const exited = new Promise((resolve) => child.once('exit', resolve))
+  child.stdin.on('error', () => {})
+  onTestFinished(async () => {
+    child.kill('SIGKILL')
+    await exited
+  })
+  child.stdin.write(`${JSON.stringify(initialize())}\n`)
+  await new Promise((resolve) => child.stdout.once('data', resolve))
+  child.stdout.pause()
+  const nonsense = '{"bad":1}\n'.repeat(5_000)
+  let left = 100
+  const more = (): void => {
+    if (--left > 0) child.stdin.write(nonsense, more)
+  }
+  more()
+  let still = 0
+  let before = left
+  await eventually('that it stops reading, or has read all', async () => {
+    await pause(20)
+    still = left === before ? still + 1 : 0
+    before = left
+    return left === 0 || still === 25
+  })
+  expect(left).toBeGreaterThan(0)
 })
 
 describe('ids', () => {

@@ -149,6 +149,19 @@ test('after an outage of 1.5 s ten bridges are back, half of them within 2 s, th
   expect(sorted[9]).toBeLessThan(6_500)
 })
 
+test.each([
+  ['retry: 3000000000', (x: Exchange) => x.reply(200, 'retry: 3000000000\n\n', sse)],
+  ['Retry-After: 9999999', (x: Exchange) => x.reply(429, '', { 'retry-after': '9999999' })],
+])('the push stream is not asked for in a loop after %s', async (_, answer) => {
+  const server = await ScriptedServer.start()
+  server.before((x) => x.request.method === 'GET' && answer(x))
+  const bridge = await BridgeProcess.connected(server.url)
+  await eventually('the first', () => server.of('GET').length > 0)
+  await pause(300)
+  expect(server.of('GET').length).toBeLessThanOrEqual(2)
+  expect(bridge.stderr).not.toContain('TimeoutOverflowWarning')
+})
+
 describe('cursors', () => {
   test('four clean ends with events in between: five of five, in order, nothing twice, no gap', async () => {
     const { server, bridge } = await listening({
@@ -184,6 +197,34 @@ describe('cursors', () => {
     expect(heard(bridge)).toEqual([1, 2])
   })
 
+  test('an event that is replayed behind a comment is delivered once', async () => {
+    const server = await ScriptedServer.start()
+    let streams = 0
+    const first = `: connected\n\nid: e1\ndata: ${notification(1)}\n\n`
+    server.before((x) => {
+      if (x.request.method !== 'GET') return false
+      return ++streams === 1
+        ? x.reply(200, first, sse)
+        : x.stream().write(`${first}id: e2\ndata: ${notification(2)}\n\n`)
+    })
+    const bridge = await BridgeProcess.connected(server.url)
+    await bridge.waitFor('the second event', () => heard(bridge).includes(2))
+    expect(heard(bridge)).toEqual([1, 2])
+  })
+
+  test('events that are numbered anew on every stream are all delivered', async () => {
+    const server = await ScriptedServer.start()
+    let streams = 0
+    server.before((x) => {
+      if (x.request.method !== 'GET') return false
+      const text = `id: 1\ndata: ${notification(++streams)}\n\n`
+      return streams < 3 ? x.reply(200, text, sse) : x.stream().write(text)
+    })
+    const bridge = await BridgeProcess.connected(server.url)
+    await bridge.waitFor('the third event', () => heard(bridge).includes(3))
+    expect(heard(bridge)).toEqual([1, 2, 3])
+  })
+
   test('400 to a cursor: once more without it', async () => {
     const { server, bridge } = await listening({ replay: true })
     server.push(notification(1))
@@ -196,6 +237,17 @@ describe('cursors', () => {
     server.push(notification(2))
     await bridge.waitFor('the next event', () => heard(bridge).length === 2)
     expect(server.sessions.size).toBe(1)
+  })
+
+  test('one that cannot stand in a header: the stream comes back without it', async () => {
+    const { server, bridge } = await listening()
+    server.session.push.write(`id: a\u0001b\ndata: ${notification(1)}\n\n`)
+    await bridge.waitFor('the push', () => heard(bridge).length === 1)
+    server.session.push.hangUp()
+    await eventually('the second', () => server.of('GET').length === 2 && server.listening())
+    expect(server.of('GET')[1]?.headers['last-event-id']).toBeUndefined()
+    server.push(notification(2))
+    await bridge.waitFor('the next push', () => heard(bridge).length === 2)
   })
 
   test('retry is a floor: the next GET comes no sooner', async () => {
