@@ -1,9 +1,9 @@
 /** Bad days: what the client sees when the key, the address or the server is wrong. The process lives on. */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { describe, expect, onTestFinished, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { BridgeProcess, bin, collectingNode, type Reply } from '../support/bridge-process.ts'
+import { emptyFolder } from '../support/empty-folder.ts'
 import { eventually, pause } from '../support/eventually.ts'
 import { initialize } from '../support/messages.ts'
 import { ScriptedServer } from '../support/scripted-server.ts'
@@ -114,9 +114,7 @@ describe('the key', () => {
 
   test('from a file: read again on 401, so that a rotated key works without a restart', async () => {
     const { server, good } = await guarded()
-    const folder = mkdtempSync(join(tmpdir(), 'chamade-key-'))
-    onTestFinished(() => rmSync(folder, { recursive: true }))
-    const path = join(folder, 'key')
+    const path = join(emptyFolder(), 'key')
     writeFileSync(path, `${key}\n`)
     const bridge = await BridgeProcess.connected(server.url, { args: ['--api-key-file', path] })
     await bridge.call('ping')

@@ -1,11 +1,11 @@
 /** A key planted everywhere, by a server that repeats all it is told: no output at any level holds it. */
 import { randomUUID } from 'node:crypto'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { expect, onTestFinished, test } from 'vitest'
+import { expect, test } from 'vitest'
 import { SESSIONS_KNOWN } from '../../src/status.ts'
 import { BridgeProcess } from '../support/bridge-process.ts'
+import { emptyFolder } from '../support/empty-folder.ts'
 import { eventually } from '../support/eventually.ts'
 import { type Exchange, ScriptedServer } from '../support/scripted-server.ts'
 
@@ -54,9 +54,7 @@ test('nor is the id of the session, though the server names another with every a
 })
 
 test.each(levels)('--log-level %s --log-format %s', async (level, format) => {
-  const folder = mkdtempSync(join(tmpdir(), 'secrets-'))
-  onTestFinished(() => rmSync(folder, { recursive: true }))
-  const log = join(folder, 'log')
+  const log = join(emptyFolder(), 'log')
   const server = await ScriptedServer.start()
   const echo = `${KEY} ${HEADER} ${TOKEN}`
   let streams = 0

@@ -7,34 +7,30 @@ import { once } from 'node:events'
 import {
   cpSync,
   mkdirSync,
-  mkdtempSync,
   readdirSync,
   readFileSync,
   renameSync,
-  rmSync,
   statSync,
   symlinkSync,
   utimesSync,
   writeFileSync,
 } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { beforeEach, describe, expect, onTestFinished, test } from 'vitest'
-import { BridgeProcess, bin } from '../support/bridge-process.ts'
+import { beforeEach, describe, expect, test } from 'vitest'
+import { BridgeProcess, bin, root } from '../support/bridge-process.ts'
+import { emptyFolder } from '../support/empty-folder.ts'
 import { pause } from '../support/eventually.ts'
 
 const name = `cli.js.${process.versions.v8}.cache`
-const ROOT = join(import.meta.dirname, '..', '..')
 
 describe('the compiled code beside the bundle', () => {
   let folder: string
   let cache: string
 
   beforeEach(() => {
-    folder = mkdtempSync(join(tmpdir(), 'chamade-start-'))
-    onTestFinished(() => rmSync(folder, { recursive: true, force: true }))
-    cpSync(join(ROOT, 'bin'), join(folder, 'bin'), { recursive: true })
-    cpSync(join(ROOT, 'dist'), join(folder, 'dist'), {
+    folder = emptyFolder()
+    cpSync(join(root, 'bin'), join(folder, 'bin'), { recursive: true })
+    cpSync(join(root, 'dist'), join(folder, 'dist'), {
       recursive: true,
       filter: (path) => !path.includes('.cache'),
       preserveTimestamps: true,
@@ -160,7 +156,7 @@ describe('a host that leaves out what a process usually has', () => {
   }
 
   test('a working folder: it was removed meanwhile', async () => {
-    const gone = mkdtempSync(join(tmpdir(), 'chamade-gone-'))
+    const gone = emptyFolder()
     await answers([
       'sh',
       '-c',

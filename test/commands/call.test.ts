@@ -6,9 +6,10 @@ import { dirname, join } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { argumentsOf } from '../../src/commands/call.ts'
 import { type Simulator, startSimulator } from '../../src/simulator/simulator.ts'
+import { emptyFolder } from '../support/empty-folder.ts'
 import { eventually } from '../support/eventually.ts'
 import { ScriptedServer } from '../support/scripted-server.ts'
-import { Cli, emptyFolder, runCli } from './support.ts'
+import { Cli, runCli } from './support.ts'
 
 const KEY = 'chmd_call-test-key'
 const env = { CHAMADE_API_KEY: KEY }

@@ -8,9 +8,10 @@ import { describe, expect, test } from 'vitest'
 import { withEnvironment } from '../../src/commands/command.ts'
 import { SERVER_OPTIONS } from '../../src/options.ts'
 import { bin } from '../support/bridge-process.ts'
+import { emptyFolder } from '../support/empty-folder.ts'
 import { eventually } from '../support/eventually.ts'
 import { ScriptedServer } from '../support/scripted-server.ts'
-import { Cli, emptyFolder, runCli } from './support.ts'
+import { Cli, runCli } from './support.ts'
 
 const COMMANDS = ['init', 'doctor', 'listen', 'tools', 'call', 'moot', 'simulate', 'emit']
 

@@ -13,8 +13,9 @@ import type { Watched } from '../../src/commands/doctor/watch.ts'
 import type { FaultName } from '../../src/simulator/faults.ts'
 import { type Simulator, startSimulator } from '../../src/simulator/simulator.ts'
 import { baseEnv } from '../support/bridge-process.ts'
+import { emptyFolder } from '../support/empty-folder.ts'
 import { type Exchange, ScriptedServer } from '../support/scripted-server.ts'
-import { emptyFolder, runCli } from './support.ts'
+import { runCli } from './support.ts'
 
 const KEY = 'chmd_doctor-test-key'
 const certs = join(import.meta.dirname, '..', 'feed', 'certs')

@@ -15,8 +15,9 @@ import {
 import { join } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { startMootSimulator } from '../../src/simulator/moot/simulator.ts'
+import { emptyFolder } from '../support/empty-folder.ts'
 import { eventually } from '../support/eventually.ts'
-import { Cli, emptyFolder, runCli } from './support.ts'
+import { Cli, runCli } from './support.ts'
 
 const read = (...path: string[]): string => readFileSync(join(...path), 'utf8')
 

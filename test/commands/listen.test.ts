@@ -7,9 +7,10 @@ import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
 import { startMootSimulator } from '../../src/simulator/moot/simulator.ts'
 import { type Simulator, startSimulator } from '../../src/simulator/simulator.ts'
+import { emptyFolder } from '../support/empty-folder.ts'
 import { eventually } from '../support/eventually.ts'
 import { ScriptedServer } from '../support/scripted-server.ts'
-import { Cli, emptyFolder, runCli } from './support.ts'
+import { Cli, runCli } from './support.ts'
 
 const KEY = 'chmd_listen-test-key'
 

@@ -2,12 +2,10 @@
  * The commands for people as users run them: the bin, in a home and a folder of its own.
  */
 import { type ChildProcessByStdio, spawn } from 'node:child_process'
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import type { Readable, Writable } from 'node:stream'
 import { onTestFinished } from 'vitest'
 import { baseEnv, bin } from '../support/bridge-process.ts'
+import { emptyFolder } from '../support/empty-folder.ts'
 
 export interface CliOptions {
   readonly env?: Readonly<Record<string, string>>
@@ -21,13 +19,6 @@ export interface Ended {
   readonly code: number | null
   readonly stdout: string
   readonly stderr: string
-}
-
-/** An empty folder, gone when the test ends. */
-export function emptyFolder(): string {
-  const folder = mkdtempSync(join(tmpdir(), 'chamade-mcp-test-'))
-  onTestFinished(() => rmSync(folder, { recursive: true, force: true }))
-  return folder
 }
 
 export class Cli {
