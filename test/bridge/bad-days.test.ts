@@ -124,6 +124,30 @@ describe('the key', () => {
     expect(server.posts('tools/call')).toHaveLength(2)
   })
 
+  test('from a file: a call that was refused with the old one is sent with the new one that another has read', async () => {
+    const path = join(emptyFolder(), 'key')
+    let good = 'old_key_0123456789'
+    writeFileSync(path, good)
+    const server = await ScriptedServer.start()
+    const refusals: (() => void)[] = []
+    server.before((x) => {
+      if (x.request.headers.authorization === `Bearer ${good}`) return false
+      if (x.rpc.method !== 'tools/call') return x.reply(401)
+      refusals.push(() => x.reply(401))
+      return true
+    })
+    const bridge = await BridgeProcess.connected(server.url, { args: ['--api-key-file', path] })
+    await bridge.call('ping')
+    good = 'new_key_0123456789'
+    writeFileSync(path, good)
+    const ids = [bridge.ask('tools/call'), bridge.ask('tools/call')]
+    await eventually('both calls', () => refusals.length === 2)
+    refusals[0]?.()
+    await bridge.waitFor('the first answer', () => ids.some((id) => bridge.answersTo(id).length > 0))
+    refusals[1]?.()
+    for (const id of ids) expect((await bridge.reply(id)).error).toBeUndefined()
+  })
+
   test('a --header wins over it; ${ENV} in it is expanded and never printed', async () => {
     const server = await ScriptedServer.start()
     const bridge = await BridgeProcess.connected(server.url, {
@@ -143,6 +167,17 @@ describe('the key', () => {
       expect(each.headers['x-team']).toBe('blue')
     }
     expect(bridge.stderr + bridge.lines.join('\n')).not.toContain('tok_0123456789')
+  })
+
+  test('refused for a while: a call works as soon as the server lets us in again, without a push stream too', async () => {
+    const server = await ScriptedServer.start()
+    const bridge = BridgeProcess.start(server.url)
+    await bridge.call('tools/list')
+    server.wipe()
+    const open = server.before((x) => x.rpc.method === 'initialize' && x.reply(401))
+    expect((await bridge.call('tools/call')).error?.data?.code).toBe('KEY_MISSING')
+    open()
+    await eventually('a result', async () => (await bridge.call('tools/call')).error === undefined, 3_000)
   })
 
   test('a 401 with resource_metadata and no key: OAuth, not supported yet', async () => {
@@ -377,6 +412,20 @@ describe('redirects', () => {
     expect(other.requests).toEqual([])
     expect(server.requests).toHaveLength(1)
     expect(bridge.stderr + bridge.lines.join('\n')).not.toContain('tok_secret')
+  })
+
+  test('to a page that says 503: the next call goes to the address it was told', async () => {
+    const server = await ScriptedServer.start()
+    const bridge = await BridgeProcess.connected(server.url)
+    const over = server.before((x) => {
+      if (x.rpc.method !== 'tools/call') return false
+      if (x.request.url === '/maintenance') return x.reply(503, 'soon')
+      return x.reply(301, '', { location: '/maintenance' })
+    })
+    expect((await bridge.call('tools/call')).error).toBeDefined()
+    over()
+    expect((await bridge.call('tools/call')).error).toBeUndefined()
+    expect(server.posts('tools/call').at(-1)?.url).toBe(server.path)
   })
 
   test('303: an error naming the Location', async () => {

@@ -1,13 +1,18 @@
-/** A key planted everywhere, by a server that repeats all it is told: no output at any level holds it. */
+/**
+ * A key planted everywhere, by a server that repeats all it is told: no output at any level holds it, and what
+ * only looks like one is left as it is.
+ */
 import { randomUUID } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { SESSIONS_KNOWN } from '../../src/status.ts'
 import { BridgeProcess } from '../support/bridge-process.ts'
 import { emptyFolder } from '../support/empty-folder.ts'
 import { eventually } from '../support/eventually.ts'
+import { heard, notification } from '../support/messages.ts'
 import { type Exchange, ScriptedServer } from '../support/scripted-server.ts'
+import { patience } from '../support/settings.ts'
 
 const KEY = 'chmd_planted0123456789'
 const HEADER = 'planted-header-value-42'
@@ -97,4 +102,66 @@ test.each(levels)('--log-level %s --log-format %s', async (level, format) => {
   expect(server.requests[0]?.headers['x-planted']).toBe(HEADER)
   const outputs = `${bridge.lines.join('\n')}\n${bridge.stderr}\n${readFileSync(log, 'utf8')}`
   for (const secret of [KEY, HEADER, TOKEN, id]) expect(outputs).not.toContain(secret)
+})
+
+describe('a secret in a mistaken command line', () => {
+  test.each([
+    [['mcp.example.com/mcp?token=TOPSECRET9']],
+    [['ftp://h/x?token=TOPSECRET9']],
+    [['user:TOPSECRET9@host/mcp']],
+    [['--url', '//h?key=TOPSECRET9']],
+    [['--api-key=TOPSECRET9']],
+    [['--header', 'Authorization Bearer TOPSECRET9']],
+    [['--header', 'Bearer TOPSECRET9: x', 'https://mcp.example.com/mcp']],
+  ])('is not repeated: %j', async (args) => {
+    const bridge = BridgeProcess.start(undefined, { args: [...args, ...patience(100)] })
+    expect((await bridge.gone()).code).toBe(2)
+    expect(bridge.stderr).toMatch(/^error: .*\ntry: /)
+    expect(bridge.stderr).not.toContain('TOPSECRET9')
+  })
+})
+
+describe('a value of the configuration that is an everyday word', () => {
+  const refusal = {
+    jsonrpc: '2.0',
+    id: null,
+    error: { code: -32602, message: 'bad', data: { retry: true } },
+  }
+
+  test('the error of the server arrives with its code and its data', async () => {
+    const server = await ScriptedServer.start()
+    server.on('tools/call', (x) =>
+      x.json(`{"jsonrpc":"2.0","id":${x.rpc.id},"error":${JSON.stringify(refusal.error)}}`, 400),
+    )
+    const bridge = await BridgeProcess.connected(server.url, { args: ['--header', 'X-Debug: true'] })
+    expect((await bridge.call('tools/call')).error).toEqual(refusal.error)
+  })
+
+  test('the push stream outlives a refusal that contains it', async () => {
+    const server = await ScriptedServer.start()
+    let refused = 0
+    server.before((x) => x.request.method === 'GET' && refused++ === 0 && x.json(refusal, 400))
+    const bridge = await BridgeProcess.connected(`${server.url}?stateful=true`)
+    await eventually('a push stream', () => server.listening())
+    server.push(notification(1))
+    await bridge.waitFor('the push', () => heard(bridge).length === 1)
+    expect(bridge.stderr).not.toContain('internal')
+  })
+
+  test('every line of the JSON log is JSON', async () => {
+    const server = await ScriptedServer.start()
+    const bridge = await BridgeProcess.connected(`${server.url}?x=true&y=push`, {
+      args: ['--log-format', 'json', '--log-level', 'debug'],
+    })
+    await eventually('a push stream', () => server.listening())
+    await bridge.waitFor('its line', () => bridge.stderr.includes('push'))
+    bridge.eof()
+    await bridge.gone()
+    const lines = bridge.stderr.trim().split('\n')
+    expect(lines.length).toBeGreaterThan(2)
+    for (const line of lines) {
+      const { at } = JSON.parse(line) as { readonly at: unknown }
+      expect(at).toMatch(/^\d{4}-\d\d-\d\dT[\d:.]+Z$/)
+    }
+  })
 })

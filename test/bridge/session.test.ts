@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest'
 import { BridgeProcess } from '../support/bridge-process.ts'
 import { eventually, pause } from '../support/eventually.ts'
 import { initialize, initializeParams } from '../support/messages.ts'
-import { ScriptedServer } from '../support/scripted-server.ts'
+import { type Exchange, ScriptedServer } from '../support/scripted-server.ts'
 import { patience, stateful } from '../support/settings.ts'
 
 describe('before initialize', () => {
@@ -175,6 +175,17 @@ describe('a session that the server forgot', () => {
     ])
     // The client sees nothing of it but what may have changed.
     expect(bridge.replies.flatMap((each) => each?.method ?? [])).toEqual(['notifications/tools/list_changed'])
+  })
+
+  test('the initialize that is sent again has an id of its own', async () => {
+    const server = await ScriptedServer.start()
+    const bridge = await BridgeProcess.connected(server.url)
+    await bridge.call('ping')
+    server.wipe()
+    await bridge.call('ping')
+    const ids = server.posts('initialize').map((post) => post.rpc?.id)
+    expect(ids).toHaveLength(2)
+    expect(new Set(ids).size).toBe(2)
   })
 
   test('in the new session `initialized` goes first, then what waited for it, then the push stream', async () => {
@@ -449,6 +460,40 @@ describe('servers that do not say 404', () => {
     expect(server.sessions.size).toBe(1)
     expect(server.posts('tools/call')).toHaveLength(3)
     expect(bridge.replies.filter((each) => each?.method === 'ping')).toEqual([])
+  })
+
+  test('a call that was refused does not wait long for the ping, whose answer counts all the same', async () => {
+    const server = await ScriptedServer.start()
+    const refuse = (x: Exchange): void => x.error(-32602, 'bad arguments', 400)
+    server.on('tools/call', refuse)
+    let late = (): void => {}
+    server.on('ping', (x) => {
+      late = () => refuse(x)
+    })
+    const bridge = await BridgeProcess.connected(server.url)
+    expect((await bridge.call('tools/call', {}, 4_500)).error?.message).toBe('bad arguments')
+    late()
+    await eventually('the next session', () => server.posts('initialize').length === 2)
+  })
+
+  test('two refusals at once, only one of them about the session: that one is served in the next session', async () => {
+    const server = await ScriptedServer.start()
+    const bridge = await BridgeProcess.connected(server.url)
+    await bridge.call('ping')
+    const old = server.session.id
+    server.before((x) => {
+      if (x.request.method !== 'POST' || x.request.session !== old) return false
+      if (x.rpc.method === 'a/wrong') x.error(-32602, 'wrong', 400)
+      else if (x.rpc.method === 'ping') setTimeout(() => x.reply(400, 'no valid session'), 150)
+      else x.reply(400, 'no valid session')
+      return true
+    })
+    const wrong = bridge.ask('a/wrong')
+    await eventually('the deciding ping', () => server.posts('ping').length > 1)
+    const call = bridge.ask('tools/call', { name: 'x' })
+    expect((await bridge.reply(wrong)).error?.code).toBe(-32602)
+    expect((await bridge.reply(call)).result).toBeDefined()
+    await eventually('the old session is deleted', () => server.live().every((each) => each.id !== old))
   })
 
   test('a server that refuses everything but initialize: no tight loop, never two renewals at a time', async () => {

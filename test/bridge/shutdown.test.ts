@@ -271,6 +271,19 @@ describe.runIf(posix)('signals', () => {
     await eventually('the goodbye', () => server.sessions.size === 1 && server.live().length === 0)
   })
 
+  test('during a renewal: its session is deleted', async () => {
+    const server = await ScriptedServer.start()
+    const bridge = await BridgeProcess.connected(server.url)
+    await bridge.call('ping')
+    server.wipe()
+    server.on('notifications/initialized', () => {})
+    bridge.ask('tools/call')
+    await eventually('the renewal', () => server.posts('notifications/initialized').length === 2)
+    bridge.signal('SIGTERM')
+    await bridge.gone()
+    expect([...server.sessions.values()].map((session) => session.endedBy)).toEqual(['wipe', 'delete'])
+  })
+
   test('while it is reconnecting to a server that is away', async () => {
     const server = await ScriptedServer.start()
     const bridge = await BridgeProcess.listening(server)
