@@ -1,52 +1,12 @@
 /** Through the proxy of the environment, and past it: what is sent to this machine stays on it. */
-import { readFileSync } from 'node:fs'
 import { createServer } from 'node:http'
-import { type AddressInfo, connect, type Server, type Socket } from 'node:net'
-import { join } from 'node:path'
-import { createServer as createTlsServer } from 'node:tls'
-import { expect, onTestFinished, test } from 'vitest'
-import { BridgeProcess, bin, root } from '../support/bridge-process.ts'
+import { connect, type Socket } from 'node:net'
+import { expect, test } from 'vitest'
+import { BridgeProcess, bin } from '../support/bridge-process.ts'
 import { eventually } from '../support/eventually.ts'
 import { ScriptedServer } from '../support/scripted-server.ts'
 import { patience } from '../support/settings.ts'
-
-const certs = join(root, 'test', 'feed', 'certs')
-const ca = join(certs, 'ca.pem')
-
-/** Its port; it and its connections are closed when the test ends. */
-async function listen(server: Server): Promise<number> {
-  const sockets = new Set<Socket>()
-  server.on('connection', (socket: Socket) => {
-    sockets.add(socket)
-    socket.on('close', () => sockets.delete(socket))
-  })
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  onTestFinished(() => {
-    server.close()
-    for (const socket of sockets) socket.destroy()
-  })
-  return (server.address() as AddressInfo).port
-}
-
-/** Ties two sockets together until one of them ends. */
-function tie(near: Socket, far: Socket): void {
-  near.on('error', () => far.destroy())
-  far.on('error', () => near.destroy())
-  near.on('close', () => far.destroy())
-  far.on('close', () => near.destroy())
-  near.pipe(far)
-  far.pipe(near)
-}
-
-/** https in front of `server`. */
-async function withTls(server: ScriptedServer): Promise<string> {
-  const tls = createTlsServer(
-    { key: readFileSync(join(certs, 'server.key')), cert: readFileSync(join(certs, 'server.pem')) },
-    (socket) => tie(socket, connect(server.port, '127.0.0.1')),
-  )
-  tls.on('tlsClientError', () => {})
-  return `https://localhost:${await listen(tls)}${server.path}`
-}
+import { ca, listen, tie, withTls } from '../support/tls.ts'
 
 /** A proxy that makes tunnels; `asked` are the hosts it was asked for. */
 async function connectProxy(): Promise<{ readonly url: string; readonly asked: string[] }> {
@@ -63,7 +23,7 @@ async function connectProxy(): Promise<{ readonly url: string; readonly asked: s
 
 test('https through HTTPS_PROXY: calls and pushes arrive, every connection is a tunnel', async () => {
   const server = await ScriptedServer.start()
-  const url = await withTls(server)
+  const { url } = await withTls(server)
   const proxy = await connectProxy()
   const bridge = await BridgeProcess.connected(url, {
     args: ['--ca', ca],
@@ -84,7 +44,7 @@ test('after a sleep neither a call nor the push stream takes a tunnel from befor
   const proxy = await connectProxy()
   const asleep =
     'const now = Date.now; let ms = 0; Date.now = () => now() + ms; process.on("SIGUSR2", () => { ms += 3600e3 })'
-  const bridge = await BridgeProcess.connected(await withTls(server), {
+  const bridge = await BridgeProcess.connected((await withTls(server)).url, {
     args: ['--ca', ca, '--log-level', 'info'],
     env: { HTTPS_PROXY: proxy.url },
     command: [process.execPath, '--import', `data:text/javascript,${asleep}`, bin],
@@ -103,7 +63,7 @@ test('after a sleep neither a call nor the push stream takes a tunnel from befor
 test('https without a proxy: the same server, and no tunnel', async () => {
   const server = await ScriptedServer.start()
   const proxy = await connectProxy()
-  const bridge = await BridgeProcess.connected(await withTls(server), {
+  const bridge = await BridgeProcess.connected((await withTls(server)).url, {
     args: ['--ca', ca],
     env: { HTTPS_PROXY: proxy.url, NO_PROXY: 'localhost' },
   })

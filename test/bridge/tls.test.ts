@@ -1,57 +1,14 @@
 /** Whom the bridge trusts, and who it says it is. */
-import { readFileSync } from 'node:fs'
-import { type AddressInfo, connect, type Socket } from 'node:net'
 import { join } from 'node:path'
-import { createServer, type TLSSocket } from 'node:tls'
-import { expect, onTestFinished, test } from 'vitest'
-import { BridgeProcess, root } from '../support/bridge-process.ts'
+import { expect, test } from 'vitest'
+import { BridgeProcess } from '../support/bridge-process.ts'
 import { initializeParams } from '../support/messages.ts'
 import { ScriptedServer } from '../support/scripted-server.ts'
-
-const certs = join(root, 'test', 'feed', 'certs')
-const [ca, key, cert] = ['ca.pem', 'server.key', 'server.pem'].map((name) => join(certs, name)) as [
-  string,
-  string,
-  string,
-]
-
-/** https in front of a server; `peers` are the names that clients showed a certificate for. */
-async function withTls(
-  server: ScriptedServer,
-  wantsCertificate: boolean,
-  host = 'localhost',
-): Promise<{ url: string; peers: string[] }> {
-  const peers: string[] = []
-  const sockets = new Set<Socket>()
-  const tls = createServer(
-    {
-      key: readFileSync(key),
-      cert: readFileSync(cert),
-      ca: readFileSync(ca),
-      requestCert: wantsCertificate,
-      rejectUnauthorized: wantsCertificate,
-    },
-    (socket: TLSSocket) => {
-      sockets.add(socket)
-      if (wantsCertificate) peers.push(String(socket.getPeerCertificate().subject?.CN))
-      const far = connect(server.port, '127.0.0.1')
-      socket.pipe(far).pipe(socket)
-      far.on('error', () => socket.destroy())
-      socket.on('error', () => far.destroy())
-    },
-  )
-  tls.on('tlsClientError', () => undefined)
-  await new Promise<void>((resolve) => tls.listen(0, host.replace('localhost', '127.0.0.1'), resolve))
-  onTestFinished(() => {
-    tls.close()
-    for (const socket of sockets) socket.destroy()
-  })
-  return { url: `https://${host}:${(tls.address() as AddressInfo).port}${server.path}`, peers }
-}
+import { ca, cert, certs, key, withTls } from '../support/tls.ts'
 
 test('a server that wants a client certificate gets the one of --cert and --key', async () => {
   const server = await ScriptedServer.start()
-  const { url, peers } = await withTls(server, true)
+  const { url, peers } = await withTls(server, { wantsCertificate: true })
   const bridge = await BridgeProcess.connected(url, { args: ['--ca', ca, '--cert', cert, '--key', key] })
   expect((await bridge.call('ping')).result).toBeDefined()
   expect(peers.length).toBeGreaterThan(0)
@@ -60,7 +17,7 @@ test('a server that wants a client certificate gets the one of --cert and --key'
 
 test('without one the error names the host, and the process lives on', async () => {
   const server = await ScriptedServer.start()
-  const { url } = await withTls(server, true)
+  const { url } = await withTls(server, { wantsCertificate: true })
   const bridge = BridgeProcess.start(url, { args: ['--ca', ca, '--patience', '500ms'] })
   const reply = await bridge.call('initialize', initializeParams)
   expect(reply.error?.message).toContain('https://localhost:')
@@ -70,7 +27,7 @@ test('without one the error names the host, and the process lives on', async () 
 
 test('a certificate that nobody vouches for is named at once, with what makes it trusted', async () => {
   const server = await ScriptedServer.start()
-  const { url } = await withTls(server, false)
+  const { url } = await withTls(server)
   const bridge = BridgeProcess.start(url, { env: { SSL_CERT_FILE: '', NODE_EXTRA_CA_CERTS: '' } })
   const { error } = await bridge.call('initialize', initializeParams)
   expect(error?.data?.code).toBe('CERTIFICATE_REFUSED')
@@ -81,7 +38,7 @@ test('a certificate that nobody vouches for is named at once, with what makes it
 
 test('so is one of another host', async () => {
   const server = await ScriptedServer.start()
-  const { url } = await withTls(server, false, '127.0.0.2')
+  const { url } = await withTls(server, { host: '127.0.0.2' })
   const bridge = BridgeProcess.start(url, { args: ['--ca', ca] })
   const { error } = await bridge.call('initialize', initializeParams)
   expect(error?.data?.code).toBe('CERTIFICATE_REFUSED')
@@ -93,7 +50,7 @@ test.each([
   ['NODE_EXTRA_CA_CERTS', { NODE_EXTRA_CA_CERTS: ca }],
 ])('%s makes a private authority trusted', async (_name, env) => {
   const server = await ScriptedServer.start()
-  const { url } = await withTls(server, false)
+  const { url } = await withTls(server)
   const bridge = await BridgeProcess.connected(url, { env })
   expect((await bridge.call('ping')).result).toBeDefined()
 })
