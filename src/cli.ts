@@ -9,17 +9,10 @@
 import { setMaxListeners } from 'node:events'
 import { constants, homedir } from 'node:os'
 import { parseArgs } from 'node:util'
-import {
-  type CommandEntry,
-  camelCase,
-  type Io,
-  longName,
-  type OptionSpec,
-  type OptionValues,
-  withEnvironment,
-} from './commands/command.ts'
+import { type CommandEntry, camelCase, type Io, longName, withEnvironment } from './commands/command.ts'
 import { connect } from './commands/connect.ts'
 import { BridgeError } from './errors.ts'
+import type { OptionSpec, OptionValues } from './options.ts'
 
 /** The subcommands; their tables are loaded when asked for. */
 const COMMANDS: readonly CommandEntry[] = [

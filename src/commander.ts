@@ -8,9 +8,9 @@ import {
   camelCase,
   type Io,
   longName,
-  type OptionSpec,
   withEnvironment,
 } from './commands/command.ts'
+import type { OptionSpec } from './options.ts'
 import { VERSION } from './version.ts'
 
 /** Runs the command that `args` name; resolves with the exit code. Mistakes are said on stderr: code 2. */

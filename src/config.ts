@@ -5,12 +5,11 @@
  * Nor of what a call is let in with: `credentials.ts`.
  * The one rule: a wrong setting is said here, before the first byte is read, with what to do about it.
  */
-import type { OptionValues } from './commands/command.ts'
 import { addSecret, credentialsFor, extraHeaders } from './credentials.ts'
 import { invalid } from './errors.ts'
 import { DEFAULT_TIMING, type HttpConfig, SYSTEM } from './http/config.ts'
 import { isLoopback } from './loopback.ts'
-import { asGiven, DEFAULT_URL, shown, TWINS } from './options.ts'
+import { asGiven, DEFAULT_URL, type OptionValues, shown, TWINS } from './options.ts'
 import { MAX_WAIT_MS } from './retry.ts'
 import { LEVELS, type Level, type NoteStatus, type Redactor } from './status.ts'
 import { VERSION } from './version.ts'

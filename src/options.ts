@@ -4,11 +4,25 @@
  * Not their meaning: `config.ts` reads and checks the values.
  * The one rule: an option stands here once, and every command that has it takes it from here.
  */
-import type { OptionSpec, OptionValues } from './commands/command.ts'
 import { invalid } from './errors.ts'
 
 /** Where the values keep which of them came from a variable: names of variables by camel-cased long flag. */
 export const TWINS = Symbol('twins')
+
+/** One option. `flags` in commander's notation: `--port <n>`, `--stateful`, `--header <line...>` for repeatable. */
+export interface OptionSpec {
+  readonly flags: string
+  readonly description: string
+  /** Environment twin; see `withEnvironment`. */
+  readonly env?: string
+  /** Shown in help; the command applies it. */
+  readonly fallback?: string
+}
+
+/** Values by camel-cased long flag: `apiKeyFile`. A switch is `true`; a repeatable option is a list. */
+export type OptionValues = Readonly<Record<string, string | boolean | readonly string[] | undefined>> & {
+  readonly [TWINS]?: Readonly<Record<string, string>>
+}
 
 /** An option as it was set, for error texts: `--hold x`, or `CHAMADE_HOLD=x` where the variable was. */
 export function asGiven(values: OptionValues, name: string): string {

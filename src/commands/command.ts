@@ -4,22 +4,7 @@
  */
 
 import { invalid } from '../errors.ts'
-import { switchSet, TWINS } from '../options.ts'
-
-/** One option. `flags` in commander's notation: `--port <n>`, `--stateful`, `--header <line...>` for repeatable. */
-export interface OptionSpec {
-  readonly flags: string
-  readonly description: string
-  /** Environment twin; see `withEnvironment`. */
-  readonly env?: string
-  /** Shown in help; the command applies it. */
-  readonly fallback?: string
-}
-
-/** Values by camel-cased long flag: `apiKeyFile`. A switch is `true`; a repeatable option is a list. */
-export type OptionValues = Readonly<Record<string, string | boolean | readonly string[] | undefined>> & {
-  readonly [TWINS]?: Readonly<Record<string, string>>
-}
+import { type OptionSpec, type OptionValues, switchSet, TWINS } from '../options.ts'
 
 /** What a command may touch of the world. */
 export interface Io {

@@ -5,9 +5,10 @@
  * check. The one rule: nothing is changed, and what is printed can be pasted into an issue.
  */
 import { PLACEHOLDER } from '../credentials.ts'
+import type { OptionValues } from '../options.ts'
 import { redactor } from '../status.ts'
 import { VERSION } from '../version.ts'
-import type { CommandSpec, Io, OptionValues } from './command.ts'
+import type { CommandSpec, Io } from './command.ts'
 import { type Check, type Result, runCheck } from './doctor/check.ts'
 import { CLAUDE_CHECKS } from './doctor/claude.ts'
 import { hangUp, type ServerContext } from './doctor/context.ts'

@@ -7,17 +7,9 @@
 import { parseArgs } from 'node:util'
 import { text } from '../config.ts'
 import { invalid } from '../errors.ts'
-import { SERVER_OPTIONS, TWINS } from '../options.ts'
+import { type OptionSpec, type OptionValues, SERVER_OPTIONS, TWINS } from '../options.ts'
 import { record } from './client.ts'
-import {
-  type CommandSpec,
-  camelCase,
-  type Io,
-  longName,
-  type OptionSpec,
-  type OptionValues,
-  withEnvironment,
-} from './command.ts'
+import { type CommandSpec, camelCase, type Io, longName, withEnvironment } from './command.ts'
 import { connect } from './connect.ts'
 import { configured, type Plain, strings } from './doctor/entries.ts'
 import { isOurs, isProgram } from './init/launch.ts'

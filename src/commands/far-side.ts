@@ -4,10 +4,10 @@
 import { DEFAULT_CHANNEL, withChannel } from '../channel/channel.ts'
 import { serverSettings } from '../config.ts'
 import { openHttp } from '../http/upstream.ts'
-import { SERVER_OPTIONS } from '../options.ts'
+import { type OptionSpec, type OptionValues, SERVER_OPTIONS } from '../options.ts'
 import type { OpenUpstream } from '../sides.ts'
 import { type NoteStatus, type Redactor, type Status, statusLog } from '../status.ts'
-import { type Io, type OptionSpec, type OptionValues, withEnvironment } from './command.ts'
+import { type Io, withEnvironment } from './command.ts'
 import { askedFor, ENTRY_OPTION } from './entry.ts'
 import { FEED_OPTIONS } from './moot.ts'
 

@@ -5,9 +5,9 @@
  */
 
 import { DEFAULT_API_URL, resolveFeed } from '../feed/config.ts'
-import { CHANNEL_OPTIONS, DRAIN_OPTION, LOG_OPTIONS } from '../options.ts'
+import { CHANNEL_OPTIONS, DRAIN_OPTION, LOG_OPTIONS, type OptionSpec } from '../options.ts'
 import { redactor } from '../status.ts'
-import type { CommandSpec, OptionSpec } from './command.ts'
+import type { CommandSpec } from './command.ts'
 import { serveStdio } from './run-bridge.ts'
 
 /** All that configures the feed, but for the key itself. */

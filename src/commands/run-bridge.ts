@@ -7,10 +7,11 @@ import { DEFAULT_CHANNEL, withChannel } from '../channel/channel.ts'
 import { parseFilter } from '../channel/filter.ts'
 import { duration, list, logSettings, maxMessage, text } from '../config.ts'
 import { invalid, reasonOf } from '../errors.ts'
+import type { OptionValues } from '../options.ts'
 import type { OpenUpstream } from '../sides.ts'
 import { type NoteStatus, type Redactor, statusLog } from '../status.ts'
 import { openStdio } from '../stdio.ts'
-import type { Io, OptionValues } from './command.ts'
+import type { Io } from './command.ts'
 
 /** Serves MCP on stdio until the client leaves. Resolves with the exit code; a signal's is the caller's business. */
 export async function serveStdio(

@@ -3,10 +3,11 @@
  */
 
 import { invalid } from '../errors.ts'
+import type { OptionValues } from '../options.ts'
 import { redactor } from '../status.ts'
 import { VERSION } from '../version.ts'
 import { McpClient, record, type Tool, text } from './client.ts'
-import type { CommandSpec, Io, OptionValues } from './command.ts'
+import type { CommandSpec, Io } from './command.ts'
 import { CONNECTION_OPTIONS, reportTo, serverSide } from './far-side.ts'
 import { harmless, type Palette, palette, wantsColour } from './terminal.ts'
 

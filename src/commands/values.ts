@@ -5,8 +5,7 @@
  */
 import { duration, refuseLogin, refusePlain, text } from '../config.ts'
 import { type BridgeError, invalid } from '../errors.ts'
-import { asGiven, shown } from '../options.ts'
-import type { OptionValues } from './command.ts'
+import { asGiven, type OptionValues, shown } from '../options.ts'
 
 /** Milliseconds, more than none. */
 export function lengthOf(values: OptionValues, name: string): number | undefined {

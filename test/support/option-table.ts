@@ -1,5 +1,5 @@
 /** The options of a command as the Markdown table that stands in the README. */
-import type { OptionSpec } from '../../src/commands/command.ts'
+import type { OptionSpec } from '../../src/options.ts'
 
 export function optionTable(options: readonly OptionSpec[]): string {
   const rows = options.map((option) => {

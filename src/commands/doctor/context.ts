@@ -5,8 +5,9 @@
  * that is read. The one rule: every session that is opened is ended by `hangUp`.
  */
 import type { ServerSettings } from '../../config.ts'
+import type { OptionValues } from '../../options.ts'
 import type { Redactor } from '../../status.ts'
-import type { Io, OptionValues } from '../command.ts'
+import type { Io } from '../command.ts'
 import type { Exchanged, Probe, SessionRef } from './probe.ts'
 import type { Watched } from './watch.ts'
 
