@@ -51,6 +51,8 @@ export class Subscriptions {
   /** When the spaces were last looked at, by the server's clock: what is new since appeared after that. */
   #lookedAt: number | undefined
   #actor: Actor | undefined
+  /** The key that it belongs to: another one may be somebody else's. */
+  #actorKey: string | undefined
   #asking: Promise<Reply<Actor>> | undefined
   readonly #ending = new Set<Promise<void>>()
 
@@ -71,9 +73,10 @@ export class Subscriptions {
     return this.#actor
   }
 
-  /** Who this key belongs to: asked until answered, then known. */
+  /** Who the key belongs to: asked until answered, then known until there is another key. */
   identity(): Promise<Reply<Actor>> {
-    if (this.#actor !== undefined) return Promise.resolve(yes(this.#actor))
+    if (this.#actor !== undefined && this.#actorKey === this.#config.apiKey.value)
+      return Promise.resolve(yes(this.#actor))
     this.#asking ??= this.#ask()
     return this.#asking
   }
@@ -89,7 +92,8 @@ export class Subscriptions {
       this.#left.delete(spaceId)
       return { state: 'already' }
     }
-    const subscription = known ?? this.#follow(spaceId, true)
+    const newsSince = this.#met.has(spaceId) ? undefined : this.#watchedSince
+    const subscription = known ?? this.#follow(spaceId, true, newsSince)
     this.#want([subscription], known === undefined)
     const soon = limit(this.#config.limits.toolMs, cancelled, this.#over.signal)
     const reply = await this.#firstAttempt(subscription, soon.signal).finally(soon.clear)
@@ -118,8 +122,9 @@ export class Subscriptions {
     const soon = limit(toolMs, cancelled, this.#over.signal)
     const found = await this.#backend.activeSpaces(soon.signal)
     const stands = (): boolean => departures === this.#departures && !soon.signal.aborted
+    const newsSince = this.#watchedSince
     if (found.ok && stands()) this.#lookedAt = found.value.at
-    const added = found.ok && stands() ? this.#add(found.value.spaces) : []
+    const added = found.ok && stands() ? this.#add(found.value.spaces, newsSince, left) : []
     this.#want(added, true)
     const others = [...this.#followed.values()].filter((subscription) => !added.includes(subscription))
     this.#want(others, false)
@@ -173,6 +178,11 @@ export class Subscriptions {
     return count
   }
 
+  /** What was said since in a space that appears only now is news; undefined while nothing looks for new ones. */
+  get #watchedSince(): number | undefined {
+    return this.#discovery === undefined ? undefined : this.#lookedAt
+  }
+
   /** In the order they were subscribed. */
   list(): readonly { readonly spaceId: string; readonly problem: string | undefined }[] {
     return [...this.#followed.values()].map(({ spaceId, problem }) => ({ spaceId, problem }))
@@ -198,6 +208,7 @@ export class Subscriptions {
     this.#asking = undefined
     if (reply.ok) {
       this.#actor = reply.value
+      this.#actorKey = this.#config.apiKey.value
       const text = `connected to moot as ${reply.value.displayName} (${reply.value.actorId})`
       this.#report({ kind: 'note', level: 'info', text })
     }
@@ -262,11 +273,18 @@ export class Subscriptions {
     await Promise.all(down.map((subscription) => this.#firstAttempt(subscription, soon)))
   }
 
-  #add(found: readonly SpaceSummary[], newsSince?: number): Subscription[] {
+  /** `back`: those the agent had left; what was said meanwhile is no news. */
+  #add(
+    found: readonly SpaceSummary[],
+    newsSince: number | undefined,
+    back: readonly string[] = [],
+  ): Subscription[] {
     for (const { spaceId } of found) this.#met.add(spaceId)
     const wanted = found.filter((space) => isActive(space) && !this.#left.has(space.spaceId))
     const fresh = wanted.filter(({ spaceId }) => !this.#followed.has(spaceId))
-    return fresh.map(({ spaceId }) => this.#follow(spaceId, false, newsSince))
+    return fresh.map(({ spaceId }) =>
+      this.#follow(spaceId, false, back.includes(spaceId) ? undefined : newsSince),
+    )
   }
 
   async #look(signal: AbortSignal, atOnce: boolean): Promise<void> {

@@ -202,6 +202,25 @@ test('a key that was wrong at the start is read again by a call', async () => {
   expect(bridge.stderr).not.toContain('convo_right')
 })
 
+test('a key that is replaced by one of another agent: that one is listened for from then on', async () => {
+  const moot = await simulator({ key: 'convo_first' })
+  const file = join(tmpdir(), `moot-replaced-${process.pid}`)
+  writeFileSync(file, 'convo_first\n', { mode: 0o600 })
+  const bridge = start(moot, ['--api-key-file', file, '--space', SPACE], { CONVO_API_KEY: '' })
+  await bridge.handshake()
+  await eventually('the space is followed', () => moot.sockets.count(SPACE) === 1)
+  const other = moot.store.addActor({ display_name: 'NewAgent', api_key: 'convo_second' })
+  moot.store.actors.delete(moot.agent.actor_id)
+  writeFileSync(file, 'convo_second')
+  moot.sockets.drop('cut')
+  await eventually('it is followed by the other', () => moot.sockets.count(SPACE) === 1)
+  moot.publish(SPACE, { text: 'Can you review this?', mentions: [other.actor_id] })
+  await bridge.waitFor('the mention', () => bridge.channel().length === 1)
+  expect(bridge.received('notifications/claude/channel')[0]?.params).toMatchObject({
+    content: '@NewAgent mentioned by Alice:\nCan you review this?',
+  })
+})
+
 test('SIGTERM says goodbye to the sockets', async () => {
   const moot = await simulator()
   const bridge = start(moot, ['--space', SPACE])

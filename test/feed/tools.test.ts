@@ -45,6 +45,31 @@ describe('subscribing', () => {
     expect(client.contents[1]).toContain('just now')
   })
 
+  test.each([
+    ['for all again', {}],
+    ['for that space', { space_id: 'invited' }],
+  ])('what is said in a new space before the agent itself asks %s is told', async (_how, args) => {
+    const moot = await simulator()
+    const client = await connected(moot)
+    await client.tool('subscribe')
+    moot.publish('invited', { text: '@MyAgent welcome, please look at this' })
+    await client.tool('subscribe', args)
+    await client.hears(1)
+    expect(client.told[0]?.meta).toMatchObject({ space_id: 'invited', event_type: 'mention' })
+  })
+
+  test('what is said in a space that the agent has left stays untold when it comes back', async () => {
+    const moot = await simulator()
+    const client = await connected(moot)
+    await client.tool('subscribe')
+    await client.tool('unsubscribe', { space_id: SPACE })
+    moot.publish(SPACE, { text: '@MyAgent while you were out' })
+    await client.tool('subscribe')
+    moot.publish(SPACE, { text: '@MyAgent now' })
+    await client.hears(1)
+    expect(client.contents[0]).toContain('now')
+  })
+
   test('a space the agent left is not brought back by discovery, but by its own word', async () => {
     const moot = await simulator()
     const client = await connected(moot, {}, { limits: { discoverMs: 20 } })
