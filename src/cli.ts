@@ -11,6 +11,7 @@ import { constants, homedir } from 'node:os'
 import { parseArgs } from 'node:util'
 import { type CommandEntry, camelCase, type Io, longName, withEnvironment } from './commands/command.ts'
 import { connect } from './commands/connect.ts'
+import { harmless } from './commands/terminal.ts'
 import { BridgeError } from './errors.ts'
 import type { OptionSpec, OptionValues } from './options.ts'
 
@@ -174,7 +175,7 @@ function openStderr(): NodeJS.WriteStream {
 function complain(error: unknown): number {
   if (error instanceof BridgeError) {
     const hint = error.hint === undefined ? '' : `try: ${error.hint}\n`
-    openStderr().write(`error: ${error.message}\n${hint}`)
+    openStderr().write(harmless(`error: ${error.message}\n${hint}`))
     return error.code === 'CONFIG_INVALID' ? 2 : 1
   }
   const text = error instanceof Error ? (error.stack ?? error.message) : String(error)

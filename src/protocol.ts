@@ -127,8 +127,13 @@ export function compose(value: object): Message {
   return message
 }
 
-export function composeRequest(id: string | number, method: string, params?: object): Request {
-  return compose({ jsonrpc: '2.0', id, method, params }) as Request
+/** `params`: JSON text stays as it is written. */
+export function composeRequest(id: string | number, method: string, params?: object | string): Request {
+  if (typeof params !== 'string') return compose({ jsonrpc: '2.0', id, method, params }) as Request
+  const head = JSON.stringify({ jsonrpc: '2.0', id, method }).slice(0, -1)
+  const [message] = parse(Buffer.from(`${head},"params":${params}}`))
+  if (message?.kind !== 'request') throw new TypeError('composed an invalid request')
+  return message
 }
 
 export function composeNotification(method: string, params?: object): Notification {

@@ -5,7 +5,8 @@
  */
 
 import { text as given } from '../config.ts'
-import { invalid } from '../errors.ts'
+import { type BridgeError, invalid } from '../errors.ts'
+import { members, rootSpan, textAt, withoutByteOrderMark } from '../json.ts'
 import type { OptionValues } from '../options.ts'
 import type { Notification } from '../protocol.ts'
 import { valueAt } from '../protocol.ts'
@@ -48,6 +49,7 @@ async function run(values: OptionValues, operands: readonly string[], io: Io): P
   const side = await serverSide(values, [], io, redact)
   const client = new McpClient(side.open, {
     version: VERSION,
+    redact,
     onStatus: reportTo(io, side, redact),
     onNotification: (notification) => {
       showProgress(notification, io)
@@ -57,7 +59,8 @@ async function run(values: OptionValues, operands: readonly string[], io: Io): P
   try {
     await client.initialize(io.signal)
     const tool = toolNamed(await client.tools(io.signal), name)
-    const params = { name, arguments: { ...whole, ...argumentsOf(pairs, tool) }, _meta: { progressToken: 1 } }
+    const input = jsonObject({ ...whole, ...argumentsOf(pairs, tool) })
+    const params = jsonObject({ name: JSON.stringify(name), arguments: input, _meta: '{"progressToken":1}' })
     const patience = limit(timeoutMs ?? MAX_WAIT_MS, io.signal)
     const answer = await client.request('tools/call', params, patience.signal).finally(patience.clear)
     return show(answer, values.json === true, io)
@@ -72,10 +75,10 @@ async function run(values: OptionValues, operands: readonly string[], io: Io): P
   }
 }
 
-/** `key=value` as the schema has it, `key:=json` as it is. */
-export function argumentsOf(pairs: readonly string[], tool: Tool): Record<string, unknown> {
+/** `key=value` as the schema has it, `key:=json` as it is: JSON texts, because numbers would lose digits. */
+export function argumentsOf(pairs: readonly string[], tool: Tool): Record<string, string> {
   const known = parameters(tool)
-  const found: Record<string, unknown> = {}
+  const found: Record<string, string> = {}
   for (const pair of pairs) {
     const [, key, sign, value] = /^([^=:]+)(:=|=)([\s\S]*)$/.exec(pair) ?? []
     if (key === undefined || value === undefined) {
@@ -89,66 +92,87 @@ export function argumentsOf(pairs: readonly string[], tool: Tool): Record<string
         `one of ${known.map((each) => each.name).join(', ')}`,
       )
     }
-    found[key] = sign === ':=' ? jsonOf(value, pair) : typed(value, parameter?.type ?? 'string', pair)
+    if (sign === ':=' && !isJson(value)) throw notJson(`${JSON.stringify(pair)}: that`)
+    found[key] = sign === ':=' ? value : typed(value, parameter?.type ?? 'string', pair)
   }
   return found
 }
 
-function typed(value: string, type: string, pair: string): unknown {
-  switch (type) {
-    case 'string':
-      return value
+function jsonObject(members: Readonly<Record<string, string>>): string {
+  const pairs = Object.entries(members).map(([name, json]) => `${JSON.stringify(name)}:${json}`)
+  return `{${pairs.join(',')}}`
+}
+
+/** `value` as JSON text of what `type` names; of several kinds the first that it can be, a text before all. */
+function typed(value: string, type: string, pair: string): string {
+  const kinds = type.split(/ \| (?![^(]*\))/)
+  if (kinds.includes('string') || kinds.includes(JSON.stringify(value))) return JSON.stringify(value)
+  // A value of an enumeration, or null.
+  if (kinds.includes(value) && isJson(value)) return value
+  const [fitting] = kinds.flatMap((kind) => ofKind(value, kind, pair) ?? [])
+  if (fitting !== undefined) return fitting
+  const [kind = ''] = kinds
+  throw /^(array|object)$/.test(kind)
+    ? notJson(`${JSON.stringify(pair)}: that`)
+    : invalid(
+        `${JSON.stringify(pair)}: that is no ${kind}`,
+        kind === 'boolean' ? 'write true or false behind the =' : 'write a number behind the =',
+      )
+}
+
+/** Undefined: it is none. */
+function ofKind(value: string, kind: string, pair: string): string | undefined {
+  switch (kind) {
     case 'number':
     case 'integer': {
       const number = Number(value)
-      if (value.trim() === '' || Number.isNaN(number)) {
-        throw invalid(`${JSON.stringify(pair)}: that is no ${type}`, `write a number behind the =`)
-      }
-      return number
+      const whole = kind === 'number' || Number.isInteger(number)
+      if (value.trim() === '' || !Number.isFinite(number) || !whole) return undefined
+      return isJson(value) ? value : String(number)
     }
     case 'boolean':
-      if (value === 'true' || value === 'false') return value === 'true'
-      throw invalid(`${JSON.stringify(pair)}: that is no boolean`, 'write true or false behind the =')
+      return value === 'true' || value === 'false' ? value : undefined
+    case 'null':
+      return undefined
     case 'object':
     case 'array':
-      return jsonOf(value, pair)
-    default:
-      if (type.endsWith('[]'))
-        return value.trimStart().startsWith('[') ? jsonOf(value, pair) : value.split(',')
-      return value
+      return isJson(value) ? value : undefined
+    default: {
+      if (!kind.endsWith('[]')) return JSON.stringify(value)
+      if (value.trimStart().startsWith('[')) return isJson(value) ? value : undefined
+      const each = kind.slice(0, -2).replace(/^\((.*)\)$/, '$1')
+      return `[${value.split(',').map((part) => typed(part, each, pair))}]`
+    }
   }
 }
 
-function jsonOf(value: string, pair: string): unknown {
-  return parsed(value, `${JSON.stringify(pair)}: that`, 'quote it for the shell: \'key:={"a": 1}\'')
+function isJson(text: string): boolean {
+  try {
+    JSON.parse(text)
+    return true
+  } catch {
+    return false
+  }
 }
 
-function parsed(json: string, said: string, hint: string): unknown {
-  try {
-    return JSON.parse(json) as unknown
-  } catch {
+function notJson(what: string): BridgeError {
+  return invalid(`${what} is no JSON`, 'quote it for the shell: \'key:={"a": 1}\'')
+}
+
+async function wholeArguments(text: string | undefined, io: Io): Promise<Readonly<Record<string, string>>> {
+  if (text === undefined) return {}
+  const chunks: Buffer[] = text === '-' ? [] : [Buffer.from(text)]
+  if (text === '-') for await (const chunk of io.stdin) chunks.push(Buffer.from(chunk as Buffer))
+  const source = withoutByteOrderMark(Buffer.concat(chunks))
+  const said = text === '-' ? 'what --arguments read from stdin' : '--arguments'
+  const root = rootSpan(source)
+  if (root === undefined) {
+    const hint = 'write one object, quoted for the shell: --arguments \'{"key": "value"}\''
     throw invalid(`${said} is no JSON`, hint)
   }
-}
-
-async function wholeArguments(text: string | undefined, io: Io): Promise<Readonly<Record<string, unknown>>> {
-  if (text === undefined) return {}
-  let source = text
-  if (text === '-') {
-    const chunks: Buffer[] = []
-    for await (const chunk of io.stdin) chunks.push(Buffer.from(chunk as Buffer))
-    source = Buffer.concat(chunks).toString('utf8')
-  }
-  const said = text === '-' ? 'what --arguments read from stdin' : '--arguments'
-  const value = parsed(
-    source,
-    said,
-    'write one object, quoted for the shell: --arguments \'{"key": "value"}\'',
-  )
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    throw invalid(`${said} is no JSON object`, 'write {"key": "value"}')
-  }
-  return value as Record<string, unknown>
+  const found = members(source, root)
+  if (found === undefined) throw invalid(`${said} is no JSON object`, 'write {"key": "value"}')
+  return Object.fromEntries([...found].map(([name, at]) => [name, textAt(source, at)]))
 }
 
 function show(answer: Answer, asJson: boolean, io: Io): number {

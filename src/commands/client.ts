@@ -4,6 +4,7 @@
  * Not a bridge: it makes its own requests and reads the answers. The one rule: it declares no capability it
  * does not have, and answers every request of the server.
  */
+import { BridgeError } from '../errors.ts'
 import {
   composeNotification,
   composeRequest,
@@ -44,6 +45,8 @@ export type Answer =
 
 export interface ClientOptions {
   readonly version: string
+  /** Cuts secrets out of what the server says of a refusal. */
+  readonly redact: (text: string) => string
   /** The promise is the back-pressure: nothing more is read from that stream until it resolves. */
   readonly onNotification?: (notification: Notification, lane: Lane) => Promise<void>
   readonly onStatus?: (status: Status) => void
@@ -70,7 +73,7 @@ export class McpClient {
     })
   }
 
-  /** Shakes hands. Rejects with a BridgeError, or with the server's refusal as `RefusedError`. */
+  /** Shakes hands. Rejects with a BridgeError, also when the server refuses. */
   async initialize(signal?: AbortSignal): Promise<ServerIdentity> {
     const params = {
       protocolVersion: LATEST_LEGACY_VERSION,
@@ -92,8 +95,8 @@ export class McpClient {
     }
   }
 
-  /** One request and its answer. An aborted `signal` cancels it and rejects with the signal's reason. */
-  async request(method: string, params: object = {}, signal?: AbortSignal): Promise<Answer> {
+  /** One request, `params` as they are or as JSON text, and its answer. An aborted `signal` cancels it and rejects with the signal's reason. */
+  async request(method: string, params: object | string = {}, signal?: AbortSignal): Promise<Answer> {
     signal?.throwIfAborted()
     const id = ++this.#ids
     const request = composeRequest(id, method, params)
@@ -112,7 +115,8 @@ export class McpClient {
       const response = await answered
       if (response.error !== undefined) {
         const error = record(valueAt(response.raw, response.error))
-        return { ok: false, error: { code: Number(error.code), message: text(error.message) ?? '' } }
+        const message = this.#options.redact(text(error.message) ?? '')
+        return { ok: false, error: { code: Number(error.code), message } }
       }
       return {
         ok: true,
@@ -169,20 +173,11 @@ export class McpClient {
   }
 }
 
-/** The server answered, and said no. */
-export class RefusedError extends Error {
-  readonly rpc: RpcError
-
-  constructor(what: string, rpc: RpcError) {
-    super(`the server refused ${what}: ${rpc.message} (${rpc.code})`)
-    this.rpc = rpc
-  }
-}
-
-/** The result, or a RefusedError. */
+/** The result; throws a BridgeError when the server said no. */
 export function settled(what: string, answer: Answer): Readonly<Record<string, unknown>> {
   if (answer.ok) return answer.result
-  throw new RefusedError(what, answer.error)
+  const { code, message } = answer.error
+  throw new BridgeError('SERVER_REFUSED', `the server refused ${what}: ${message} (${code})`)
 }
 
 export function record(value: unknown): Readonly<Record<string, unknown>> {

@@ -196,7 +196,8 @@ async function readStdin(values: OptionValues, io: Io): Promise<readonly Asked[]
   let given = ''
   io.stdin.setEncoding('utf8')
   for await (const chunk of io.stdin) given += String(chunk)
-  const found = valuesOf(given)
+  // Programs of Windows begin with a byte order mark.
+  const found = valuesOf(given.replace(/^\uFEFF/, ''))
   if (found.length === 0) throw invalid('there was nothing on stdin', 'chamade-mcp emit --help')
   return found.map(({ value, where }) => {
     if (typeof value !== 'object' || value === null) throw invalid(`${where} is no object`, EVENT)

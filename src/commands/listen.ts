@@ -139,6 +139,7 @@ class Listening {
     for (const note of this.#side.notes) this.#status(note)
     const client = new McpClient(watched(this.#side.open, this.#redact), {
       version: VERSION,
+      redact: this.#redact,
       onNotification: (notification) => this.#notification(notification),
       onStatus: (status) => this.#status(status),
     })

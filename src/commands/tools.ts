@@ -27,7 +27,7 @@ export const tools: CommandSpec = {
 async function run(values: OptionValues, operands: readonly string[], io: Io): Promise<number> {
   const redact = redactor()
   const side = await serverSide(values, [], io, redact)
-  const client = new McpClient(side.open, { version: VERSION, onStatus: reportTo(io, side, redact) })
+  const client = new McpClient(side.open, { version: VERSION, redact, onStatus: reportTo(io, side, redact) })
   try {
     await client.initialize(io.signal)
     const all = await client.tools(io.signal)
@@ -77,31 +77,42 @@ export function parameters(tool: Tool): readonly {
 }
 
 function table(all: readonly Tool[], paint: Palette, width: number): string {
-  const longest = Math.max(...all.map(({ name }) => name.length), 0)
+  const longest = Math.max(...all.map(({ name }) => harmless(name).length), 0)
   const lines = all.map((tool) => {
     const first = harmless(tool.description).split(/\n|(?<=\.)\s/)[0] ?? ''
     const room = Math.max(20, width - longest - 2)
-    return `${paint.bold(tool.name.padEnd(longest))}  ${first.length > room ? `${first.slice(0, room - 1)}…` : first}\n`
+    return `${paint.bold(harmless(tool.name).padEnd(longest))}  ${first.length > room ? `${first.slice(0, room - 1)}…` : first}\n`
   })
   return lines.join('')
 }
 
 function sheet(tool: Tool, paint: Palette): string {
-  const all = parameters(tool)
+  const all = parameters(tool).map((each) => ({
+    ...each,
+    name: harmless(each.name),
+    type: harmless(each.type),
+  }))
   const longest = Math.max(...all.map(({ name }) => name.length + 2), 0)
   const widest = Math.min(Math.max(...all.map(({ type }) => type.length), 0), 24)
   const rows = all.map(({ name, type, required, description }) => {
     const shown = (required ? name : `[${name}]`).padEnd(longest)
     return `  ${paint.bold(shown)}  ${paint.dim(type.padEnd(widest))}${description === '' ? '' : `  ${harmless(description)}`}`
   })
-  const head = `${paint.bold(tool.name)}\n\n${harmless(tool.description)}\n`
+  const head = `${paint.bold(harmless(tool.name))}\n\n${harmless(tool.description)}\n`
   return rows.length === 0 ? `${head}\nno parameters\n` : `${head}\n${rows.join('\n')}\n`
 }
 
+/** One word, or several with ` | ` between them: kinds, and of an enumeration the values as JSON. */
 function typeOf(schema: Readonly<Record<string, unknown>>): string {
   if (Array.isArray(schema.enum))
     return (schema.enum as unknown[]).map((each) => JSON.stringify(each)).join(' | ')
-  if (schema.type === 'array') return `${typeOf(record(schema.items))}[]`
+  const choices = schema.anyOf ?? schema.oneOf
+  if (Array.isArray(choices))
+    return [...new Set((choices as unknown[]).map((each) => typeOf(record(each))))].join(' | ')
+  if (schema.type === 'array') {
+    const each = typeOf(record(schema.items))
+    return each.includes(' | ') ? `(${each})[]` : `${each}[]`
+  }
   if (typeof schema.type === 'string') return schema.type
   return Array.isArray(schema.type) ? (schema.type as unknown[]).join(' | ') : 'any'
 }

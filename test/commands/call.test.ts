@@ -108,6 +108,37 @@ describe('call', () => {
     await eventually('the cancellation', () => server.posts('notifications/cancelled').length === 1)
   })
 
+  test.each([['initialize'], ['tools/list']])('a refusal of %s is said as one', async (method) => {
+    const server = await ScriptedServer.start()
+    const message = 'no \u001b[31mway for Bearer chmd_said-again'
+    server.on(method, (x) => x.error(-32602, message))
+    for (const args of [
+      ['tools'],
+      ['call', 'echo'],
+      ...(method === 'initialize' ? [['listen', '--for', '5s']] : []),
+    ]) {
+      const said = await runCli([...args, '--url', server.url], {
+        env: { CHAMADE_API_KEY: 'chmd_said-again' },
+      })
+      expect(said.code).toBe(1)
+      expect(said.stderr).toBe(
+        `error: the server refused ${method}: no [31mway for Bearer [redacted] (-32602)\n`,
+      )
+    }
+  })
+
+  test('no name of a tool steers the terminal', async () => {
+    const server = await ScriptedServer.start()
+    const properties = { 'p\u001b[1m': { type: 'x\u001b[2m' } }
+    server.tools = [{ name: 'evil\u001b[31m', inputSchema: { type: 'object', properties } }]
+    for (const name of ['evil\u001b[31m', 'evil', undefined]) {
+      const args = name === undefined ? [] : [name]
+      const { stdout, stderr } = await runCli(['tools', ...args, '--url', server.url])
+      expect(stdout + stderr).toContain('evil[31m')
+      expect(stdout + stderr).not.toContain('\u001b')
+    }
+  })
+
   test('ends its session when it is interrupted', async () => {
     const server = await ScriptedServer.start()
     server.on('tools/call', () => undefined)
@@ -165,25 +196,55 @@ describe('arguments', () => {
   test('become what the schema wants', () => {
     const pairs = ['colour=007', 'coats=2', 'gloss=true', 'rooms=hall,bath', 'extra={"a":1}']
     expect(argumentsOf(pairs, tool)).toEqual({
-      colour: '007',
-      coats: 2,
-      gloss: true,
-      rooms: ['hall', 'bath'],
-      extra: { a: 1 },
+      colour: '"007"',
+      coats: '2',
+      gloss: 'true',
+      rooms: '["hall","bath"]',
+      extra: '{"a":1}',
     })
   })
 
   test('keep = and : in their values, and take := as JSON', () => {
     expect(argumentsOf(['colour=a=b:c', 'coats:=3', 'rooms:=["x"]'], tool)).toEqual({
-      colour: 'a=b:c',
-      coats: 3,
-      rooms: ['x'],
+      colour: '"a=b:c"',
+      coats: '3',
+      rooms: '["x"]',
     })
+  })
+
+  test.each([
+    [{ anyOf: [{ type: 'integer' }, { type: 'null' }] }, '5', '5'],
+    [{ anyOf: [{ type: 'integer' }, { type: 'null' }] }, 'null', 'null'],
+    [{ type: ['number', 'boolean'] }, 'true', 'true'],
+    [{ anyOf: [{ type: 'string' }, { type: 'null' }] }, '5', '"5"'],
+    [{ enum: [1, 2] }, '2', '2'],
+    [{ enum: ['a', 'b'] }, 'b', '"b"'],
+    [{ type: 'array', items: { type: 'integer' } }, '1,2', '[1,2]'],
+    [{ type: 'array', items: { enum: ['a', 'b'] } }, 'a,b', '["a","b"]'],
+    [{}, '5', '"5"'],
+  ])('are what a schema of several kinds wants: %j, %s', (schema, value, json) => {
+    const one = { name: 'paint', description: '', inputSchema: { properties: { it: schema } } }
+    expect(argumentsOf([`it=${value}`], one)).toEqual({ it: json })
+  })
+
+  test('reach the server with all their digits', async () => {
+    const server = await ScriptedServer.start()
+    server.tools = [{ name: 'echo', inputSchema: { type: 'object', properties: { n: { type: 'integer' } } } }]
+    server.on('tools/call', (x) => x.result({ content: [] }))
+    const args = ['n=12345678901234567890', 'id:=123456789012345678', '--arguments', '-']
+    const input = '\ufeff{"big":98765432109876543210,"n":1}'
+    const { code } = await runCli(['call', 'echo', ...args, '--url', server.url], { input })
+    expect(code).toBe(0)
+    expect(server.posts('tools/call')[0]?.body.toString()).toContain(
+      '"arguments":{"big":98765432109876543210,"n":12345678901234567890,"id":123456789012345678}',
+    )
   })
 
   test.each([
     [['colour'], '"colour" is no argument'],
     [['coats=many'], '"coats=many": that is no integer'],
+    [['coats=1.5'], '"coats=1.5": that is no integer'],
+    [['coats=Infinity'], '"coats=Infinity": that is no integer'],
     [['gloss=1'], '"gloss=1": that is no boolean'],
     [['extra={a}'], '"extra={a}": that is no JSON'],
     [['size=1'], 'paint has no parameter size'],

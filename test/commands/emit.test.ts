@@ -1,8 +1,13 @@
 /**
  * What `chamade-mcp emit` says of events that cannot be meant, and what it adds to those that leave something out.
  */
-import { beforeEach, describe, expect, test } from 'vitest'
+import { once } from 'node:events'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { beforeEach, describe, expect, onTestFinished, test } from 'vitest'
+import { announce } from '../../src/simulator/beacon.ts'
 import { done, home, introduced, run } from '../simulator/program.ts'
+import { emptyFolder, runCli } from './support.ts'
 
 let at = ''
 
@@ -27,6 +32,16 @@ describe('events on stdin', () => {
     expect(told.output).toMatch(/from Bob .*"hi"\n.*from Carol .*"ho"\n.*Incoming call: SIP Bob/)
   })
 
+  test('may begin with a byte order mark, as programs of Windows write one', async () => {
+    const { code, output } = await done(
+      at,
+      ['emit'],
+      '\ufeff{"type":"dm","text":"hi"}\r\n{"type":"call"}\r\n',
+    )
+    expect(code).toBe(0)
+    expect(output).toMatch(/"hi"\n.*Incoming call/)
+  })
+
   test.each([
     ['{"dm":1}', 'the event on stdin has neither "type" nor "fault"'],
     ['[{"type":"call"},3]', 'event 2 on stdin is no object'],
@@ -44,4 +59,21 @@ describe('events on stdin', () => {
     expect(output).toContain('Incoming call')
     expect(errors).toContain('error: line 2 of stdin: there is no event "cat"')
   })
+})
+
+test('a simulator that goes away in the middle is said to have done so', async () => {
+  const server = createServer((request, response) => {
+    if (request.method === 'GET') response.end('{}')
+    else request.socket.destroy()
+  })
+  await once(server.listen(0, '127.0.0.1'), 'listening')
+  onTestFinished(() => void server.close())
+  const home = emptyFolder()
+  const { port } = server.address() as AddressInfo
+  const url = `http://127.0.0.1:${port}`
+  await announce(home, port, { system: 'chamade', url, token: 'x', startedAt: new Date().toISOString() })
+  const { code, stderr } = await runCli(['emit', 'fault', 'restart'], { home })
+  expect(code).toBe(1)
+  expect(stderr).toMatch(/^error: the simulator at http:\/\/127\.0\.0\.1:\d+ did not answer: .+\ntry: /)
+  expect(stderr).not.toContain('internal')
 })

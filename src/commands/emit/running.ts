@@ -4,7 +4,7 @@
  * A Chamade and a moot have different things happen in them and different control APIs; nobody else needs to know.
  * The one rule: what is asked for goes to a simulator in which it can happen, the one started last.
  */
-import { BridgeError, invalid } from '../../errors.ts'
+import { BridgeError, invalid, reasonOf } from '../../errors.ts'
 import { type Beacon, findBeacons, portIn, type System } from '../../simulator/beacon.ts'
 import { FAULTS } from '../../simulator/faults.ts'
 import { MOOT_FAULTS } from '../../simulator/moot/faults.ts'
@@ -141,12 +141,20 @@ interface MootAnswer {
 }
 
 async function post({ url, token }: Beacon, path: string, body: unknown): Promise<unknown> {
-  const response = await fetch(`${url}/${path}`, {
-    method: 'POST',
-    headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
-    body: JSON.stringify(body),
-  })
-  const answer = (await response.json()) as { readonly error?: string; readonly detail?: string }
+  let response: Response
+  let answer: { readonly error?: string; readonly detail?: string }
+  try {
+    response = await fetch(`${url}/${path}`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
+      body: JSON.stringify(body),
+    })
+    answer = (await response.json()) as typeof answer
+  } catch (cause) {
+    // It answered a moment ago: it restarts, or has ended.
+    const text = `the simulator at ${url} did not answer: ${reasonOf(cause)}`
+    throw new BridgeError('SERVER_UNREACHABLE', text, { hint: 'see that it runs, and try again', cause })
+  }
   if (response.ok) return answer
   const said = answer.error ?? answer.detail ?? `HTTP ${response.status}`
   throw invalid(said, 'chamade-mcp emit --help')
