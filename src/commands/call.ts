@@ -6,10 +6,8 @@
 
 import { text as given } from '../config.ts'
 import { type BridgeError, invalid } from '../errors.ts'
-import { members, rootSpan, textAt, withoutByteOrderMark } from '../json.ts'
+import { composeRequest, member, type Notification, valueAt } from '../protocol.ts'
 import type { OptionValues } from '../options.ts'
-import type { Notification } from '../protocol.ts'
-import { valueAt } from '../protocol.ts'
 import { limit, MAX_WAIT_MS } from '../retry.ts'
 import { redactor } from '../status.ts'
 import { VERSION } from '../version.ts'
@@ -161,18 +159,30 @@ function notJson(what: string): BridgeError {
 
 async function wholeArguments(text: string | undefined, io: Io): Promise<Readonly<Record<string, string>>> {
   if (text === undefined) return {}
-  const chunks: Buffer[] = text === '-' ? [] : [Buffer.from(text)]
-  if (text === '-') for await (const chunk of io.stdin) chunks.push(Buffer.from(chunk as Buffer))
-  const source = withoutByteOrderMark(Buffer.concat(chunks))
+  let source = text
+  if (text === '-') {
+    const chunks: Buffer[] = []
+    for await (const chunk of io.stdin) chunks.push(Buffer.from(chunk as Buffer))
+    // Programs of Windows begin with a byte order mark.
+    source = Buffer.concat(chunks)
+      .toString('utf8')
+      .replace(/^\uFEFF/, '')
+  }
   const said = text === '-' ? 'what --arguments read from stdin' : '--arguments'
-  const root = rootSpan(source)
-  if (root === undefined) {
+  if (!isJson(source)) {
     const hint = 'write one object, quoted for the shell: --arguments \'{"key": "value"}\''
     throw invalid(`${said} is no JSON`, hint)
   }
-  const found = members(source, root)
-  if (found === undefined) throw invalid(`${said} is no JSON object`, 'write {"key": "value"}')
-  return Object.fromEntries([...found].map(([name, at]) => [name, textAt(source, at)]))
+  const value: unknown = JSON.parse(source)
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw invalid(`${said} is no JSON object`, 'write {"key": "value"}')
+  }
+  const { raw, params } = composeRequest(0, 'tools/call', source)
+  const texts = Object.keys(value).map((name) => {
+    const at = member(raw, params, name)
+    return [name, raw.toString('utf8', at?.start, at?.end)]
+  })
+  return Object.fromEntries(texts) as Record<string, string>
 }
 
 function show(answer: Answer, asJson: boolean, io: Io): number {
