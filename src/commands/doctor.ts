@@ -78,11 +78,14 @@ async function run(values: OptionValues, operands: readonly string[], io: Io): P
     context: C,
     limitMs: number,
   ): Promise<void> => {
+    if (io.signal.aborted) return
     report.group(title)
     for (const check of checks) {
       if (io.signal.aborted) return
       report.running(check.name, '')
       const found = await runCheck(check, context, (text) => report.running(check.name, text), limitMs)
+      // What was broken off has failed of nothing, and fallen silent of nothing.
+      if (io.signal.aborted && found.state !== 'ok') return report.stopped()
       const result = { group, name: check.name, ...found }
       results.push(result)
       report.result(result)
@@ -95,6 +98,6 @@ async function run(values: OptionValues, operands: readonly string[], io: Io): P
   } finally {
     await hangUp(server)
   }
-  report.end(results)
+  report.end(results, io.signal.aborted)
   return results.some(({ state }) => state === 'fail') ? 1 : 0
 }

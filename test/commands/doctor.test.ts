@@ -14,8 +14,9 @@ import type { FaultName } from '../../src/simulator/faults.ts'
 import { type Simulator, startSimulator } from '../../src/simulator/simulator.ts'
 import { baseEnv } from '../support/bridge-process.ts'
 import { emptyFolder } from '../support/empty-folder.ts'
+import { eventually } from '../support/eventually.ts'
 import { type Exchange, ScriptedServer } from '../support/scripted-server.ts'
-import { runCli } from './support.ts'
+import { Cli, runCli } from './support.ts'
 
 const KEY = 'chmd_doctor-test-key'
 const certs = join(import.meta.dirname, '..', 'feed', 'certs')
@@ -641,5 +642,30 @@ describe('the report', () => {
     expect(code).toBe(1)
     const { checks } = JSON.parse(stdout) as { checks: (Found & { name: string })[] }
     expect(checks[0]).toMatchObject({ name: 'settings', state: 'fail', text: 'a --header has no colon' })
+  })
+
+  test('is broken off where nobody answers: nothing is blamed for that', async () => {
+    const server = await ScriptedServer.start()
+    server.on('initialize', () => undefined)
+    const cli = new Cli(['doctor', server.url, '--json'])
+    await eventually('it asks', () => server.posts('initialize').length > 0, 10_000)
+    cli.child.kill('SIGINT')
+    const { code, stdout } = await cli.ended
+    expect(code).toBe(130)
+    const report = JSON.parse(stdout) as { checks: { name: string; state: string }[] }
+    expect(report).toMatchObject({ ok: false, stopped: true })
+    expect(report.checks.map(({ name }) => name)).not.toContain('http')
+    expect(report.checks.filter(({ state }) => state === 'fail')).toEqual([])
+  })
+
+  test('is broken off while it listens: silence that was not waited for is none', async () => {
+    const server = await ScriptedServer.start()
+    const cli = new Cli(['doctor', server.url, '--wait', '30s'])
+    await eventually('it listens', () => cli.stdout.includes('The push stream'), 20_000)
+    cli.child.kill('SIGINT')
+    const { code, stdout } = await cli.ended
+    expect(code).toBe(130)
+    expect(stdout).not.toMatch(/first-byte|keep-alive|all is well/)
+    expect(stdout).toMatch(/stopped before all was looked at\n$/)
   })
 })

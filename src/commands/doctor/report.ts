@@ -11,7 +11,10 @@ export interface Report {
   group(title: string): void
   running(name: string, text: string): void
   result(result: Result): void
-  end(results: readonly Result[]): void
+  /** The running check was broken off. */
+  stopped(): void
+  /** `stopped`: before all were run. */
+  end(results: readonly Result[], stopped: boolean): void
 }
 
 const NAME_WIDTH = 16
@@ -51,7 +54,11 @@ export class ListReport implements Report {
       this.#write(`${' '.repeat(NAME_WIDTH + 5)}${this.#paint.cyan(`→ ${harmless(advice)}`)}\n`)
   }
 
-  end(results: readonly Result[]): void {
+  stopped(): void {
+    if (this.#live) this.#write('\r\u001b[2K')
+  }
+
+  end(results: readonly Result[], stopped: boolean): void {
     const { red, yellow, green } = this.#paint
     const failed = results.filter(({ state }) => state === 'fail').length
     const warned = results.filter(({ state }) => state === 'warn').length
@@ -59,6 +66,7 @@ export class ListReport implements Report {
       ...(failed > 0 ? [red(`${failed} problem${failed === 1 ? '' : 's'}`)] : []),
       ...(warned > 0 ? [yellow(`${warned} warning${warned === 1 ? '' : 's'}`)] : []),
     ]
+    if (stopped) parts.push(yellow('stopped before all was looked at'))
     this.#write(`\n${parts.length === 0 ? green('all is well') : parts.join(', ')}\n`)
   }
 
@@ -87,11 +95,11 @@ export class JsonReport implements Report {
   group(): void {}
   running(): void {}
   result(): void {}
+  stopped(): void {}
 
-  end(results: readonly Result[]): void {
-    const ok = results.every(({ state }) => state !== 'fail')
-    this.#io.stdout.write(
-      `${this.#redact(JSON.stringify({ ...this.#head, ok, checks: results }, undefined, 2))}\n`,
-    )
+  end(results: readonly Result[], stopped: boolean): void {
+    const ok = !stopped && results.every(({ state }) => state !== 'fail')
+    const whole = { ...this.#head, ok, ...(stopped ? { stopped } : {}), checks: results }
+    this.#io.stdout.write(`${this.#redact(JSON.stringify(whole, undefined, 2))}\n`)
   }
 }
