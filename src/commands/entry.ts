@@ -5,8 +5,8 @@
  * what the client would not understand is said, not guessed.
  */
 import { parseArgs } from 'node:util'
-import { text } from '../config.ts'
-import { invalid } from '../errors.ts'
+import { duration, text } from '../config.ts'
+import { BridgeError, invalid } from '../errors.ts'
 import { type OptionSpec, type OptionValues, SERVER_OPTIONS, TWINS } from '../options.ts'
 import { record } from './client.ts'
 import { type CommandSpec, camelCase, type Io, longName, withEnvironment } from './command.ts'
@@ -14,6 +14,7 @@ import { connect } from './connect.ts'
 import { configured, type Plain, strings } from './doctor/entries.ts'
 import { isOurs, isProgram } from './init/launch.ts'
 import { moot } from './moot.ts'
+import { bridgeSettings } from './run-bridge.ts'
 
 export const ENTRY_OPTION: OptionSpec = {
   flags: '--entry <name>',
@@ -47,7 +48,8 @@ export async function askedFor(values: OptionValues, operands: readonly string[]
       isMoot(entry) ? `for moot: chamade-mcp listen --entry ${name}` : 'name one that is, or give --url',
     )
   }
-  const own = said(entry, name, connect, io.env)
+  const own = said(entry, name, connect, io.env, env)
+  if (own.operands.length > 1) throw unstartable(name, 'it has too many arguments', 'chamade-mcp --help')
   // Twins of the entry's own environment count below its flags.
   const merged = withEnvironment({ ...own.values, ...flags }, SERVER_OPTIONS, env)
   return { values: merged, operands: operands.length > 0 ? operands : own.operands, env }
@@ -59,10 +61,8 @@ export async function mootAsked(values: OptionValues, io: Io): Promise<Omit<Aske
   if (typeof name !== 'string') return undefined
   const entry = await entryNamed(name, io)
   if (isMoot(entry)) {
-    return {
-      values: said(entry, name, moot, io.env).values,
-      env: { ...io.env, ...expanded(record(entry.env), io.env) },
-    }
+    const env = { ...io.env, ...expanded(record(entry.env), io.env) }
+    return { values: said(entry, name, moot, io.env, env).values, env }
   }
   if (values.moot === true) throw invalid(`the entry "${name}" is none of moot`, 'leave --moot away')
   return undefined
@@ -85,14 +85,15 @@ function isMoot(entry: Plain): boolean {
   return strings(entry.args).some((word) => word === 'moot' || word.endsWith('channel_runner'))
 }
 
-/** The flags and operands among the arguments of an entry, read with all that its command takes. */
+/** The flags and operands among the arguments of an entry, read with all that its command takes; `env`: what it gets. */
 function said(
   entry: Plain,
   name: string,
   { options }: CommandSpec,
+  shell: Io['env'],
   env: Io['env'],
 ): Pick<Asked, 'values' | 'operands'> {
-  const args = strings(entry.args).map((word) => here(word, env))
+  const args = strings(entry.args).map((word) => here(word, shell))
   const words = [String(entry.command), ...args]
   const program = words.findIndex(isProgram)
   // `npx -p @chamade/mcp-server chamade-mcp` names it twice.
@@ -106,14 +107,32 @@ function said(
     options: shapes,
   })
   for (const token of own.tokens) {
-    if (token.kind !== 'option' || shapes[token.name] !== undefined) continue
-    throw invalid(`the entry "${name}" does not start: unknown option ${token.rawName}`, 'chamade-mcp --help')
+    if (token.kind !== 'option') continue
+    const wrong = complaint(token.value, shapes[token.name]?.type)
+    if (wrong !== undefined) throw unstartable(name, wrong.replace('%', token.rawName), 'chamade-mcp --help')
   }
-  const values = Object.entries(own.values).map(([key, value]) => [
-    camelCase(key),
-    value as OptionValues[string],
-  ])
-  return { values: Object.fromEntries(values) as OptionValues, operands: own.positionals }
+  const values = Object.fromEntries(
+    Object.entries(own.values).map(([key, value]) => [camelCase(key), value as OptionValues[string]]),
+  ) as OptionValues
+  try {
+    const all = withEnvironment(values, options, env)
+    bridgeSettings(all)
+    duration(all, 'toolTimeout')
+  } catch (error) {
+    throw error instanceof BridgeError ? unstartable(name, error.message, error.hint) : error
+  }
+  return { values, operands: own.positionals }
+}
+
+function complaint(value: string | undefined, type: 'string' | 'boolean' | undefined): string | undefined {
+  if (type === undefined) return 'unknown option %'
+  if (type === 'string') return value === undefined ? '% is without a value' : undefined
+  return value === undefined ? undefined : '% takes no value'
+}
+
+/** What the bridge would say, and exit. */
+function unstartable(name: string, why: string, hint: string | undefined): BridgeError {
+  return new BridgeError('CONFIG_INVALID', `the entry "${name}" does not start: ${why}`, { hint })
 }
 
 /** What was said by flag: in a client the environment of the entry wins over that of the shell. */

@@ -21,11 +21,27 @@ export async function serveStdio(
   redact: Redactor,
   notes: readonly NoteStatus[],
 ): Promise<number> {
+  const { log, channel, drainMs, maxLineBytes } = bridgeSettings(values)
   const complain = (text: string): void => report({ kind: 'note', level: 'error', text })
-  const report = statusLog({ ...logSettings(values), redact, write: logWriter(values, io, complain) })
+  const report = statusLog({ ...log, redact, write: logWriter(values, io, complain) })
+  const port = openStdio(io.stdin, io.stdout, { maxLineBytes })
+  for (const note of notes) report(note)
+  if (io.stdin.isTTY) report(AT_A_TERMINAL)
+  const end = await runBridge({
+    port,
+    open: withChannel(open, { ...channel, redact }),
+    report,
+    signal: io.signal,
+    parentAlive: io.parentAlive,
+    drainMs,
+  })
+  return exitCode(end)
+}
+
+/** What the values say of all that is not the far side. Throws CONFIG_INVALID. */
+export function bridgeSettings(values: OptionValues) {
   const channel = {
     ...DEFAULT_CHANNEL,
-    redact,
     holdMs: duration(values, 'hold') ?? DEFAULT_CHANNEL.holdMs,
     gapIntervalMs: duration(values, 'gapInterval') ?? DEFAULT_CHANNEL.gapIntervalMs,
     gapNotice: values.noGapNotice !== true,
@@ -33,18 +49,7 @@ export async function serveStdio(
     drop: parseFilter(list(values.drop), '--drop'),
   }
   const drainMs = duration(values, 'drain') ?? 20_000
-  const port = openStdio(io.stdin, io.stdout, { maxLineBytes: maxMessage(values) })
-  for (const note of notes) report(note)
-  if (io.stdin.isTTY) report(AT_A_TERMINAL)
-  const end = await runBridge({
-    port,
-    open: withChannel(open, channel),
-    report,
-    signal: io.signal,
-    parentAlive: io.parentAlive,
-    drainMs,
-  })
-  return exitCode(end)
+  return { log: logSettings(values), channel, drainMs, maxLineBytes: maxMessage(values) }
 }
 
 const AT_A_TERMINAL: NoteStatus = {

@@ -254,7 +254,7 @@ describe('arguments', () => {
 })
 
 describe('--entry', () => {
-  const { mkdirSync, writeFileSync } = fs
+  const { mkdirSync, realpathSync, writeFileSync } = fs
 
   function configured(entry: object, file = '.mcp.json', root = 'mcpServers'): string {
     const cwd = emptyFolder()
@@ -315,6 +315,50 @@ describe('--entry', () => {
       stderr:
         'error: the entry "chamade" does not start: unknown option --statful\ntry: chamade-mcp --help\n',
     })
+  })
+
+  test.each([
+    [['--hold', 'abc'], {}, '--hold abc is no duration'],
+    [['--drain', 'x'], {}, '--drain x is no duration'],
+    [['--tool-timeout', 'x'], {}, '--tool-timeout x is no duration'],
+    [['--only', 'foo'], {}, '--only "foo" has no "="'],
+    [['--log-level', 'loud'], {}, '--log-level loud is not a level'],
+    [[], { CHAMADE_GAP_INTERVAL: 'abc' }, 'CHAMADE_GAP_INTERVAL=abc is no duration'],
+    [[], { CHAMADE_SILENT: 'maybe' }, 'CHAMADE_SILENT=maybe is neither yes nor no'],
+    [['--url'], {}, '--url is without a value'],
+    [['--stateful=yes'], {}, '--stateful takes no value'],
+    [['http://127.0.0.1:1/', 'http://127.0.0.1:2/'], {}, 'it has too many arguments'],
+  ])('says that the entry has a setting with which nothing starts: %j %j', async (args, more, text) => {
+    const cwd = configured({ ...ours, args: [...ours.args, ...args], env: more })
+    const { code, stderr } = await runCli(['tools', '--entry', 'chamade'], { cwd })
+    expect(stderr).toMatch(/^error: the entry "chamade" does not start: .*\ntry: /)
+    expect(stderr).toContain(text)
+    expect(code).toBe(2)
+    // The bridge itself, started so.
+    expect((await runCli(args, { cwd, env: more })).code).toBe(2)
+  })
+
+  test('of several of one name it is the one that Claude Code starts: this folder, the project, the user', async () => {
+    const cwd = realpathSync(emptyFolder())
+    const at = (port: number) => ({
+      chamade: { ...ours, env: { CHAMADE_MCP_URL: `http://127.0.0.1:${port}/` } },
+    })
+    const asked = async () => {
+      const args = ['tools', '--entry', 'chamade', '--patience', '100ms']
+      return /127\.0\.0\.1:(\d)/.exec((await runCli(args, { cwd, home: cwd })).stderr)?.[1]
+    }
+    const write = (file: string, value: object) => {
+      mkdirSync(dirname(join(cwd, file)), { recursive: true })
+      writeFileSync(join(cwd, file), JSON.stringify(value))
+    }
+    write('.cursor/mcp.json', { mcpServers: at(4) })
+    expect(await asked()).toBe('4')
+    write('.claude.json', { mcpServers: at(3) })
+    expect(await asked()).toBe('3')
+    write('.mcp.json', { mcpServers: at(2) })
+    expect(await asked()).toBe('2')
+    write('.claude.json', { mcpServers: at(3), projects: { [cwd]: { mcpServers: at(1) } } })
+    expect(await asked()).toBe('1')
   })
 
   test('follows the entry where the shell says otherwise, and a flag over both', async () => {

@@ -62,17 +62,20 @@ export async function configured(place: Place): Promise<Configured> {
   const off = new Set(choices.flatMap((each) => strings(each.disabledMcpjsonServers)))
   const on = new Set(choices.flatMap((each) => strings(each.enabledMcpjsonServers)))
   const all = choices.some((each) => each.enableAllProjectMcpServers === true)
+  // Of one name it is the first that Claude Code starts: its own for this folder, the project's, the user's.
+  take('Claude Code', claudeFile(place), project.mcpServers, new Set(strings(project.disabledMcpServers)))
   for (const client of CLIENTS) {
     for (const scope of client.scopes) {
       const file = client.file(place, scope)
-      if (file === undefined) continue
+      if (file === undefined) {
+        take(client.title, claudeFile(place), own?.mcpServers, NONE)
+        continue
+      }
       const root = (await load(file))?.[client.root]
       if (client.name === 'claude-code') take(client.title, file, root, off, (name) => all || on.has(name))
       else take(client.title, file, root, NONE)
     }
   }
-  take('Claude Code', claudeFile(place), own?.mcpServers, NONE)
-  take('Claude Code', claudeFile(place), project.mcpServers, new Set(strings(project.disabledMcpServers)))
   return { entries, broken }
 }
 
