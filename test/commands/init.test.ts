@@ -13,7 +13,10 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
+import { PassThrough } from 'node:stream'
 import { describe, expect, onTestFinished, test } from 'vitest'
+import type { Io } from '../../src/commands/command.ts'
+import { Cancelled, questions } from '../../src/commands/init/questions.ts'
 import { startMootSimulator } from '../../src/simulator/moot/simulator.ts'
 import { emptyFolder } from '../support/empty-folder.ts'
 import { eventually } from '../support/eventually.ts'
@@ -335,4 +338,34 @@ describe('init', () => {
     expect(stderr).toMatch(/^try: |Did you mean --client/m)
     expect(existsSync(join(cwd, '.mcp.json'))).toBe(false)
   })
+})
+
+describe('a question', () => {
+  /** A terminal in memory: what is typed on `stdin`, and nobody looks. */
+  function terminal(): { readonly io: Io; readonly stdin: PassThrough } {
+    const [stdin, stdout] = [new PassThrough(), new PassThrough()]
+    const signal = new AbortController().signal
+    return { io: { stdin, stdout: stdout.resume(), signal } as unknown as Io, stdin }
+  }
+
+  test.each([
+    ['Ctrl-C', '\u0003'],
+    ['Ctrl-D', '\u0004'],
+  ])('that is answered with %s ends it all', async (_name, key) => {
+    const { io, stdin } = terminal()
+    const asked = questions(io).write('some file')
+    setImmediate(() => stdin.write(key))
+    await expect(asked).rejects.toThrow(Cancelled)
+  })
+})
+
+test("an environment that names a variable twice is refused: which of them counts is the client's secret", async () => {
+  const cwd = emptyFolder()
+  const text =
+    '{"mcpServers":{"chamade":{"command":"npx","env":{"CHAMADE_API_KEY":"a","CHAMADE_API_KEY":"b"}}}}'
+  writeFileSync(join(cwd, '.mcp.json'), text)
+  const { code, stderr } = await runCli(['init', '--yes', '--api-key-file', 'key'], { cwd })
+  expect(code).toBe(2)
+  expect(stderr).toContain('"CHAMADE_API_KEY" stands there twice')
+  expect(readFileSync(join(cwd, '.mcp.json'), 'utf8')).toBe(text)
 })

@@ -55,6 +55,8 @@ export function edited(text: string, change: Change, file: string): string {
     set([root, name], entry)
   } else {
     objectOf(existing, `"${root}"."${name}"`, before, file)
+    const env = findNodeAtLocation(existing, ['env'])
+    if (env?.type === 'object') objectOf(env, `"env" of "${name}"`, before, file)
     const values = plain(existing)
     for (const member of REMOTE) if (member in values) set([root, name, member], undefined)
     if ('type' in values || entry.type !== undefined) set([root, name, 'type'], 'stdio')

@@ -1,13 +1,13 @@
 /**
  * What `init` asks when a person sits at a terminal and has not said it by flags.
  *
- * The one rule: Esc or Ctrl-C at any question means that nothing is written.
+ * The one rule: Esc, Ctrl-C or Ctrl-D at any question means that nothing is written.
  */
 import * as clack from '@clack/prompts'
 import type { Io } from '../command.ts'
 import { CLIENTS, type Client } from './clients.ts'
 
-/** Esc or Ctrl-C. */
+/** Esc, Ctrl-C or Ctrl-D. */
 export class Cancelled extends Error {}
 
 export interface Questions {
@@ -19,7 +19,12 @@ export interface Questions {
 }
 
 export function questions(io: Io): Questions {
-  const streams = { input: io.stdin, output: io.stdout, signal: io.signal }
+  // At Ctrl-D readline stops reading, and the question would stay unanswered.
+  const left = new AbortController()
+  io.stdin.on('keypress', (_text, key?: { readonly name?: string; readonly ctrl?: boolean }) => {
+    if (key?.ctrl === true && key.name === 'd') left.abort()
+  })
+  const streams = { input: io.stdin, output: io.stdout, signal: AbortSignal.any([io.signal, left.signal]) }
   return {
     async clients() {
       const names = answer(
