@@ -83,8 +83,8 @@ export const DEFAULT_API_URL = 'https://mootup.io'
 
 /**
  * The configuration, and what a person should know about it. `values`: those of `chamade-mcp moot`, flags and their
- * variables; of `env` only the key is read, which has no flag because arguments can be read by everybody. Every key is
- * told to `redact`. Throws CONFIG_INVALID, which names what was set.
+ * variables; of `env` only the key is read, which has no flag because arguments can be read by everybody, and what Node
+ * is to trust. Every key is told to `redact`. Throws CONFIG_INVALID, which names what was set.
  */
 export function resolveFeed(
   values: Values,
@@ -108,7 +108,7 @@ export function resolveFeed(
       firehose: values.firehose === true,
       agentId: given(values, 'agentId')?.value,
       agentName: given(values, 'agentName')?.value,
-      ca: ca === undefined ? undefined : [...rootCertificates, certificates(ca)],
+      ca: ca === undefined ? undefined : [...rootCertificates, certificates(ca), ...extraCertificates(env)],
       wording,
       maxText: maxTextOf(given(values, 'maxText'), wording),
       version: VERSION,
@@ -240,6 +240,15 @@ function certificates({ value: path, name }: Setting): string {
     `${name} names ${path}, which holds no certificate in PEM form`,
     'convert it: openssl x509 -inform der -in FILE -out FILE.pem',
   )
+}
+
+/** Naming certificates takes the place of Node's own: what it was told to trust beside them goes on being trusted. */
+function extraCertificates({ NODE_EXTRA_CA_CERTS: path }: Environment): readonly string[] {
+  try {
+    return path ? [readFileSync(path, 'utf8')] : []
+  } catch {
+    return [] // Node has said so.
+  }
 }
 
 function fileText(path: string, what: string): string {

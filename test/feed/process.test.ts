@@ -1,9 +1,10 @@
 /**
  * `chamade-mcp moot` as a client starts it: the real process, real pipes, a moot behind real sockets.
  */
-import { writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { rootCertificates } from 'node:tls'
 import { expect, test } from 'vitest'
 import { BridgeProcess } from '../support/bridge-process.ts'
 import { eventually } from '../support/eventually.ts'
@@ -219,6 +220,18 @@ test('a key that is replaced by one of another agent: that one is listened for f
   expect(bridge.received('notifications/claude/channel')[0]?.params).toMatchObject({
     content: '@NewAgent mentioned by Alice:\nCan you review this?',
   })
+})
+
+test('NODE_EXTRA_CA_CERTS is honoured beside SSL_CERT_FILE', async () => {
+  const certs = join(import.meta.dirname, 'certs')
+  const [key, cert] = ['server.key', 'server.pem'].map((name) => readFileSync(join(certs, name), 'utf8'))
+  const moot = await simulator({ tls: { key: key ?? '', cert: cert ?? '' } })
+  const another = join(tmpdir(), `moot-another-ca-${process.pid}.pem`)
+  writeFileSync(another, rootCertificates[0] ?? '')
+  const env = { SSL_CERT_FILE: another, NODE_EXTRA_CA_CERTS: join(certs, 'ca.pem') }
+  const bridge = start(moot, [], env)
+  await bridge.handshake()
+  expect(await tool(bridge, 'subscribe', { space_id: SPACE })).toMatch(/^Subscribed to/)
 })
 
 test('SIGTERM says goodbye to the sockets', async () => {
