@@ -177,6 +177,10 @@ class Member implements Subscription {
     return this.status.problem
   }
 
+  get over(): AbortSignal {
+    return this.#over.signal
+  }
+
   attempt(): Promise<Reply<unknown>> {
     if (this.status.isUp) return Promise.resolve(yes(undefined))
     const next = this.#attempts.next()

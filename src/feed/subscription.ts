@@ -19,6 +19,8 @@ export interface Subscription {
   readonly space: Space
   /** Why nothing comes at the moment; undefined while it is live. */
   readonly problem: string | undefined
+  /** Aborted once it is ended. */
+  readonly over: AbortSignal
   /** How the next attempt goes, or went if it is live: asks for one now. */
   attempt(): Promise<Reply<unknown>>
   /** Ends it, and says why unless all ends; resolves when its connection is gone. */
@@ -92,6 +94,10 @@ export class OwnSocket implements Subscription {
 
   get problem(): string | undefined {
     return this.#status.problem
+  }
+
+  get over(): AbortSignal {
+    return this.#over.signal
   }
 
   attempt(): Promise<Reply<unknown>> {

@@ -337,11 +337,11 @@ export class Subscriptions {
     signal: AbortSignal,
   ): Promise<void> {
     const listed = new Map(found.map(({ spaceId, status }) => [spaceId, status]))
-    for (const { space, problem } of this.#followed.values()) {
+    for (const { space, problem, over } of this.#followed.values()) {
       if (signal.aborted) return
       const status = listed.get(space.spaceId)
       if (status !== undefined) await answers.get(space)?.(status)
-      else if (problem === undefined) await space.checkStatus(signal)
+      else if (problem === undefined) await space.checkStatus(AbortSignal.any([signal, over]))
     }
   }
 }

@@ -51,6 +51,26 @@ describe('the status of a space', () => {
   const all = (moot: Simulator): unknown =>
     [...moot.store.spaces.values()].map(({ space_id, status }) => ({ space_id, status }))
 
+  test('that comes when the space has been unsubscribed is told nobody', async () => {
+    let asked = 0
+    let tell: (answer: { body: unknown }) => void = () => undefined
+    const habit = (): Habit => (_method, url) => {
+      // (Twice when it is subscribed.)
+      if (!url.pathname.endsWith('/status') || ++asked !== 3) return undefined
+      return new Promise((resolve) => {
+        tell = resolve
+      })
+    }
+    const [moot, client] = await behind(habit, { limits: { discoverMs: 300 } })
+    await eventually('it is asked for', () => asked === 3)
+    await client.tool('unsubscribe')
+    tell({ body: { status: 'paused' } })
+    await client.tool('subscribe', { space_id: SPACE })
+    moot.publish(SPACE, { text: '@MyAgent here again' })
+    await client.hears(1)
+    expect(client.contents[0]).toContain('here again')
+  })
+
   test.each([true, false])('is that of a list that holds paused ones too (/status: %s)', async (asked) => {
     let lists = 0
     const habit = (moot: Simulator): Habit => {
