@@ -214,11 +214,19 @@ export function statusLog(options: SinkOptions): (status: Status) => void {
   const limit = LEVELS.indexOf(options.level)
   let nextReminder = 0
   let reminders = 0
+  /** Streams of which an attempt failed, or worse, and that are not up since. */
+  const failing = new Set<string>()
   /** What a warning said to be down: streams by name, or the session. */
   const warnedOf = new Set<string>()
   return (status) => {
     let level = levelOf(status)
-    if (status.kind === 'push' && status.state === 'up') reminders = 0
+    if (status.kind === 'push') {
+      const name = nameOf(status)
+      const over = status.state === 'up' || status.state === 'not-offered'
+      // One that comes and goes is no reason to say anew what another has failed of all along.
+      if (status.state === 'retrying' || status.severe === true) failing.add(name)
+      else if (over && failing.delete(name) && failing.size === 0) reminders = 0
+    }
     if (status.kind === 'push' && (status.state === 'retrying' || status.severe === true)) {
       // The first failure, the first that is a warning, then after 10 s, 20 s, 40 s … 10 min.
       const isNew = reminders === 0 || (level === 'warn' && !warnedOf.has(nameOf(status)))

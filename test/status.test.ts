@@ -23,6 +23,28 @@ test('of the ids of sessions the last are known, and one that is named again sta
   expect(redact(last.join(' '))).toBe(last.map(() => '[redacted]').join(' '))
 })
 
+test('a stream that comes and goes brings up no other one that stays down', () => {
+  const lines: string[] = []
+  const log = statusLog({
+    write: (line) => lines.push(line),
+    level: 'warn',
+    format: 'text',
+    redact: (text) => text,
+  })
+  const push = { kind: 'push', at: 0, generation: 1 } as const
+  const refused = { ...push, stream: 'b', state: 'retrying', reason: 'HTTP 403', severe: true } as const
+  for (let n = 0; n < 3; n++) {
+    log(refused)
+    log({ ...push, stream: 'a', state: 'down', reason: 'cut' })
+    log({ ...push, stream: 'a', state: 'retrying', reason: 'cut', delayMs: 0 })
+    log({ ...push, stream: 'a', state: 'up', continuous: true })
+  }
+  expect(lines).toHaveLength(1)
+  log({ ...push, stream: 'b', state: 'up', continuous: true })
+  log(refused)
+  expect(lines).toHaveLength(3)
+})
+
 test('who was warned that something is down reads that it is up again, and nobody else does', () => {
   const lines: string[] = []
   const log = statusLog({
