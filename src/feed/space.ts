@@ -153,11 +153,11 @@ export class Space {
   }
 
   /** Asks for the space's status, where the backend tells it in time, and tells the agent when it changed. */
-  async checkStatus(signal: AbortSignal): Promise<void> {
+  async checkStatus(...signals: readonly AbortSignal[]): Promise<void> {
     const answered = this.statusAsked()
-    const soon = limit(STATUS_MS, signal)
+    const soon = limit(STATUS_MS, ...signals)
     const status = await this.#options.backend.status(this.spaceId, soon.signal).finally(soon.clear)
-    if (signal.aborted) return
+    if (signals.some(({ aborted }) => aborted)) return
     if (status.ok && status.value !== undefined) await answered(status.value)
   }
 

@@ -341,7 +341,7 @@ export class Subscriptions {
       if (signal.aborted) return
       const status = listed.get(space.spaceId)
       if (status !== undefined) await answers.get(space)?.(status)
-      else if (problem === undefined) await space.checkStatus(AbortSignal.any([signal, over]))
+      else if (problem === undefined) await space.checkStatus(signal, over)
     }
   }
 }
