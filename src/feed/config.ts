@@ -8,7 +8,7 @@ import { readFileSync } from 'node:fs'
 import { rootCertificates } from 'node:tls'
 import { invalid, reasonOf } from '../errors.ts'
 import { isLoopback } from '../loopback.ts'
-import { nameGiven, shown } from '../options.ts'
+import { nameGiven, shown, TWINS } from '../options.ts'
 import { type BackoffOptions, type Clock, DEFAULT_BACKOFF, systemClock } from '../retry.ts'
 import type { NoteStatus, Redactor } from '../status.ts'
 import { VERSION } from '../version.ts'
@@ -96,7 +96,9 @@ export function resolveFeed(
   const apiKey = keyOf(given(values, 'apiKeyFile'), env, redact)
   const channelUrl = given(values, 'channelUrl')
   const wording = wordingOf(given(values, 'texts'))
-  const ca = given(values, 'ca')
+  // Over plain http a flag is looked at all the same, but not SSL_CERT_FILE, which is not ours and not about this.
+  const encrypted = [apiUrl, channelUrl].some((setting) => /^(https|wss):/i.test(setting?.value ?? ''))
+  const ca = encrypted || values[TWINS]?.ca === undefined ? given(values, 'ca') : undefined
   const oddKey = 'CONVO_API_KEY does not begin with "convo_"; it is used as it is'
   return {
     config: {

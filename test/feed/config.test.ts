@@ -171,6 +171,16 @@ test('SSL_CERT_FILE is trusted beside what Node trusts', () => {
   expect(trusted.length).toBeGreaterThan(50)
 })
 
+test('SSL_CERT_FILE is no matter of a moot without TLS', () => {
+  const env = { ...KEY, SSL_CERT_FILE: '/nowhere' }
+  expect(configOf({ ...env, CONVO_API_URL: 'http://127.0.0.1:1' }).ca).toBeUndefined()
+  for (const address of [
+    {},
+    { CONVO_API_URL: 'http://127.0.0.1:1', CONVO_CHANNEL_URL: 'wss://mootup.io/channel' },
+  ])
+    expect(() => configOf({ ...env, ...address })).toThrow("can't read the CA certificate of SSL_CERT_FILE")
+})
+
 test('the key may stand in a file', () => {
   const apiKeyFile = join(mkdtempSync(join(tmpdir(), 'moot-key-')), 'key')
   writeFileSync(apiKeyFile, 'convo_x\n')
