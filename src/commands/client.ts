@@ -131,8 +131,9 @@ export class McpClient {
   /** All tools, page by page. */
   async tools(signal?: AbortSignal): Promise<readonly Tool[]> {
     const found: Tool[] = []
+    const seen = new Set<string>()
     let cursor: string | undefined
-    do {
+    for (;;) {
       const answer = await this.request(METHOD.toolsList, cursor === undefined ? {} : { cursor }, signal)
       const result = settled(METHOD.toolsList, answer)
       for (const each of Array.isArray(result.tools) ? (result.tools as unknown[]) : []) {
@@ -143,10 +144,11 @@ export class McpClient {
           inputSchema: record(tool.inputSchema),
         })
       }
-      const next = text(result.nextCursor)
-      cursor = next === cursor ? undefined : next
-    } while (cursor !== undefined)
-    return found
+      cursor = text(result.nextCursor)
+      // Pages that go round have all been seen.
+      if (cursor === undefined || seen.has(cursor)) return found
+      seen.add(cursor)
+    }
   }
 
   /** Says goodbye. */

@@ -14,7 +14,7 @@ import { connect } from './connect.ts'
 import { configured, type Plain, strings } from './doctor/entries.ts'
 import { isOurs, isProgram } from './init/launch.ts'
 import { moot } from './moot.ts'
-import { bridgeSettings } from './run-bridge.ts'
+import { bridgeSettings, checkLogFile } from './run-bridge.ts'
 
 export const ENTRY_OPTION: OptionSpec = {
   flags: '--entry <name>',
@@ -118,6 +118,8 @@ function said(
     const all = withEnvironment(values, options, env)
     bridgeSettings(all)
     duration(all, 'toolTimeout')
+    const log = text(all.logFile)
+    if (log !== undefined) checkLogFile(log)
   } catch (error) {
     throw error instanceof BridgeError ? unstartable(name, error.message, error.hint) : error
   }

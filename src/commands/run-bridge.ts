@@ -1,12 +1,13 @@
 /**
  * The common end of `connect` and `moot`: a Port on stdin and stdout, the bridge, and an Upstream behind it.
  */
-import { constants, fstatSync, openSync, writeSync } from 'node:fs'
+import { accessSync, closeSync, constants, existsSync, fstatSync, openSync, writeSync } from 'node:fs'
+import { dirname } from 'node:path'
 import { type BridgeEnd, runBridge } from '../bridge.ts'
 import { DEFAULT_CHANNEL, withChannel } from '../channel/channel.ts'
 import { parseFilter } from '../channel/filter.ts'
 import { duration, list, logSettings, maxMessage, text } from '../config.ts'
-import { invalid, reasonOf } from '../errors.ts'
+import { type BridgeError, invalid, reasonOf } from '../errors.ts'
 import type { OptionValues } from '../options.ts'
 import type { OpenUpstream } from '../sides.ts'
 import { type NoteStatus, type Redactor, statusLog } from '../status.ts'
@@ -76,28 +77,39 @@ function logWriter(values: OptionValues, io: Io, complain: (text: string) => voi
   }
 }
 
+/** Throws CONFIG_INVALID where a log could not be opened; opens and makes none. */
+export function checkLogFile(path: string): void {
+  try {
+    if (!existsSync(path)) return accessSync(dirname(path), constants.W_OK)
+    closeSync(openSync(path, constants.O_WRONLY | APPEND_ONLY))
+  } catch (cause) {
+    throw unusableLog(path, cause)
+  }
+}
+
 const STDOUT = 1
 
 /** Never waited for: a named pipe that nobody reads is no log file. */
-const APPEND =
-  constants.O_WRONLY |
-  constants.O_APPEND |
-  constants.O_CREAT |
-  ((constants.O_NONBLOCK as number | undefined) ?? 0)
+const APPEND_ONLY = constants.O_APPEND | ((constants.O_NONBLOCK as number | undefined) ?? 0)
+const APPEND = constants.O_WRONLY | APPEND_ONLY | constants.O_CREAT
 
 function openLog(path: string): number {
   try {
     const file = openSync(path, APPEND, 0o600)
     if (!isStdout(file)) return file
   } catch (cause) {
-    throw invalid(
-      `the log file ${path} cannot be written (${reasonOf(cause)})`,
-      'check the path and its permissions',
-    )
+    throw unusableLog(path, cause)
   }
   throw invalid(
     `the log file ${path} is stdout, which belongs to the protocol`,
     'name a file, or read stderr',
+  )
+}
+
+function unusableLog(path: string, cause: unknown): BridgeError {
+  return invalid(
+    `the log file ${path} cannot be written (${reasonOf(cause)})`,
+    'check the path and its permissions',
   )
 }
 

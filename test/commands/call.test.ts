@@ -8,7 +8,7 @@ import { argumentsOf } from '../../src/commands/call.ts'
 import { type Simulator, startSimulator } from '../../src/simulator/simulator.ts'
 import { emptyFolder } from '../support/empty-folder.ts'
 import { eventually } from '../support/eventually.ts'
-import { ScriptedServer } from '../support/scripted-server.ts'
+import { type Exchange, ScriptedServer } from '../support/scripted-server.ts'
 import { Cli, runCli } from './support.ts'
 
 const KEY = 'chmd_call-test-key'
@@ -125,6 +125,17 @@ describe('call', () => {
         `error: the server refused ${method}: no [31mway for Bearer [redacted] (-32602)\n`,
       )
     }
+  })
+
+  test('a list of tools whose pages go round ends', async () => {
+    const server = await ScriptedServer.start()
+    const page = (x: Exchange): string => ((x.params.cursor as string | undefined) === 'a' ? 'b' : 'a')
+    server.on('tools/list', (x) => x.result({ tools: [{ name: 'echo' }], nextCursor: page(x) }))
+    const { code, stdout } = await runCli(['tools', '--url', server.url])
+    expect({ code, stdout: stdout.trim() }).toEqual({
+      code: 0,
+      stdout: expect.stringMatching(/^echo/) as string,
+    })
   })
 
   test('no name of a tool steers the terminal', async () => {
@@ -323,6 +334,8 @@ describe('--entry', () => {
     [['--tool-timeout', 'x'], {}, '--tool-timeout x is no duration'],
     [['--only', 'foo'], {}, '--only "foo" has no "="'],
     [['--log-level', 'loud'], {}, '--log-level loud is not a level'],
+    [['--log-file', '/nowhere/at/all.log'], {}, 'the log file /nowhere/at/all.log cannot be written'],
+    [['--log-file', '.'], {}, 'the log file . cannot be written'],
     [[], { CHAMADE_GAP_INTERVAL: 'abc' }, 'CHAMADE_GAP_INTERVAL=abc is no duration'],
     [[], { CHAMADE_SILENT: 'maybe' }, 'CHAMADE_SILENT=maybe is neither yes nor no'],
     [['--url'], {}, '--url is without a value'],
