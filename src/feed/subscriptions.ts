@@ -204,11 +204,18 @@ export class Subscriptions {
   }
 
   async #ask(): Promise<Reply<Actor>> {
-    const reply = await this.#backend.me(this.#over.signal)
+    const { apiKey } = this.#config
+    let key: string
+    let reply: Reply<Actor>
+    do {
+      key = apiKey.value
+      reply = await this.#backend.me(this.#over.signal)
+      // Another key meanwhile: whose it is was not what was answered, perhaps.
+    } while (reply.ok && key !== apiKey.value)
     this.#asking = undefined
     if (reply.ok) {
       this.#actor = reply.value
-      this.#actorKey = this.#config.apiKey.value
+      this.#actorKey = key
       const text = `connected to moot as ${reply.value.displayName} (${reply.value.actorId})`
       this.#report({ kind: 'note', level: 'info', text })
     }
