@@ -80,9 +80,11 @@ export function addSecret(redact: Redactor, name: string, value: string): void {
   redact.add(value)
 }
 
+/** `${NAME}`, and what clients write: `${env:NAME}`, `${NAME:-other}`. They hand on what is not set where they run. */
 function expand(value: string, header: string, env: Environment): string {
-  return value.replaceAll(/\$\{([A-Za-z_][A-Za-z0-9_]*)\}/g, (_whole, name: string) => {
-    const found = env[name]
+  const reference = /\$\{(?:env:)?([A-Za-z_]\w*)(?::-([^}]*))?\}/g
+  return value.replaceAll(reference, (_whole, name: string, other?: string) => {
+    const found = env[name] ?? other
     if (found !== undefined) return found
     throw invalid(
       `--header ${header} uses \${${name}}, which is not set`,

@@ -102,7 +102,7 @@ export const errors = {
     }),
   keyRefused: (where: string, said: string, source: string): BridgeError =>
     new BridgeError('KEY_REFUSED', `${where} refused the API key from ${source} (${said})`, {
-      hint: KEY_HINT,
+      hint: source.startsWith('--header') ? 'check that header, and the variables in it' : KEY_HINT,
     }),
   oauthUnsupported: (where: string): BridgeError =>
     new BridgeError('OAUTH_UNSUPPORTED', `${where} wants an OAuth login, which is not supported yet`, {

@@ -38,7 +38,7 @@ export async function askedFor(values: OptionValues, operands: readonly string[]
   const url = text(entry.url as string | undefined)
   if (url !== undefined) {
     const headers = Object.entries(expanded(record(entry.headers), io.env)).map(
-      ([key, value]) => `${key}: ${plain(value)}`,
+      ([key, value]) => `${key}: ${value}`,
     )
     return { values: { ...flags, url: here(url, io.env), header: headers }, operands: [], env }
   }
@@ -157,9 +157,4 @@ function here(text: string, env: Io['env']): string {
     /\$\{(?:env:)?([A-Za-z_]\w*)(?::-([^}]*))?\}/g,
     (whole, name: string, other?: string) => env[name] ?? other ?? whole,
   )
-}
-
-/** Cursor's way to name a variable, in ours. */
-function plain(value: string): string {
-  return value.replaceAll('${env:', '${')
 }

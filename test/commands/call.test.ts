@@ -127,6 +127,32 @@ describe('call', () => {
     }
   })
 
+  test.each([
+    ['${TOKEN}', 't0ken-of-mine'],
+    ['${env:TOKEN}', 't0ken-of-mine'],
+    ['${env:NOWHERE:-other}', 'other'],
+    ['${NOWHERE:-other}', 'other'],
+    ['${env:NOWHERE}', undefined],
+  ])('a header with %s is what the variable says, or nothing starts', async (value, sent) => {
+    const server = await ScriptedServer.start()
+    const args = ['tools', '--url', server.url, '--header', `Authorization: Bearer ${value}`]
+    const { code, stderr } = await runCli(args, { env: { TOKEN: 't0ken-of-mine' } })
+    const [first] = server.posts('initialize')
+    expect(first?.headers.authorization).toBe(sent === undefined ? undefined : `Bearer ${sent}`)
+    expect(code).toBe(sent === undefined ? 2 : 0)
+    if (sent === undefined)
+      expect(stderr).toContain('--header Authorization uses ${NOWHERE}, which is not set')
+  })
+
+  test('a header that is refused is what is to be checked', async () => {
+    const server = await ScriptedServer.start()
+    server.on('initialize', (x) => x.error(-32000, 'who are you?', 401))
+    const args = ['tools', '--url', server.url, '--header', 'Authorization: Bearer wr0ng-key']
+    expect((await runCli(args)).stderr).toMatch(
+      /refused the API key from --header .*\ntry: check that header/,
+    )
+  })
+
   test('a list of tools whose pages go round ends', async () => {
     const server = await ScriptedServer.start()
     const page = (x: Exchange): string => ((x.params.cursor as string | undefined) === 'a' ? 'b' : 'a')
