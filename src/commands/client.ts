@@ -57,6 +57,8 @@ export interface Tool {
   readonly name: string
   readonly description: string
   readonly inputSchema: Readonly<Record<string, unknown>>
+  /** All that the server says of it. */
+  readonly whole?: Readonly<Record<string, unknown>>
 }
 
 export class McpClient {
@@ -142,6 +144,7 @@ export class McpClient {
           name: text(tool.name) ?? '',
           description: text(tool.description) ?? '',
           inputSchema: record(tool.inputSchema),
+          whole: tool,
         })
       }
       cursor = text(result.nextCursor)

@@ -34,7 +34,7 @@ On a terminal one line an event: time, kind, sender, latency, text. Otherwise on
     { flags: '--space <id>', description: 'moot: this space only', fallback: 'all of the agent' },
     { flags: '--only <rule...>', description: 'only events whose meta matches, e.g. event_type=dm_*' },
     { flags: '--drop <rule...>', description: 'leave out events whose meta matches' },
-    { flags: '--all', description: 'other notifications too' },
+    { flags: '--all', description: 'other notifications too; as JSON their "type" is "other"' },
     { flags: '--count <n>', description: 'stop after so many events' },
     {
       flags: '--for <time>',

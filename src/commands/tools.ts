@@ -34,7 +34,8 @@ async function run(values: OptionValues, operands: readonly string[], io: Io): P
     const [name] = operands
     const found = name === undefined ? all : [toolNamed(all, name)]
     if (values.json === true) {
-      io.stdout.write(`${JSON.stringify(name === undefined ? found : found[0], undefined, 2)}\n`)
+      const whole = found.map((tool) => tool.whole)
+      io.stdout.write(`${JSON.stringify(name === undefined ? whole : whole[0], undefined, 2)}\n`)
     } else {
       const paint = palette(wantsColour(io.stdout, io.env))
       const width = io.stdout.columns ?? 100

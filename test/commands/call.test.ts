@@ -153,6 +153,23 @@ describe('call', () => {
     )
   })
 
+  test('--json gives tools as the server does', async () => {
+    const server = await ScriptedServer.start()
+    const tool = {
+      name: 'echo',
+      title: 'Echo',
+      inputSchema: { type: 'object' },
+      outputSchema: { type: 'object', properties: {} },
+      annotations: { readOnlyHint: true },
+      _meta: { 'example/x': [1] },
+    }
+    server.tools = [tool]
+    for (const args of [[], ['echo']]) {
+      const { stdout } = await runCli(['tools', ...args, '--json', '--url', server.url])
+      expect(JSON.parse(stdout)).toEqual(args.length === 0 ? [tool] : tool)
+    }
+  })
+
   test('a list of tools whose pages go round ends', async () => {
     const server = await ScriptedServer.start()
     const page = (x: Exchange): string => ((x.params.cursor as string | undefined) === 'a' ? 'b' : 'a')
