@@ -195,15 +195,15 @@ function show(answer: Answer, asJson: boolean, io: Io): number {
     return 1
   }
   const { result } = answer
-  if (asJson) io.stdout.write(`${JSON.stringify(result, undefined, 2)}\n`)
+  if (asJson) io.stdout.write(`${indented(answer.json())}\n`)
   else
-    for (const block of blocks(result))
+    for (const block of blocks(answer))
       io.stdout.write(`${io.stdout.isTTY === true ? harmless(block) : block}\n`)
   return result.isError === true ? 1 : 0
 }
 
 /** What a person reads of a result: its texts, or what stands in their place. */
-function blocks(result: Readonly<Record<string, unknown>>): readonly string[] {
+function blocks({ result, json }: Answer & { readonly ok: true }): readonly string[] {
   const content = Array.isArray(result.content) ? (result.content as unknown[]).map(record) : []
   const lines = content.map((block) => {
     const whole = text(block.text) ?? text(record(block.resource).text)
@@ -213,7 +213,27 @@ function blocks(result: Readonly<Record<string, unknown>>): readonly string[] {
     return `[${what.filter((each) => each !== undefined).join(', ')}${bytes > 0 ? `, ${bytes} bytes` : ''}]`
   })
   if (lines.length > 0 || result.structuredContent === undefined) return lines
-  return [JSON.stringify(result.structuredContent, undefined, 2)]
+  return [indented(json('structuredContent'))]
+}
+
+const TOKEN = /"[^"\\]*(?:\\.[^"\\]*)*"|[{}[\],:]|[^\s{}[\],:"]+/g
+
+/** Valid JSON on lines, each token as it is. */
+function indented(json: string): string {
+  let text = ''
+  let depth = 0
+  let opened = false
+  const line = (): string => `\n${'  '.repeat(depth)}`
+  for (const [token] of json.matchAll(TOKEN)) {
+    const closes = token === '}' || token === ']'
+    if (closes) depth--
+    if (opened !== closes) text += line()
+    opened = token === '{' || token === '['
+    if (opened) depth++
+    text += token === ':' ? ': ' : token
+    if (token === ',') text += line()
+  }
+  return text
 }
 
 function showProgress(notification: Notification, io: Io): void {

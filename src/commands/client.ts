@@ -12,6 +12,7 @@ import {
   LATEST_LEGACY_VERSION,
   METHOD,
   type Message,
+  member,
   type Notification,
   type Response,
   RPC,
@@ -40,7 +41,12 @@ export interface RpcError {
 }
 
 export type Answer =
-  | { readonly ok: true; readonly result: Readonly<Record<string, unknown>> }
+  | {
+      readonly ok: true
+      readonly result: Readonly<Record<string, unknown>>
+      /** What stands under `path` in it, as it came: numbers keep their digits. */
+      readonly json: (...path: readonly string[]) => string
+    }
   | { readonly ok: false; readonly error: RpcError }
 
 export interface ClientOptions {
@@ -120,9 +126,14 @@ export class McpClient {
         const message = this.#options.redact(text(error.message) ?? '')
         return { ok: false, error: { code: Number(error.code), message } }
       }
+      const { raw, result } = response
       return {
         ok: true,
-        result: response.result === undefined ? {} : record(valueAt(response.raw, response.result)),
+        result: result === undefined ? {} : record(valueAt(raw, result)),
+        json: (...path) => {
+          const at = member(raw, result, ...path)
+          return at === undefined ? 'null' : raw.toString('utf8', at.start, at.end)
+        },
       }
     } finally {
       signal?.removeEventListener('abort', cancel)

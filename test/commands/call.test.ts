@@ -281,6 +281,20 @@ describe('arguments', () => {
     expect(argumentsOf([`it=${value}`], one)).toEqual({ it: json })
   })
 
+  test('come back with all their digits', async () => {
+    const server = await ScriptedServer.start()
+    server.tools = [{ name: 'echo', inputSchema: { type: 'object' } }]
+    const structured = '{"id":12345678901234567890,"x":[1.0,{},[],[{"a:,\\"]":null}]]}'
+    server.on('tools/call', (x) => x.result(`{"structuredContent":${structured}}`))
+    const { stdout } = await runCli(['call', 'echo', '--url', server.url])
+    const lines = JSON.stringify(JSON.parse(structured), undefined, 2)
+    expect(stdout).toBe(
+      `${lines.replace('12345678901234567000', '12345678901234567890').replace(/\b1,/, '1.0,')}\n`,
+    )
+    const whole = await runCli(['call', 'echo', '--json', '--url', server.url])
+    expect(whole.stdout).toContain('"id": 12345678901234567890')
+  })
+
   test('reach the server with all their digits', async () => {
     const server = await ScriptedServer.start()
     server.tools = [{ name: 'echo', inputSchema: { type: 'object', properties: { n: { type: 'integer' } } } }]
