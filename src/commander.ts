@@ -48,7 +48,19 @@ export async function runCommand(
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2
     throw error
   }
-  return (await done) ?? 0
+  const code = (await done) ?? 0
+  // (A bridge has limits of its own for what its client does not take.)
+  if (named !== undefined && named.name !== 'moot') await taken(io)
+  return code
+}
+
+/** What was written to a pipe is on its way still: the end of the process would cut it off. */
+function taken({ stdout, signal }: Io): Promise<void> {
+  if (stdout.writableLength === 0 || stdout.destroyed || signal.aborted) return Promise.resolve()
+  return new Promise((resolve) => {
+    signal.addEventListener('abort', () => resolve(), { once: true })
+    stdout.write('', () => resolve())
+  })
 }
 
 /** `help`, `help COMMAND` and `COMMAND help`, as the flag that they mean. */

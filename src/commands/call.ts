@@ -216,15 +216,13 @@ function blocks({ result, json }: Answer & { readonly ok: true }): readonly stri
   return [indented(json('structuredContent'))]
 }
 
-const TOKEN = /"[^"\\]*(?:\\.[^"\\]*)*"|[{}[\],:]|[^\s{}[\],:"]+/g
-
 /** Valid JSON on lines, each token as it is. */
 function indented(json: string): string {
   let text = ''
   let depth = 0
   let opened = false
   const line = (): string => `\n${'  '.repeat(depth)}`
-  for (const [token] of json.matchAll(TOKEN)) {
+  for (const token of tokens(json)) {
     const closes = token === '}' || token === ']'
     if (closes) depth--
     if (opened !== closes) text += line()
@@ -234,6 +232,24 @@ function indented(json: string): string {
     if (token === ',') text += line()
   }
   return text
+}
+
+function* tokens(json: string): Generator<string> {
+  const other = /[{}[\],:]|[^\s{}[\],:"]+/y
+  for (let at = 0; at < json.length; ) {
+    let end = at + 1
+    if (json[at] === '"') {
+      // (An expression for strings would need a stack as deep as one has escapes.)
+      while (json[end] !== '"') end += json[end] === '\\' ? 2 : 1
+      yield json.slice(at, ++end)
+    } else {
+      other.lastIndex = at
+      const [token] = other.exec(json) ?? []
+      if (token !== undefined) yield token
+      end = at + (token?.length ?? 1)
+    }
+    at = end
+  }
 }
 
 function showProgress(notification: Notification, io: Io): void {

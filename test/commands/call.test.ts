@@ -295,6 +295,15 @@ describe('arguments', () => {
     expect(whole.stdout).toContain('"id": 12345678901234567890')
   })
 
+  test('come back whole, however many escapes there are in them', async () => {
+    const server = await ScriptedServer.start()
+    server.tools = [{ name: 'echo', inputSchema: { type: 'object' } }]
+    const text = 'x\n'.repeat(2_000_000)
+    server.on('tools/call', (x) => x.result({ structuredContent: { text } }))
+    const { stdout } = await runCli(['call', 'echo', '--url', server.url])
+    expect(JSON.parse(stdout)).toEqual({ text })
+  })
+
   test('reach the server with all their digits', async () => {
     const server = await ScriptedServer.start()
     server.tools = [{ name: 'echo', inputSchema: { type: 'object', properties: { n: { type: 'integer' } } } }]
