@@ -6,8 +6,8 @@
 
 import { text as given } from '../config.ts'
 import { type BridgeError, invalid } from '../errors.ts'
-import { composeRequest, member, type Notification, valueAt } from '../protocol.ts'
 import type { OptionValues } from '../options.ts'
+import { composeRequest, member, type Notification, valueAt } from '../protocol.ts'
 import { limit, MAX_WAIT_MS } from '../retry.ts'
 import { redactor } from '../status.ts'
 import { VERSION } from '../version.ts'

@@ -7,7 +7,8 @@ import type { AddressInfo } from 'node:net'
 import { beforeEach, describe, expect, onTestFinished, test } from 'vitest'
 import { announce } from '../../src/simulator/beacon.ts'
 import { done, home, introduced, run } from '../simulator/program.ts'
-import { emptyFolder, runCli } from './support.ts'
+import { emptyFolder } from '../support/empty-folder.ts'
+import { runCli } from './support.ts'
 
 let at = ''
 
