@@ -36,6 +36,8 @@ const LINE_END = Buffer.from('\n')
 const NOTHING = Buffer.alloc(0)
 /** What may stand around the data of an event, half read: names of fields, an id, a type. */
 const AROUND_BYTES = 1024
+/** So much of what the network gave an event may keep for as long as nothing follows it. */
+const MOST_KEPT_WITH_BYTES = 8 * 1024
 const COMMENT: ServerEvent = { kind: 'comment' }
 
 export class EventReader {
@@ -160,6 +162,17 @@ export class EventReader {
       if (isCr) cr = chunk.indexOf(CR, start)
     }
     if (start < chunk.length) this.#keep(chunk.subarray(start))
+    this.#detachLast()
+  }
+
+  /** The last event is held until the next one comes, by its reader and as the place to go on from. */
+  #detachLast(): void {
+    const at = this.#ready.findLastIndex(({ kind }) => kind === 'message')
+    const last = this.#ready[at]
+    if (last?.kind !== 'message') return
+    const { data } = last
+    if (data.buffer.byteLength <= Math.max(2 * data.length, MOST_KEPT_WITH_BYTES)) return
+    this.#ready[at] = { ...last, data: Buffer.from(data) }
   }
 
   #keep(piece: Buffer): void {

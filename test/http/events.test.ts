@@ -126,6 +126,20 @@ test('any stream, cut anywhere, gives the events of the whole, up to the first o
   )
 })
 
+test('an event that nothing follows does not keep what it came with', async () => {
+  const body = new Body(VALVE)
+  const reader = new EventReader(body, 1 << 20)
+  body.push(
+    Buffer.from(`:${' '.repeat(60_000)}\n\ndata: first\n\nid: 1\ndata: last\n\n: behind\n\ndata: half`),
+  )
+  for (const text of ['first', 'last']) {
+    let event = await reader.next()
+    while (event?.kind === 'comment') event = await reader.next()
+    expect(event?.data.toString()).toBe(text)
+    if (text === 'last') expect(event?.data.buffer.byteLength).toBeLessThan(16_000)
+  }
+})
+
 test('an event over the limit ends the reading, in one piece or in many', async () => {
   const big = Buffer.from(`data: ${'x'.repeat(50_000)}\n\n`)
   const many = [big.subarray(0, 20_000), big.subarray(20_000, 45_000), big.subarray(45_000)]
