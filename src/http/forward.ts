@@ -85,9 +85,12 @@ export class Forwarder {
     const { clock, patienceMs, backoff, random } = this.#config
     const deadline = clock.uptime() + patienceMs
     let tries: Backoff | undefined
+    let first: Live | undefined
     for (let renewals = 0; ; ) {
       const live = this.#life.live ?? (await this.#life.ready(deadline, flight))
-      if (renewals > 0 && message.method === METHOD.initialized) return // the renewal has said it
+      first ??= live
+      // A later session heard it from the renewal, or is to hear it from the client that has initialized again.
+      if (live !== first && message.method === METHOD.initialized) return
       flight.sent = false
       const outcome = await this.#exchange.call({
         method: 'POST',

@@ -109,9 +109,14 @@ export class SessionLife {
    * is a result. Rejects with the final error.
    */
   async initialize(request: Request, signal: Signal): Promise<Response> {
-    await this.#leave()
+    const { state } = this.#state.current
+    if (state === 'opening' || state === 'reopening') {
+      await this.changedWithin(this.#config.privateLimitMs, this.#closing.signal)
+    }
+    // (In one go: who waits for a session is to find this one being opened, not none.)
+    const left = this.#leave()
     this.#handshake = { initialize: request, own: false, initialized: undefined }
-    return await this.#open(this.#handshake, this.#config.patienceMs, signal)
+    return await this.#open(this.#handshake, this.#config.patienceMs, signal, left)
   }
 
   /** The client's `initialized` is about to be sent: from now on a new session repeats it. */
@@ -228,8 +233,18 @@ export class SessionLife {
     return { state: 'live', generation: this.#generation + 1, ...headers }
   }
 
-  /** False when it comes too late. */
-  #goLive(next: Live): boolean {
+  /** Makes the next session live once it has heard what it must before it is used. False when that comes too late. */
+  async #enter(next: Live, handshake: Handshake): Promise<boolean> {
+    this.#candidate = next
+    try {
+      if (handshake.initialized !== undefined) await this.#resume(next, handshake.initialized)
+    } finally {
+      if (this.#candidate === next) this.#candidate = undefined
+    }
+    if (handshake !== this.#handshake) {
+      this.#comeLate(next, handshake)
+      return false
+    }
     if (!this.#state.become(next)) return false
     this.#generation = next.generation
     this.#proven = false
@@ -237,24 +252,21 @@ export class SessionLife {
     return true
   }
 
-  /** Before a second `initialize`: the old session ends. */
-  async #leave(): Promise<void> {
-    const session = this.#state.current
-    if (session.state === 'opening' || session.state === 'reopening') {
-      await this.changedWithin(this.#config.privateLimitMs, this.#closing.signal)
-    }
+  /** Before a second `initialize`. The session that is to end. */
+  #leave(): Live | undefined {
     const live = this.live
     this.#memory.forget()
     if (live !== undefined) this.onLost(live.generation, 'the client initialized again')
     this.#state.become({ state: 'new' })
-    if (live !== undefined) await this.#calls.delete(live, LEAVE_LIMIT_MS)
+    return live
   }
 
-  /** Opens the first session of a handshake, within the client's patience. */
-  async #open(handshake: Handshake, patienceMs: number, signal: Signal): Promise<Response> {
+  /** Opens the first session of a handshake, within the client's patience; `left`, the one before, ends first. */
+  async #open(handshake: Handshake, patienceMs: number, signal: Signal, left?: Live): Promise<Response> {
     if (!this.#state.become({ state: 'opening' })) throw errors.closing()
     this.#outlet.report({ kind: 'session', state: 'opening', generation: this.#generation + 1 })
     try {
+      if (left !== undefined) await this.#calls.delete(left, LEAVE_LIMIT_MS)
       const opened = await this.#opening.initialize(handshake.initialize, patienceMs, signal)
       if (opened.response.result === undefined) {
         this.#state.become({ state: 'new' })
@@ -262,11 +274,13 @@ export class SessionLife {
       }
       handshake.seen = seenIn(opened.response)
       const live = this.#nextOf(opened.headers)
-      if (!this.#goLive(live)) throw errors.closing()
+      if (!(await this.#enter(live, handshake)))
+        throw this.#closing.signal.aborted ? errors.closing() : errors.superseded(false)
       this.#report('live', live.generation)
       return opened.response
     } catch (error) {
-      this.#state.become(error instanceof BridgeError ? { state: 'new', cause: error } : { state: 'new' })
+      if (handshake === this.#handshake)
+        this.#state.become(error instanceof BridgeError ? { state: 'new', cause: error } : { state: 'new' })
       throw error
     }
   }
@@ -287,9 +301,6 @@ export class SessionLife {
         rpcError: text,
       })
     }
-    const live = this.live
-    if (live !== undefined)
-      await this.#calls.initialized(live, handshake.initialized, this.#config.privateLimitMs)
   }
 
   /** Starts one attempt at a new session. Never two: only a session that is live or lost can begin one. */
@@ -319,11 +330,9 @@ export class SessionLife {
         )
       }
       const next = this.#nextOf(opened.headers)
-      if (this.#closing.signal.aborted) return this.#comeLate(next)
-      this.#candidate = next
-      if (handshake.initialized !== undefined) await this.#resume(next, handshake.initialized)
-      this.#candidate = undefined
-      if (!this.#goLive(next)) return
+      if (this.#closing.signal.aborted || handshake !== this.#handshake)
+        return this.#comeLate(next, handshake)
+      if (!(await this.#enter(next, handshake))) return
       this.#memory.catchUp(next)
       const changed = difference(handshake.seen, seenIn(opened.response))
       this.#outlet.report({
@@ -339,7 +348,7 @@ export class SessionLife {
           void this.#outlet.deliver(message, 'answer')
       }
     } catch (cause) {
-      this.#candidate = undefined
+      if (handshake !== this.#handshake) return
       const error = cause instanceof BridgeError ? cause : new BridgeError('SERVER_REFUSED', reasonOf(cause))
       const lost = this.#state.become({
         state: 'lost',
@@ -354,9 +363,13 @@ export class SessionLife {
     }
   }
 
-  /** The session came while we were leaving: `close` takes it from the state, if it is still there to look. */
-  #comeLate(next: Live): void {
-    if (!this.#state.become(next)) void this.#calls.delete(next, LEAVE_LIMIT_MS)
+  /**
+   * The session came while we were leaving: `close` takes it from the state, if it is still there to look. Or the client
+   * has initialized again.
+   */
+  #comeLate(next: Live, handshake: Handshake): void {
+    const isTaken = handshake === this.#handshake && this.#state.become(next)
+    if (!isTaken) void this.#calls.delete(next, LEAVE_LIMIT_MS)
   }
 
   /** Makes the new session like the one before. Throws, and ends it, when it is gone already. */

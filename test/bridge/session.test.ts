@@ -59,6 +59,22 @@ describe('before initialize', () => {
     },
   )
 
+  test('of several with no initialize before them none overtakes our initialized', async () => {
+    const server = await ScriptedServer.start()
+    server.on('notifications/initialized', async (x) => {
+      await pause(50)
+      x.reply(202)
+    })
+    const bridge = BridgeProcess.start(server.url)
+    bridge.send(
+      '{"jsonrpc":"2.0","id":1,"method":"tools/list"}\n{"jsonrpc":"2.0","id":2,"method":"tools/call"}',
+    )
+    await Promise.all([bridge.reply(1), bridge.reply(2)])
+    const [said] = server.posts('notifications/initialized')
+    const at = server.requests.filter((each) => each.rpc?.method?.startsWith('tools/')).map((each) => each.at)
+    expect(Math.min(...at) - (said?.at ?? Number.POSITIVE_INFINITY)).toBeGreaterThanOrEqual(45)
+  })
+
   test('an initialize after a bare request deletes that session and starts anew', async () => {
     const server = await ScriptedServer.start()
     const bridge = BridgeProcess.start(server.url, stateful)
@@ -153,6 +169,31 @@ describe('a second initialize of the client', () => {
     bridge.notify('notifications/initialized')
     await eventually('the push stream of the second', () => server.listening())
     expect([...server.sessions.values()].map((session) => session.endedBy)).toEqual(['delete', undefined])
+  })
+
+  test('is answered by the server while an initialized of before it is sent again, which then ends', async () => {
+    const server = await ScriptedServer.start()
+    server.on('notifications/initialized', (x) => x.reply(503))
+    let deleted = (): void => {}
+    server.before((x) => {
+      if (x.request.method !== 'DELETE' || server.of('DELETE').length > 1) return false
+      deleted = () => x.reply(200)
+      return true
+    })
+    const bridge = BridgeProcess.start(server.url, stateful)
+    await bridge.handshake()
+    const first = server.session
+    await eventually('another attempt', () => server.posts('notifications/initialized').length > 2)
+    const second = bridge.ask('initialize', { protocolVersion: '2025-11-25', capabilities: { roots: {} } })
+    await eventually('the DELETE', () => server.of('DELETE').length === 1)
+    // (Whoever waits for a session would open one now.)
+    await pause(50)
+    deleted()
+    expect((await bridge.reply(second)).result).toBeDefined()
+    await bridge.call('tools/list')
+    expect(server.posts('initialize').map((post) => post.rpc?.id)).toEqual(['0', String(second)])
+    const said = server.posts('notifications/initialized').map((post) => post.session)
+    expect([...new Set(said)]).toEqual([first.id])
   })
 })
 

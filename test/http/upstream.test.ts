@@ -94,6 +94,35 @@ test.each([true, false])(
   },
 )
 
+test('a renewal that comes to its end after the client has initialized again is none: its session ends', async () => {
+  const server = await ScriptedServer.start()
+  const { upstream, delivered } = connect(server, { privateLimitMs: 400, patienceMs: 60_000 })
+  await upstream.send(initialize)
+  await upstream.send(initialized)
+  server.wipe()
+  let again = (): void => {}
+  const isOurs = (x: Received): boolean => x.rpc.id?.startsWith('"chamade') === true
+  server.on('initialize', async (x) => {
+    if (isOurs(x)) await pause(300)
+    else await new Promise<void>((resolve) => (again = resolve))
+    server.welcome(x)
+  })
+  server.on('notifications/initialized', async (x) => {
+    await pause(300)
+    x.reply(202)
+  })
+  const lost = upstream.send(compose({ jsonrpc: '2.0', id: 1, method: 'tools/call' })).catch(String)
+  await eventually('the renewal', () => server.posts('initialize').length === 2)
+  const second = upstream.send(compose({ jsonrpc: '2.0', id: 2, method: 'initialize', params }))
+  expect(await lost).toMatch(/initialized again/)
+  await eventually('the end of the renewed session', () => server.of('DELETE').length === 1)
+  expect(server.posts('initialize').map((post) => post.rpc?.id)).toEqual(['0', expect.any(String), '2'])
+  again()
+  await second
+  expect(delivered.at(-1)).toContain('"id":2,"result"')
+  expect(server.live()).toHaveLength(1)
+})
+
 test('a call that waits to be sent again goes as soon as the session is made anew', async () => {
   const server = await ScriptedServer.start()
   const backoff = { ...DEFAULT_TIMING.backoff, baseMs: 60_000, capMs: 60_000 }
