@@ -216,7 +216,7 @@ export class Opening {
       late = true
     })
     while (this.#underway.size > 0 && !late) {
-      await Promise.race([Promise.all(this.#underway).then(turn), deadline])
+      await Promise.race([Promise.allSettled(this.#underway).then(turn), deadline])
     }
     done.abort()
   }

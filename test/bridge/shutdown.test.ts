@@ -62,6 +62,27 @@ describe('EOF', () => {
     expect(more).toEqual([])
   })
 
+  test('an initialize of ours that is answered with nonsense in the goodbye takes no answer from the others', async () => {
+    const server = await ScriptedServer.start()
+    server.on('tools/call', () => {})
+    const bridge = await BridgeProcess.connected(server.url, { args: drain(300) })
+    const open = bridge.ask('tools/call')
+    await eventually('the call', () => server.posts('tools/call').length === 1)
+    let answer = (): void => {}
+    server.on('initialize', (x) => {
+      answer = () => x.json({ jsonrpc: '2.0', method: 'x' })
+    })
+    server.wipe()
+    const lost = bridge.ask('tools/list')
+    await eventually('the renewal', () => server.posts('initialize').length === 2)
+    bridge.eof()
+    await bridge.reply(lost)
+    answer()
+    expect((await bridge.gone()).code).toBe(1)
+    for (const id of [open, lost]) expect(bridge.answersTo(id)).toHaveLength(1)
+    expect(bridge.stderr).not.toMatch(/^error:|Warning/m)
+  })
+
   test('a request that is not answered within the drain gets an error, exit 1', async () => {
     const server = await ScriptedServer.start()
     server.on('tools/call', () => {})
