@@ -113,6 +113,7 @@ export class SessionLife {
     if (state === 'opening' || state === 'reopening') {
       await this.changedWithin(this.#config.privateLimitMs, this.#closing.signal)
     }
+    if (this.#closing.signal.aborted) throw errors.closing()
     // (In one go: who waits for a session is to find this one being opened, not none.)
     const left = this.#leave()
     this.#handshake = { initialize: request, own: false, initialized: undefined }

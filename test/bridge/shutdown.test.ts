@@ -19,6 +19,22 @@ function alive(pid: number): boolean {
   }
 }
 
+test('a handshake that waits for the end of a renewal is not begun in the goodbye', async () => {
+  const server = await ScriptedServer.start()
+  const bridge = await BridgeProcess.connected(server.url)
+  server.on('initialize', () => {})
+  server.wipe()
+  bridge.ask('tools/call')
+  await eventually('the renewal', () => server.posts('initialize').length === 2)
+  server.on('initialize', (x) => server.welcome(x))
+  const waiting = [bridge.ask('initialize', {}), bridge.ask('initialize', {})]
+  await bridge.call('server/discover')
+  bridge.signal('SIGTERM')
+  await bridge.gone()
+  for (const id of waiting) expect(bridge.answersTo(id)).toHaveLength(1)
+  expect(server.posts('initialize')).toHaveLength(2)
+})
+
 describe('EOF', () => {
   test('waits for open requests, then DELETE, exit 0', async () => {
     const server = await ScriptedServer.start()
