@@ -162,10 +162,8 @@ export class OwnCalls {
   }
 
   /** `initialized`, in the words of the client. Throws when the new session is gone already, or does not take it. */
-  async initialized(session: SessionHeaders, body: Buffer, limitMs: number): Promise<void> {
-    const outcome = await this.#within(limitMs, (signal) =>
-      this.#exchange.call({ method: 'POST', body, session, signal }),
-    )
+  async initialized(session: SessionHeaders, body: Buffer, over: Signal): Promise<void> {
+    const outcome = await this.#exchange.call({ method: 'POST', body, session, signal: over })
     if (outcome.kind === 'stream') void this.#readOn(outcome.events, session)
     if (outcome.kind === 'no-such-session' || outcome.kind === 'unavailable') {
       const what = outcome.kind === 'unavailable' ? `took no initialized: ${outcome.why}` : 'lost it at once'

@@ -235,11 +235,18 @@ export class SessionLife {
   }
 
   /** Makes the next session live once it has heard what it must before it is used. False when that comes too late. */
-  async #enter(next: Live, handshake: Handshake): Promise<boolean> {
+  async #enter(
+    next: Live,
+    handshake: Handshake,
+    limitMs: number,
+    ...signals: readonly Signal[]
+  ): Promise<boolean> {
     this.#candidate = next
+    const over = limit(limitMs, this.#calls.ended, ...signals)
     try {
-      if (handshake.initialized !== undefined) await this.#resume(next, handshake.initialized)
+      if (handshake.initialized !== undefined) await this.#resume(next, handshake.initialized, over.signal)
     } finally {
+      over.clear()
       if (this.#candidate === next) this.#candidate = undefined
     }
     if (handshake !== this.#handshake) {
@@ -275,14 +282,14 @@ export class SessionLife {
       }
       handshake.seen = seenIn(opened.response)
       const live = this.#nextOf(opened.headers)
-      if (!(await this.#enter(live, handshake)))
+      if (!(await this.#enter(live, handshake, Math.min(patienceMs, this.#config.privateLimitMs), signal)))
         throw this.#closing.signal.aborted ? errors.closing() : errors.superseded(false)
       this.#report('live', live.generation)
       return opened.response
     } catch (error) {
       if (handshake === this.#handshake)
         this.#state.become(error instanceof BridgeError ? { state: 'new', cause: error } : { state: 'new' })
-      throw error
+      throw signal.aborted ? signal.reason : error
     }
   }
 
@@ -333,7 +340,7 @@ export class SessionLife {
       const next = this.#nextOf(opened.headers)
       if (this.#closing.signal.aborted || handshake !== this.#handshake)
         return this.#comeLate(next, handshake)
-      if (!(await this.#enter(next, handshake))) return
+      if (!(await this.#enter(next, handshake, this.#attemptLimitMs))) return
       this.#memory.catchUp(next)
       const changed = difference(handshake.seen, seenIn(opened.response))
       this.#outlet.report({
@@ -374,9 +381,9 @@ export class SessionLife {
   }
 
   /** Makes the new session like the one before. Throws, and ends it, when it is gone already. */
-  async #resume(next: Live, initialized: Buffer): Promise<void> {
+  async #resume(next: Live, initialized: Buffer, over: Signal): Promise<void> {
     try {
-      await this.#calls.initialized(next, initialized, this.#attemptLimitMs)
+      await this.#calls.initialized(next, initialized, over)
     } catch (error) {
       void this.#calls.delete(next, this.#config.privateLimitMs)
       throw error
