@@ -96,19 +96,19 @@ test.each([true, false])(
 
 test('a renewal that comes to its end after the client has initialized again is none: its session ends', async () => {
   const server = await ScriptedServer.start()
-  const { upstream, delivered } = connect(server, { privateLimitMs: 400, patienceMs: 60_000 })
+  const { upstream, delivered } = connect(server, { privateLimitMs: 800, patienceMs: 60_000 })
   await upstream.send(initialize)
   await upstream.send(initialized)
   server.wipe()
   let again = (): void => {}
   const isOurs = (x: Received): boolean => x.rpc.id?.startsWith('"chamade') === true
   server.on('initialize', async (x) => {
-    if (isOurs(x)) await pause(300)
+    if (isOurs(x)) await pause(500)
     else await new Promise<void>((resolve) => (again = resolve))
     server.welcome(x)
   })
   server.on('notifications/initialized', async (x) => {
-    await pause(300)
+    await pause(500)
     x.reply(202)
   })
   const lost = upstream.send(compose({ jsonrpc: '2.0', id: 1, method: 'tools/call' })).catch(String)
