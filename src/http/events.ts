@@ -33,6 +33,7 @@ const CR = 0x0d
 const SPACE = 0x20
 const COLON = 0x3a
 const LINE_END = Buffer.from('\n')
+const COMMENT_START = Buffer.from(':')
 const NOTHING = Buffer.alloc(0)
 /** What may stand around the data of an event, half read: names of fields, an id, a type. */
 const AROUND_BYTES = 1024
@@ -55,6 +56,7 @@ export class EventReader {
   #afterCr = false
   /** A line that has not ended yet. */
   readonly #line = new Gathered()
+  #inComment = false
   // The event at hand.
   readonly #data = new Gathered()
   #dataLines = 0
@@ -176,6 +178,10 @@ export class EventReader {
   }
 
   #keep(piece: Buffer): void {
+    // Of a comment it is enough to know that it is one: a server pads its streams to get through a proxy's buffer.
+    if (this.#line.length === 0) this.#inComment = piece[0] === COLON
+    else if (this.#inComment) return
+    if (this.#inComment) return this.#line.add(COMMENT_START)
     const bytes = this.#data.length + this.#line.length + piece.length
     if (bytes <= this.#maxBytes + AROUND_BYTES) this.#line.add(piece)
     else this.#fail()

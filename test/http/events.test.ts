@@ -3,16 +3,26 @@ import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { Body } from '../../src/http/body.ts'
 import { EventReader } from '../../src/http/events.ts'
+import { turn } from '../../src/retry.ts'
 
 const OVER = 'over the limit'
 const VALVE = { pause: () => undefined, resume: () => undefined, abort: () => undefined }
 
 async function readAll(pieces: readonly Buffer[], maxBytes = 1 << 30): Promise<string[]> {
   const body = new Body(VALVE)
-  for (const piece of pieces) body.push(piece)
-  body.end()
-  const reader = new EventReader(body, maxBytes)
   const found: string[] = []
+  const reading = read(new EventReader(body, maxBytes), found)
+  // (One by one: what waits is read as one piece.)
+  for (const piece of pieces) {
+    body.push(piece)
+    await turn()
+  }
+  body.end()
+  await reading
+  return found
+}
+
+async function read(reader: EventReader, found: string[]): Promise<void> {
   try {
     for (let event = await reader.next(); event !== undefined; event = await reader.next()) {
       found.push(event.kind === 'comment' ? ':' : `${reader.cursor ?? ''}=${event.data.toString('latin1')}`)
@@ -21,7 +31,6 @@ async function readAll(pieces: readonly Buffer[], maxBytes = 1 << 30): Promise<s
     if (!(error instanceof RangeError)) throw error
     found.push(OVER)
   }
-  return found
 }
 
 /**
@@ -124,6 +133,12 @@ test('any stream, cut anywhere, gives the events of the whole, up to the first o
     ),
     { numRuns: 600 },
   )
+})
+
+test('a comment is one, however long and in however many pieces', async () => {
+  const whole = Buffer.from(`: ${' '.repeat(5_000)}\n\ndata: x\n\n`)
+  const pieces = [whole.subarray(0, 1), whole.subarray(1, 2_000), whole.subarray(2_000)]
+  expect(await readAll(pieces, 20)).toEqual([':', '=x'])
 })
 
 test('an event that nothing follows does not keep what it came with', async () => {
