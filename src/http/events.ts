@@ -179,9 +179,9 @@ export class EventReader {
 
   #keep(piece: Buffer): void {
     // Of a comment it is enough to know that it is one: a server pads its streams to get through a proxy's buffer.
-    if (this.#line.length === 0) this.#inComment = piece[0] === COLON
-    else if (this.#inComment) return
-    if (this.#inComment) return this.#line.add(COMMENT_START)
+    const isFirst = this.#line.length === 0
+    if (isFirst) this.#inComment = piece[0] === COLON
+    if (this.#inComment) return isFirst ? this.#line.add(COMMENT_START) : undefined
     const bytes = this.#data.length + this.#line.length + piece.length
     if (bytes <= this.#maxBytes + AROUND_BYTES) this.#line.add(piece)
     else this.#fail()
