@@ -1,6 +1,7 @@
 /**
  * `chamade-mcp doctor` names the link that is down: one test a fault, each made for real.
  */
+
 import { spawn } from 'node:child_process'
 import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { createServer as createHttpServer, request as httpRequest } from 'node:http'
@@ -16,10 +17,10 @@ import { baseEnv } from '../support/bridge-process.ts'
 import { emptyFolder } from '../support/empty-folder.ts'
 import { eventually } from '../support/eventually.ts'
 import { type Exchange, ScriptedServer } from '../support/scripted-server.ts'
+import { certs } from '../support/tls.ts'
 import { Cli, runCli } from './support.ts'
 
 const KEY = 'chmd_doctor-test-key'
-const certs = join(import.meta.dirname, '..', 'feed', 'certs')
 const pem = (name: string): string => readFileSync(join(certs, name), 'utf8')
 
 interface Found {

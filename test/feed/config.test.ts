@@ -1,6 +1,6 @@
 /** The documented variables, flags over them, and everything that can be wrong with either. */
-import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+
+import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { withEnvironment } from '../../src/commands/command.ts'
@@ -8,10 +8,11 @@ import { FEED_OPTIONS, moot } from '../../src/commands/moot.ts'
 import { BridgeError } from '../../src/errors.ts'
 import { type FeedConfig, resolveFeed } from '../../src/feed/config.ts'
 import { redactor } from '../../src/status.ts'
+import { emptyFolder } from '../support/empty-folder.ts'
+import { ca } from '../support/tls.ts'
 import type { Env } from './feed-client.ts'
 
 const KEY = { CONVO_API_KEY: 'convo_secret' }
-const ca = join(import.meta.dirname, 'certs', 'ca.pem')
 
 function resolved(env: Env, values = {}): ReturnType<typeof resolveFeed> {
   return resolveFeed(withEnvironment(values, FEED_OPTIONS, env), env, redactor())
@@ -182,7 +183,7 @@ test('SSL_CERT_FILE is no matter of a moot without TLS', () => {
 })
 
 test('the key may stand in a file', () => {
-  const apiKeyFile = join(mkdtempSync(join(tmpdir(), 'moot-key-')), 'key')
+  const apiKeyFile = join(emptyFolder(), 'key')
   writeFileSync(apiKeyFile, 'convo_x\n')
   expect(configOf({}, { apiKeyFile }).apiKey.value).toBe('convo_x')
 })

@@ -2,16 +2,17 @@
  * The channel adapter's documentation, row by row: its table of variables, its tools, its notification types,
  * its troubleshooting. Each against a moot over real sockets.
  */
+
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { DEFAULT_LIMITS } from '../../src/feed/config.ts'
 import { eventually, pause } from '../support/eventually.ts'
+import { certs } from '../support/tls.ts'
 import { configFrom, connected, FeedClient, simulator } from './feed-client.ts'
 
 const SPACE = 'sprint-planning'
 const SUBSCRIBED = `Subscribed to ${SPACE}. You'll receive notifications for mentions, thread replies, and decisions.`
-const certs = join(import.meta.dirname, 'certs')
 const tls = {
   key: readFileSync(join(certs, 'server.key'), 'utf8'),
   cert: readFileSync(join(certs, 'server.pem'), 'utf8'),

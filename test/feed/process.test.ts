@@ -1,6 +1,7 @@
 /**
  * `chamade-mcp moot` as a client starts it: the real process, real pipes, a moot behind real sockets.
  */
+
 import { readFileSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -8,6 +9,7 @@ import { rootCertificates } from 'node:tls'
 import { expect, test } from 'vitest'
 import { BridgeProcess } from '../support/bridge-process.ts'
 import { eventually } from '../support/eventually.ts'
+import { certs } from '../support/tls.ts'
 import { type Simulator, simulator } from './feed-client.ts'
 
 const SPACE = 'sprint-planning'
@@ -223,7 +225,6 @@ test('a key that is replaced by one of another agent: that one is listened for f
 })
 
 test('NODE_EXTRA_CA_CERTS is honoured beside SSL_CERT_FILE', async () => {
-  const certs = join(import.meta.dirname, 'certs')
   const [key, cert] = ['server.key', 'server.pem'].map((name) => readFileSync(join(certs, name), 'utf8'))
   const moot = await simulator({ tls: { key: key ?? '', cert: cert ?? '' } })
   const another = join(tmpdir(), `moot-another-ca-${process.pid}.pem`)

@@ -2,13 +2,14 @@
  * A restart of the backend in every state loses no event that the backend still has, tells none twice, and keeps
  * the order. What can't be filled is said.
  */
+
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { eventually, pause } from '../support/eventually.ts'
+import { certs } from '../support/tls.ts'
 import { connected, type FeedClient, type Simulator, simulator } from './feed-client.ts'
 
-const certs = join(import.meta.dirname, 'certs')
 const tls = {
   key: readFileSync(join(certs, 'server.key'), 'utf8'),
   cert: readFileSync(join(certs, 'server.pem'), 'utf8'),

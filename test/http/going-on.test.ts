@@ -1,4 +1,5 @@
 /** A stream that was cut is gone on from, whatever the server makes of the cursor; and nobody waits for ever. */
+
 import { expect, onTestFinished, test } from 'vitest'
 import { DEFAULT_TIMING, type HttpConfig, type HttpTiming } from '../../src/http/config.ts'
 import { openHttp } from '../../src/http/upstream.ts'
@@ -7,9 +8,9 @@ import type { PushStatus, Status } from '../../src/status.ts'
 import type { EventStream } from '../support/event-stream.ts'
 import { eventually, pause } from '../support/eventually.ts'
 import { httpConfig } from '../support/http-config.ts'
+import { initialize } from '../support/messages.ts'
 import { type Exchange, ScriptedServer } from '../support/scripted-server.ts'
 
-const params = { protocolVersion: '2025-11-25', capabilities: {}, clientInfo: { name: 't', version: '1' } }
 const message = (text: string) => ({ jsonrpc: '2.0', method: 'notifications/message', params: { text } })
 
 interface Far {
@@ -40,7 +41,7 @@ async function open(
     report: (fact) => void facts.push(fact),
   })
   onTestFinished(() => upstream.close(100))
-  await upstream.send(compose({ jsonrpc: '2.0', id: 0, method: 'initialize', params }))
+  await upstream.send(compose(initialize()))
   await upstream.send(compose({ jsonrpc: '2.0', method: 'notifications/initialized' }))
   await eventually('the push stream', isOpen)
   return {
@@ -269,7 +270,7 @@ test('a call on a resumed stream ends with its cancellation, and with the next i
   expect(await cancelled).toBeUndefined()
   const superseded = far.call(2)
   await eventually('the next resumed stream', () => server.of('GET').length === 3)
-  const again = far.send({ jsonrpc: '2.0', id: 3, method: 'initialize', params })
+  const again = far.send(initialize(3))
   expect(String(await superseded)).toMatch(/initialized again/)
   await again
 })

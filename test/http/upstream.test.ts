@@ -1,4 +1,5 @@
 /** The far side without a process around it, where a process would have to wait too long, or hides too much. */
+
 import { type AddressInfo, createServer } from 'node:net'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { DEFAULT_TIMING, type HttpConfig } from '../../src/http/config.ts'
@@ -13,6 +14,7 @@ import type { Upstream } from '../../src/sides.ts'
 import type { Status } from '../../src/status.ts'
 import { eventually, pause } from '../support/eventually.ts'
 import { httpConfig } from '../support/http-config.ts'
+import { initialize, initialized } from '../support/messages.ts'
 import { type Exchange as Received, ScriptedServer } from '../support/scripted-server.ts'
 import { TcpProxy } from '../support/tcp-proxy.ts'
 
@@ -30,17 +32,13 @@ function connect(
   return { upstream, delivered }
 }
 
-const params = { protocolVersion: '2025-11-25', capabilities: {}, clientInfo: { name: 't', version: '1' } }
-const initialize = compose({ jsonrpc: '2.0', id: 0, method: 'initialize', params })
-const initialized = compose({ jsonrpc: '2.0', method: 'notifications/initialized' })
-
 test('a GET that a balancer has swallowed is made again, and one that only begins late is not cut for ever', async () => {
   const server = await ScriptedServer.start()
   let swallowed = 3
   server.before((x) => x.request.method === 'GET' && swallowed-- > 0)
   const { upstream } = connect(server, { headersMs: 100 })
-  await upstream.send(initialize)
-  await upstream.send(initialized)
+  await upstream.send(compose(initialize()))
+  await upstream.send(compose(initialized))
   await eventually('the push stream', () => server.listening())
   const at = server.of('GET').map((each) => each.at)
   const gaps = at.slice(1).map((each, i) => each - (at[i] ?? 0))
@@ -61,8 +59,8 @@ test('a server that has no push stream, in words of its own, is asked seldom aft
     report: (status) => status.kind === 'push' && delays.push(status.delayMs ?? 0),
   })
   onTestFinished(() => upstream.close(100))
-  await upstream.send(initialize)
-  await upstream.send(initialized)
+  await upstream.send(compose(initialize()))
+  await upstream.send(compose(initialized))
   await eventually('some attempts', () => delays.length > 8)
   expect(Math.max(...delays)).toBeLessThanOrEqual(20)
   minute = 61_000
@@ -83,8 +81,8 @@ test.each([true, false])(
       report: (status) => status.kind === 'push' && severe.push(status.severe),
     })
     onTestFinished(() => upstream.close(100))
-    await upstream.send(initialize)
-    await upstream.send(initialized)
+    await upstream.send(compose(initialize()))
+    await upstream.send(compose(initialized))
     await eventually('some attempts', () => severe.length > 4)
     expect(severe).not.toContain(true)
     minute = 61_000
@@ -97,8 +95,8 @@ test.each([true, false])(
 test('a renewal that comes to its end after the client has initialized again is none: its session ends', async () => {
   const server = await ScriptedServer.start()
   const { upstream, delivered } = connect(server, { privateLimitMs: 800, patienceMs: 60_000 })
-  await upstream.send(initialize)
-  await upstream.send(initialized)
+  await upstream.send(compose(initialize()))
+  await upstream.send(compose(initialized))
   server.wipe()
   let again = (): void => {}
   const isOurs = (x: Received): boolean => x.rpc.id?.startsWith('"chamade') === true
@@ -113,7 +111,7 @@ test('a renewal that comes to its end after the client has initialized again is 
   })
   const lost = upstream.send(compose({ jsonrpc: '2.0', id: 1, method: 'tools/call' })).catch(String)
   await eventually('the renewal', () => server.posts('initialize').length === 2)
-  const second = upstream.send(compose({ jsonrpc: '2.0', id: 2, method: 'initialize', params }))
+  const second = upstream.send(compose(initialize(2)))
   expect(await lost).toMatch(/initialized again/)
   await eventually('the end of the renewed session', () => server.of('DELETE').length === 1)
   expect(server.posts('initialize').map((post) => post.rpc?.id)).toEqual(['0', expect.any(String), '2'])
@@ -127,8 +125,8 @@ test('a call that waits to be sent again goes as soon as the session is made ane
   const server = await ScriptedServer.start()
   const backoff = { ...DEFAULT_TIMING.backoff, baseMs: 60_000, capMs: 60_000 }
   const { upstream } = connect(server, { backoff, random: () => 1, patienceMs: 120_000 })
-  await upstream.send(initialize)
-  await upstream.send(initialized)
+  await upstream.send(compose(initialize()))
+  await upstream.send(compose(initialized))
   const recovered = server.before((x) => (x.rpc.method === 'tools/list' ? x.reply(502) : false))
   const list = upstream.send(compose({ jsonrpc: '2.0', id: 1, method: 'tools/list' }))
   await eventually('its second attempt', () => server.posts('tools/list').length === 2)
@@ -143,8 +141,8 @@ test('a call whose answer is asked for again in vain fails as soon as the sessio
   const server = await ScriptedServer.start()
   const backoff = { ...DEFAULT_TIMING.backoff, baseMs: 60_000, capMs: 60_000 }
   const { upstream } = connect(server, { backoff, random: () => 1, resumeMs: 120_000 })
-  await upstream.send(initialize)
-  await upstream.send(initialized)
+  await upstream.send(compose(initialize()))
+  await upstream.send(compose(initialized))
   await eventually('the push stream', () => server.listening())
   server.on('tools/call', (x) => {
     x.response.writeHead(200, { 'content-type': 'text/event-stream' })
@@ -166,7 +164,7 @@ describe('a first initialize without an answer', () => {
     let swallowed = 0
     server.before((x) => x.rpc.method === 'initialize' && swallowed++ === 0)
     const { upstream, delivered } = connect(server, { patienceMs: 2_500 })
-    await upstream.send(initialize)
+    await upstream.send(compose(initialize()))
     expect(delivered).toEqual([expect.stringContaining('"id":0,"result"')])
     expect(server.posts('initialize')).toHaveLength(2)
   })
@@ -176,7 +174,7 @@ describe('a first initialize without an answer', () => {
     const open: (() => void)[] = []
     server.on('initialize', (x) => open.push(() => server.welcome(x)))
     const { upstream, delivered } = connect(server, { patienceMs: 2_500 })
-    const sent = upstream.send(initialize)
+    const sent = upstream.send(compose(initialize()))
     await eventually('both', () => open.length === 2)
     open[0]?.()
     await sent
@@ -195,7 +193,7 @@ describe('a first initialize without an answer', () => {
       else first.push(x)
     })
     const { upstream, delivered } = connect(server, { patienceMs: 2_500 })
-    const sent = upstream.send(initialize)
+    const sent = upstream.send(compose(initialize()))
     await eventually('the refusal', () => server.posts('initialize')[1]?.status === 400)
     const [x] = first
     if (x !== undefined) server.welcome(x)
@@ -210,7 +208,7 @@ describe('a first initialize without an answer', () => {
     let refuse = (x: Received): void => x.error(-32600, 'already initialized', 400)
     server.on('initialize', (x) => (first.length > 0 ? refuse(x) : first.push(x)))
     const { upstream } = connect(server, { patienceMs: 2_500 })
-    const sent = upstream.send(initialize).catch((error: unknown) => error)
+    const sent = upstream.send(compose(initialize())).catch((error: unknown) => error)
     await eventually('the refusal', () => server.posts('initialize')[1]?.status === 400)
     refuse = (x) => x.reply(503)
     first[0]?.reply(503)
@@ -222,8 +220,8 @@ describe('a first initialize without an answer', () => {
 test('an initialized that a balancer swallows in a renewal leaves time for another attempt', async () => {
   const server = await ScriptedServer.start()
   const { upstream, delivered } = connect(server, { patienceMs: 900, reopenSpacingMs: 20 })
-  await upstream.send(initialize)
-  await upstream.send(initialized)
+  await upstream.send(compose(initialize()))
+  await upstream.send(compose(initialized))
   server.wipe()
   let swallowed = 0
   server.before((x) => x.rpc.method === 'notifications/initialized' && swallowed++ === 0)
@@ -237,8 +235,8 @@ test('the push stream opens though the server never answers the initialized', as
   const server = await ScriptedServer.start()
   server.before((x) => x.rpc.method === 'notifications/initialized')
   const { upstream } = connect(server, { barrierMs: 30 })
-  await upstream.send(initialize)
-  upstream.send(initialized).catch(() => undefined)
+  await upstream.send(compose(initialize()))
+  upstream.send(compose(initialized)).catch(() => undefined)
   await eventually('the push stream', () => server.listening())
 })
 
@@ -425,7 +423,7 @@ test('hundreds of open requests are ended in turns: a limit on the goodbye is he
   const server = await ScriptedServer.start()
   server.before((x) => x.rpc.method === 'tools/call')
   const { upstream } = connect(server, {})
-  await upstream.send(initialize)
+  await upstream.send(compose(initialize()))
   let turns = 0
   let closed = false
   const endedIn = new Set<number>()
@@ -462,8 +460,8 @@ test('of a session lost while the client does not read, the break begins where i
     report: (fact) => void facts.push(fact),
   })
   onTestFinished(() => upstream.close(100))
-  await upstream.send(initialize)
-  await upstream.send(initialized)
+  await upstream.send(compose(initialize()))
+  await upstream.send(compose(initialized))
   await eventually('the push stream', () => server.listening())
   server.pushChannel('read')
   await eventually('the client to stop reading', () => holding)
@@ -488,8 +486,8 @@ test('of a stream that breaks while the client does not read, the break begins w
     report: (fact) => void facts.push(fact),
   })
   onTestFinished(() => upstream.close(100))
-  await upstream.send(initialize)
-  await upstream.send(initialized)
+  await upstream.send(compose(initialize()))
+  await upstream.send(compose(initialized))
   await eventually('the push stream', () => server.listening())
   let read = (): void => undefined
   gate = new Promise((resolve) => {
