@@ -101,25 +101,33 @@ function jsonObject(members: Readonly<Record<string, string>>): string {
   return `{${pairs.join(',')}}`
 }
 
-/** `value` as JSON text of what `type` names; of several kinds the first that it can be, a text before all. */
+/** `value` as JSON text of what `type` names. */
 function typed(value: string, type: string, pair: string): string {
-  const kinds = type.split(/ \| (?![^(]*\))/)
+  const json = fitting(value, type)
+  if (json !== undefined) return json
+  const kind = kindsOf(type).find((each) => each !== 'null') ?? type
+  const one = kind.replaceAll(/[()[\]]/g, '')
+  if (/^(array|object)$/.test(one) || (one !== kind && value.trimStart().startsWith('[')))
+    throw notJson(`${JSON.stringify(pair)}: that`)
+  const hint = one === 'boolean' ? 'write true or false behind the =' : 'write a number behind the ='
+  throw invalid(`${JSON.stringify(pair)}: that is no ${one}`, hint)
+}
+
+function kindsOf(type: string): readonly string[] {
+  return type.split(/ \| (?![^(]*\))/)
+}
+
+/** Of several kinds the first that `value` can be, a text before all; undefined: it is none of them. */
+function fitting(value: string, type: string): string | undefined {
+  const kinds = kindsOf(type)
   if (kinds.includes('string') || kinds.includes(JSON.stringify(value))) return JSON.stringify(value)
   // A value of an enumeration, or null.
   if (kinds.includes(value) && isJson(value)) return value
-  const [fitting] = kinds.flatMap((kind) => ofKind(value, kind, pair) ?? [])
-  if (fitting !== undefined) return fitting
-  const [kind = ''] = kinds
-  throw /^(array|object)$/.test(kind)
-    ? notJson(`${JSON.stringify(pair)}: that`)
-    : invalid(
-        `${JSON.stringify(pair)}: that is no ${kind}`,
-        kind === 'boolean' ? 'write true or false behind the =' : 'write a number behind the =',
-      )
+  return kinds.flatMap((kind) => ofKind(value, kind) ?? [])[0]
 }
 
 /** Undefined: it is none. */
-function ofKind(value: string, kind: string, pair: string): string | undefined {
+function ofKind(value: string, kind: string): string | undefined {
   switch (kind) {
     case 'number':
     case 'integer': {
@@ -139,7 +147,8 @@ function ofKind(value: string, kind: string, pair: string): string | undefined {
       if (!kind.endsWith('[]')) return JSON.stringify(value)
       if (value.trimStart().startsWith('[')) return isJson(value) ? value : undefined
       const each = kind.slice(0, -2).replace(/^\((.*)\)$/, '$1')
-      return `[${value.split(',').map((part) => typed(part, each, pair))}]`
+      const parts = value.split(',').flatMap((part) => fitting(part, each) ?? [])
+      return parts.length === value.split(',').length ? `[${parts}]` : undefined
     }
   }
 }
