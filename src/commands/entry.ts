@@ -4,6 +4,8 @@
  * Reads the entry the way its client would: `${NAME}` from this shell, flags from its arguments. The one rule:
  * what the client would not understand is said, not guessed.
  */
+import { existsSync } from 'node:fs'
+import { isAbsolute } from 'node:path'
 import { parseArgs } from 'node:util'
 import { duration, text } from '../config.ts'
 import { BridgeError, invalid } from '../errors.ts'
@@ -49,7 +51,6 @@ export async function askedFor(values: OptionValues, operands: readonly string[]
     )
   }
   const own = said(entry, name, connect, io.env, env)
-  if (own.operands.length > 1) throw unstartable(name, 'it has too many arguments', 'chamade-mcp --help')
   // Twins of the entry's own environment count below its flags.
   const merged = withEnvironment({ ...own.values, ...flags }, SERVER_OPTIONS, env)
   return { values: merged, operands: operands.length > 0 ? operands : own.operands, env }
@@ -111,6 +112,7 @@ function said(
     const wrong = complaint(token.value, shapes[token.name]?.type)
     if (wrong !== undefined) throw unstartable(name, wrong.replace('%', token.rawName), 'chamade-mcp --help')
   }
+  if (own.positionals.length > 1) throw unstartable(name, 'it has too many arguments', 'chamade-mcp --help')
   const values = Object.fromEntries(
     Object.entries(own.values).map(([key, value]) => [camelCase(key), value as OptionValues[string]]),
   ) as OptionValues
@@ -119,7 +121,8 @@ function said(
     bridgeSettings(all)
     duration(all, 'toolTimeout')
     const log = text(all.logFile)
-    if (log !== undefined) checkLogFile(log)
+    // (A relative path begins where the client starts the entry, which need not be here.)
+    if (log !== undefined && (isAbsolute(log) || existsSync(log))) checkLogFile(log)
   } catch (error) {
     throw error instanceof BridgeError ? unstartable(name, error.message, error.hint) : error
   }

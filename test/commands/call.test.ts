@@ -275,11 +275,30 @@ describe('arguments', () => {
     [{ enum: ['a', 'b'] }, 'b', '"b"'],
     [{ type: 'array', items: { type: 'integer' } }, '1,2', '[1,2]'],
     [{ type: 'array', items: { enum: ['a', 'b'] } }, 'a,b', '["a","b"]'],
+    [{ anyOf: [{ type: 'array', items: { type: 'integer' } }, { type: 'boolean' }] }, 'true', 'true'],
     [{}, '5', '"5"'],
   ])('are what a schema of several kinds wants: %j, %s', (schema, value, json) => {
     const one = { name: 'paint', description: '', inputSchema: { properties: { it: schema } } }
     expect(argumentsOf([`it=${value}`], one)).toEqual({ it: json })
   })
+
+  test.each([
+    [{ type: 'array', items: { type: 'string' } }, '[a,b', 'that is no JSON', 'quote it for the shell'],
+    [{ type: 'array', items: { type: 'integer' } }, '1,x', 'that is no integer', 'write a number'],
+    [{ type: ['null', 'integer'] }, 'x', 'that is no integer', 'write a number'],
+    [{ type: ['null', 'boolean'] }, 'x', 'that is no boolean', 'write true or false'],
+  ])(
+    'that a schema of several values does not take are refused by name: %j, %s',
+    (schema, value, text, hint) => {
+      const one = { name: 'paint', description: '', inputSchema: { properties: { it: schema } } }
+      expect(() => argumentsOf([`it=${value}`], one)).toThrow(
+        expect.objectContaining({
+          message: expect.stringContaining(text),
+          hint: expect.stringContaining(hint),
+        }),
+      )
+    },
+  )
 
   test('come back with all their digits', async () => {
     const server = await ScriptedServer.start()
@@ -415,6 +434,21 @@ describe('--entry', () => {
     expect(code).toBe(2)
     // The bridge itself, started so.
     expect((await runCli(args, { cwd, env: more })).code).toBe(2)
+  })
+
+  test('a log file in a folder that is not here may be where the client starts it', async () => {
+    const server = await ScriptedServer.start()
+    const cwd = configured({ ...ours, args: [...ours.args, server.url, '--log-file', 'logs/bridge.log'] })
+    const { code, stderr } = await runCli(['tools', '--entry', 'chamade'], { cwd })
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
+  })
+
+  test('says of an entry of moot too that it has too many arguments', async () => {
+    const env = { CONVO_API_KEY: 'convo_123456', CONVO_API_URL: 'http://127.0.0.1:1' }
+    const cwd = configured({ ...ours, args: ['-y', '@chamade/mcp-server@3', 'moot', 'general'], env })
+    const { code, stderr } = await runCli(['listen', '--entry', 'chamade', '--for', '50ms'], { cwd })
+    expect(stderr).toContain('error: the entry "chamade" does not start: it has too many arguments\n')
+    expect(code).toBe(2)
   })
 
   test('of several of one name it is the one that Claude Code starts: this folder, the project, the user', async () => {
