@@ -111,9 +111,10 @@ export class SessionLife {
   async initialize(request: Request, signal: Signal): Promise<Response> {
     const { state } = this.#state.current
     if (state === 'opening' || state === 'reopening') {
-      await this.changedWithin(this.#config.privateLimitMs, this.#closing.signal)
+      await this.changedWithin(this.#config.privateLimitMs, signal)
     }
     if (this.#closing.signal.aborted) throw errors.closing()
+    if (signal.aborted) throw signal.reason
     // (In one go: who waits for a session is to find this one being opened, not none.)
     const left = this.#leave()
     this.#handshake = { initialize: request, own: false, initialized: undefined }
@@ -275,6 +276,7 @@ export class SessionLife {
     this.#outlet.report({ kind: 'session', state: 'opening', generation: this.#generation + 1 })
     try {
       if (left !== undefined) await this.#calls.delete(left, LEAVE_LIMIT_MS)
+      if (signal.aborted) throw signal.reason
       const opened = await this.#opening.initialize(handshake.initialize, patienceMs, signal)
       if (opened.response.result === undefined) {
         this.#state.become({ state: 'new' })

@@ -121,6 +121,48 @@ test('a renewal that comes to its end after the client has initialized again is 
   expect(server.live()).toHaveLength(1)
 })
 
+test('an initialize that waits for the end of a renewal, and is followed by another, ends then and sends nothing', async () => {
+  const server = await ScriptedServer.start()
+  const { upstream } = connect(server, { privateLimitMs: 60_000, patienceMs: 60_000 })
+  await upstream.send(initialize)
+  await upstream.send(initialized)
+  server.wipe()
+  let renewal = (): void => {}
+  server.on('initialize', (x) => {
+    if (x.rpc.id?.startsWith('"chamade')) renewal = () => server.welcome(x)
+    else server.welcome(x)
+  })
+  void upstream.send(compose({ jsonrpc: '2.0', id: 1, method: 'tools/call' })).catch(() => undefined)
+  await eventually('the renewal', () => server.posts('initialize').length === 2)
+  const second = upstream.send(compose({ jsonrpc: '2.0', id: 2, method: 'initialize', params }))
+  await pause(20)
+  const third = upstream.send(compose({ jsonrpc: '2.0', id: 3, method: 'initialize', params }))
+  await expect(second).rejects.toThrow('initialized again')
+  renewal()
+  await third
+  expect(server.posts('initialize').map((post) => post.rpc?.id)).toEqual(['0', expect.any(String), '3'])
+})
+
+test('an initialize that waits for the end of the session before, and is followed by another, sends nothing', async () => {
+  const server = await ScriptedServer.start()
+  const { upstream } = connect(server, {})
+  await upstream.send(initialize)
+  await upstream.send(initialized)
+  let deleted = (): void => {}
+  server.before((x) => {
+    if (x.request.method !== 'DELETE') return false
+    deleted = () => x.reply(200)
+    return true
+  })
+  const second = upstream.send(compose({ jsonrpc: '2.0', id: 2, method: 'initialize', params })).catch(String)
+  await eventually('the DELETE', () => server.of('DELETE').length === 1)
+  const third = upstream.send(compose({ jsonrpc: '2.0', id: 3, method: 'initialize', params }))
+  deleted()
+  expect(await second).toMatch(/initialized again/)
+  await third
+  expect(server.posts('initialize').map((post) => post.rpc?.id)).toEqual(['0', '3'])
+})
+
 test('a call that waits to be sent again goes as soon as the session is made anew', async () => {
   const server = await ScriptedServer.start()
   const backoff = { ...DEFAULT_TIMING.backoff, baseMs: 60_000, capMs: 60_000 }
