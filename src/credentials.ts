@@ -80,17 +80,27 @@ export function addSecret(redact: Redactor, name: string, value: string): void {
   redact.add(value)
 }
 
-/** `${NAME}`, and what clients write: `${env:NAME}`, `${NAME:-other}`. They hand on what is not set where they run. */
+/** Clients hand on what is not set where they run. */
 function expand(value: string, header: string, env: Environment): string {
-  const reference = /\$\{(?:env:)?([A-Za-z_]\w*)(?::-([^}]*))?\}/g
-  return value.replaceAll(reference, (_whole, name: string, other?: string) => {
-    const found = env[name] ?? other
-    if (found !== undefined) return found
+  return withVariables(value, env, (_whole, name) => {
     throw invalid(
       `--header ${header} uses \${${name}}, which is not set`,
       `set ${name} in the "env" of the entry`,
     )
   })
+}
+
+/** Variables as clients write them: `${NAME}`, `${env:NAME}`, `${NAME:-other}`. `unset` gives what stands for one that is not set. */
+export function withVariables(
+  text: string,
+  env: Environment,
+  unset: (whole: string, name: string) => string,
+): string {
+  const reference = /\$\{(?:env:)?([A-Za-z_]\w*)(?::-([^}]*))?\}/g
+  return text.replaceAll(
+    reference,
+    (whole: string, name: string, other?: string) => env[name] ?? other ?? unset(whole, name),
+  )
 }
 
 /** A header wins over a key file (its path in `file`), and that over CHAMADE_API_KEY. Throws CONFIG_INVALID. */

@@ -8,6 +8,7 @@ import { existsSync } from 'node:fs'
 import { isAbsolute } from 'node:path'
 import { parseArgs } from 'node:util'
 import { duration, text } from '../config.ts'
+import { withVariables } from '../credentials.ts'
 import { BridgeError, invalid } from '../errors.ts'
 import { type OptionSpec, type OptionValues, SERVER_OPTIONS, TWINS } from '../options.ts'
 import { record } from './client.ts'
@@ -109,8 +110,8 @@ function said(
   })
   for (const token of own.tokens) {
     if (token.kind !== 'option') continue
-    const wrong = complaint(token.value, shapes[token.name]?.type)
-    if (wrong !== undefined) throw unstartable(name, wrong.replace('%', token.rawName), 'chamade-mcp --help')
+    const wrong = complaint(token.rawName, token.value, shapes[token.name]?.type)
+    if (wrong !== undefined) throw unstartable(name, wrong, 'chamade-mcp --help')
   }
   if (own.positionals.length > 1) throw unstartable(name, 'it has too many arguments', 'chamade-mcp --help')
   const values = Object.fromEntries(
@@ -129,10 +130,10 @@ function said(
   return { values, operands: own.positionals }
 }
 
-function complaint(value: string | undefined, type: 'string' | 'boolean' | undefined): string | undefined {
-  if (type === undefined) return 'unknown option %'
-  if (type === 'string') return value === undefined ? '% is without a value' : undefined
-  return value === undefined ? undefined : '% takes no value'
+function complaint(flag: string, value?: string, type?: 'string' | 'boolean'): string | undefined {
+  if (type === undefined) return `unknown option ${flag}`
+  if (type === 'string') return value === undefined ? `${flag} is without a value` : undefined
+  return value === undefined ? undefined : `${flag} takes no value`
 }
 
 /** What the bridge would say, and exit. */
@@ -154,10 +155,7 @@ function expanded(members: Readonly<Record<string, unknown>>, env: Io['env']): R
   return Object.fromEntries(Object.entries(members).map(([name, value]) => [name, here(String(value), env)]))
 }
 
-/** `${NAME}`, `${NAME:-other}` and `${env:NAME}` as they are here; what is not set stays, as it does in the client. */
+/** What is not set here stays, as it does in the client. */
 function here(text: string, env: Io['env']): string {
-  return text.replaceAll(
-    /\$\{(?:env:)?([A-Za-z_]\w*)(?::-([^}]*))?\}/g,
-    (whole, name: string, other?: string) => env[name] ?? other ?? whole,
-  )
+  return withVariables(text, env, (whole) => whole)
 }
