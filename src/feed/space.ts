@@ -80,7 +80,10 @@ export class Space {
     const { identity, join } = this.#options
     const actor = await identity(signal)
     if (!actor.ok) return actor
-    if (actor.value.actorId !== this.#actor?.actorId) this.#joined = false
+    if (actor.value.actorId !== this.#actor?.actorId) {
+      this.#joined = false
+      this.#threads.clear()
+    }
     this.#actor = actor.value
     if (join && !this.#joined) {
       const joined = await this.#join(actor.value, signal)

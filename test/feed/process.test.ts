@@ -212,14 +212,19 @@ test('a key that is replaced by one of another agent: that one is listened for f
   const bridge = start(moot, ['--api-key-file', file, '--space', SPACE], { CONVO_API_KEY: '' })
   await bridge.handshake()
   await eventually('the space is followed', () => moot.sockets.count(SPACE) === 1)
+  moot.publish(SPACE, { text: 'mine', speaker: moot.agent.actor_id, thread_id: 'thr_1' })
+  moot.publish(SPACE, { text: 'to you', thread_id: 'thr_1' })
+  await bridge.waitFor('the reply', () => bridge.channel().length === 1)
   const other = moot.store.addActor({ display_name: 'NewAgent', api_key: 'convo_second' })
   moot.store.actors.delete(moot.agent.actor_id)
   writeFileSync(file, 'convo_second')
   moot.sockets.drop('cut')
+  await bridge.waitFor('the other', () => bridge.stderr.includes('as NewAgent'))
   await eventually('it is followed by the other', () => moot.sockets.count(SPACE) === 1)
+  moot.publish(SPACE, { text: 'to the one before', thread_id: 'thr_1' })
   moot.publish(SPACE, { text: 'Can you review this?', mentions: [other.actor_id] })
-  await bridge.waitFor('the mention', () => bridge.channel().length === 1)
-  expect(bridge.received('notifications/claude/channel')[0]?.params).toMatchObject({
+  await bridge.waitFor('the mention', () => bridge.channel().length === 2)
+  expect(bridge.received('notifications/claude/channel')[1]?.params).toMatchObject({
     content: '@NewAgent mentioned by Alice:\nCan you review this?',
   })
 })
