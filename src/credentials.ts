@@ -90,7 +90,10 @@ function expand(value: string, header: string, env: Environment): string {
   })
 }
 
-/** Variables as clients write them: `${NAME}`, `${env:NAME}`, `${NAME:-other}`. `unset` gives what stands for one that is not set. */
+/**
+ * `text` with its variables, written as clients do: `${NAME}`, `${env:NAME}`, `${NAME:-other}`. `unset` gives what
+ * stands for one that is not set.
+ */
 export function withVariables(
   text: string,
   env: Environment,

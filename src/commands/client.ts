@@ -103,7 +103,10 @@ export class McpClient {
     }
   }
 
-  /** One request, `params` as they are or as JSON text, and its answer. An aborted `signal` cancels it and rejects with the signal's reason. */
+  /**
+   * One request, `params` as they are or as JSON text, and its answer. An aborted `signal` cancels it and rejects with
+   * the signal's reason.
+   */
   async request(method: string, params: object | string = {}, signal?: AbortSignal): Promise<Answer> {
     signal?.throwIfAborted()
     const id = ++this.#ids
