@@ -124,8 +124,8 @@ test('a renewal that comes to its end after the client has initialized again is 
 test('an initialize that waits for the end of a renewal, and is followed by another, ends then and sends nothing', async () => {
   const server = await ScriptedServer.start()
   const { upstream } = connect(server, { privateLimitMs: 60_000, patienceMs: 60_000 })
-  await upstream.send(initialize)
-  await upstream.send(initialized)
+  await upstream.send(compose(initialize()))
+  await upstream.send(compose(initialized))
   server.wipe()
   let renewal = (): void => {}
   server.on('initialize', (x) => {
@@ -134,9 +134,9 @@ test('an initialize that waits for the end of a renewal, and is followed by anot
   })
   void upstream.send(compose({ jsonrpc: '2.0', id: 1, method: 'tools/call' })).catch(() => undefined)
   await eventually('the renewal', () => server.posts('initialize').length === 2)
-  const second = upstream.send(compose({ jsonrpc: '2.0', id: 2, method: 'initialize', params }))
+  const second = upstream.send(compose(initialize(2)))
   await pause(20)
-  const third = upstream.send(compose({ jsonrpc: '2.0', id: 3, method: 'initialize', params }))
+  const third = upstream.send(compose(initialize(3)))
   await expect(second).rejects.toThrow('initialized again')
   renewal()
   await third
@@ -146,17 +146,17 @@ test('an initialize that waits for the end of a renewal, and is followed by anot
 test('an initialize that waits for the end of the session before, and is followed by another, sends nothing', async () => {
   const server = await ScriptedServer.start()
   const { upstream } = connect(server, {})
-  await upstream.send(initialize)
-  await upstream.send(initialized)
+  await upstream.send(compose(initialize()))
+  await upstream.send(compose(initialized))
   let deleted = (): void => {}
   server.before((x) => {
     if (x.request.method !== 'DELETE') return false
     deleted = () => x.reply(200)
     return true
   })
-  const second = upstream.send(compose({ jsonrpc: '2.0', id: 2, method: 'initialize', params })).catch(String)
+  const second = upstream.send(compose(initialize(2))).catch(String)
   await eventually('the DELETE', () => server.of('DELETE').length === 1)
-  const third = upstream.send(compose({ jsonrpc: '2.0', id: 3, method: 'initialize', params }))
+  const third = upstream.send(compose(initialize(3)))
   deleted()
   expect(await second).toMatch(/initialized again/)
   await third
