@@ -28,8 +28,8 @@ import { responseSignature } from './signature.ts'
 
 /**
  * An answer on the heels of a progress notification waits this long. Clients of the TypeScript SDK handle
- * notifications a moment later than responses: read together, the last progress would find its request answered (2 ms were too
- * few for a client on a busy machine).
+ * notifications a moment later than responses: read together, the last progress would find its request answered.
+ * (2 ms were too few for a client on a busy machine.)
  */
 const AFTER_PROGRESS_MS = 10
 
