@@ -11,7 +11,7 @@ import { fileURLToPath } from 'node:url'
 import { channelEvent } from '../../src/channel/notification.ts'
 import { parse } from '../../src/protocol.ts'
 import { startMootSimulator } from '../../src/simulator/moot/simulator.ts'
-import { eventually } from '../support/eventually.ts'
+import { eventually, pause } from '../support/eventually.ts'
 
 const SPACE = 'sprint-planning'
 const BIN = join(dirname(fileURLToPath(import.meta.url)), '..', '..', 'bin', 'chamade-mcp.js')
@@ -116,6 +116,8 @@ async function demo(): Promise<void> {
   moot.sockets.drop('cut')
   await hears(6)
   await isUp(3)
+  // (The history is read to its end behind that: refused then, it would be a gap by right.)
+  await pause(500)
 
   line('moot', 'suspends the tenant')
   moot.weather.suspended = true
