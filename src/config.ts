@@ -189,14 +189,14 @@ export function refusePlain(url: URL, values: OptionValues): void {
   )
 }
 
-/** `https://chamade.io` -> `https://mcp.chamade.io/mcp/`. */
+/** `https://chamade.io` -> `https://mcp.chamade.io/mcp/`; who names that host already means it too. */
 function fromApiHost(api: string | undefined): string | undefined {
   if (api === undefined || api.trim() === '') return undefined
   if (!URL.canParse(api))
     throw invalid(`CHAMADE_URL=${shown(api)} is not a URL`, 'set it to https://chamade.io')
   const url = new URL(api)
   if (isLoopback(url.hostname)) return `${url.origin}/mcp/`
-  return `${url.protocol}//mcp.${url.host}/mcp/`
+  return `${url.protocol}//${url.host.startsWith('mcp.') ? '' : 'mcp.'}${url.host}/mcp/`
 }
 
 export function text(value: OptionValues[string]): string | undefined {

@@ -121,18 +121,20 @@ export function parse(text: Buffer): readonly (Message | Malformed)[] {
 
 /** A message written by us, from a plain value. Throws on a value that is no message: that would be our bug. */
 export function compose(value: object): Message {
-  const [message] = parse(Buffer.from(JSON.stringify(value)))
-  if (message === undefined || message.kind === 'malformed')
-    throw new TypeError('composed an invalid message')
-  return message
+  return composed(JSON.stringify(value))
 }
 
 /** `params`: JSON text stays as it is written. */
 export function composeRequest(id: string | number, method: string, params?: object | string): Request {
-  if (typeof params !== 'string') return compose({ jsonrpc: '2.0', id, method, params }) as Request
   const head = JSON.stringify({ jsonrpc: '2.0', id, method }).slice(0, -1)
-  const [message] = parse(Buffer.from(`${head},"params":${params}}`))
-  if (message?.kind !== 'request') throw new TypeError('composed an invalid request')
+  const text = typeof params === 'string' ? params : JSON.stringify(params)
+  return composed(text === undefined ? `${head}}` : `${head},"params":${text}}`) as Request
+}
+
+function composed(text: string): Message {
+  const [message] = parse(Buffer.from(text))
+  if (message === undefined || message.kind === 'malformed')
+    throw new TypeError('composed an invalid message')
   return message
 }
 

@@ -2,6 +2,13 @@
 import { expect, test } from 'vitest'
 import { redactor, SESSIONS_KNOWN, type Status, statusLog } from '../src/status.ts'
 
+/** A log of what is worth a warning. */
+function warnings() {
+  const lines: string[] = []
+  const write = (line: string): unknown => lines.push(line)
+  return { lines, log: statusLog({ write, level: 'warn', format: 'text', redact: (text) => text }) }
+}
+
 test('a secret that begins another leaves nothing of it standing', () => {
   const redact = redactor()
   for (const secret of ['chmd', 'chmd_0123456789', 'chmd_0123']) redact.add(secret)
@@ -24,13 +31,7 @@ test('of the ids of sessions the last are known, and one that is named again sta
 })
 
 test('a stream that comes and goes brings up no other one that stays down', () => {
-  const lines: string[] = []
-  const log = statusLog({
-    write: (line) => lines.push(line),
-    level: 'warn',
-    format: 'text',
-    redact: (text) => text,
-  })
+  const { log, lines } = warnings()
   const push = { kind: 'push', at: 0, generation: 1 } as const
   const refused = { ...push, stream: 'b', state: 'retrying', reason: 'HTTP 403', severe: true } as const
   for (let n = 0; n < 3; n++) {
@@ -46,13 +47,7 @@ test('a stream that comes and goes brings up no other one that stays down', () =
 })
 
 test('who was warned that something is down reads that it is up again, and nobody else does', () => {
-  const lines: string[] = []
-  const log = statusLog({
-    write: (line) => lines.push(line),
-    level: 'warn',
-    format: 'text',
-    redact: (text) => text,
-  })
+  const { log, lines } = warnings()
   const push = { kind: 'push', at: 0, generation: 1 } as const
   const session = { kind: 'session', generation: 2 } as const
   const facts: Status[] = [

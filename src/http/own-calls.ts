@@ -178,9 +178,7 @@ export class OwnCalls {
     params: Buffer | undefined,
     limitMs: number,
   ): Promise<Signature> {
-    const id = JSON.stringify(this.#nextId())
-    const extra = params === undefined ? '' : `,"params":${params.toString()}`
-    const body = Buffer.from(`{"jsonrpc":"2.0","id":${id},"method":${JSON.stringify(method)}${extra}}`)
+    const { raw: body, id } = composeRequest(this.#nextId(), method, params?.toString())
     return await this.#within(limitMs, async (signal) => {
       const outcome = await this.#exchange.call({ method: 'POST', body, session, signal })
       if (outcome.kind !== 'answer' && outcome.kind !== 'stream') return signatureOf(outcome)

@@ -16,7 +16,7 @@ const PING_LIMIT_MS = 10_000
 const REFUSED_LIMIT_MS = 3_000
 
 /** The session whose pulse it is: which is live, and what is to be told of it. */
-interface Patient {
+interface Life {
   readonly live: Live | undefined
   seen(live: Live): void
   lose(live: Live, reason: string): void
@@ -25,7 +25,7 @@ interface Patient {
 
 export class Pulse {
   readonly #calls: OwnCalls
-  readonly #life: Patient
+  readonly #life: Life
   /** The deciding ping under way: all who were refused meanwhile wait for the same one. */
   #deciding: { readonly session: SessionHeaders; readonly said: Promise<Signature> } | undefined
   /** The last session was given up for a refused ping alone. */
@@ -33,7 +33,7 @@ export class Pulse {
   /** A ping was refused in a session just made. */
   #refusesPings = false
 
-  constructor(calls: OwnCalls, life: Patient) {
+  constructor(calls: OwnCalls, life: Life) {
     this.#calls = calls
     this.#life = life
   }
