@@ -189,6 +189,12 @@ export function member(raw: Buffer, span: Span | undefined, ...path: readonly st
   return at
 }
 
+/** The elements of the array at `span`, each as JSON text; none where there is no array. */
+export function elementTexts(raw: Buffer, span: Span | undefined): string[] {
+  const all = span === undefined ? undefined : elements(raw, span)
+  return all?.map((each) => textAt(raw, each)) ?? []
+}
+
 /** The string at `path`, or undefined when there is none or it is no string. */
 export function stringMember(
   raw: Buffer,

@@ -14,6 +14,7 @@ import { VERSION } from '../version.ts'
 import { type Answer, McpClient, record, type Tool, text } from './client.ts'
 import type { CommandSpec, Io } from './command.ts'
 import { CONNECTION_OPTIONS, reportTo, serverSide } from './far-side.ts'
+import { indented } from './indented.ts'
 import { harmless } from './terminal.ts'
 import { parameters, toolNamed } from './tools.ts'
 import { lengthOf } from './values.ts'
@@ -223,42 +224,6 @@ function blocks({ result, json }: Answer & { readonly ok: true }): readonly stri
   })
   if (lines.length > 0 || result.structuredContent === undefined) return lines
   return [indented(json('structuredContent'))]
-}
-
-/** Valid JSON on lines, each token as it is. */
-function indented(json: string): string {
-  let text = ''
-  let depth = 0
-  let opened = false
-  const line = (): string => `\n${'  '.repeat(depth)}`
-  for (const token of tokens(json)) {
-    const closes = token === '}' || token === ']'
-    if (closes) depth--
-    if (opened !== closes) text += line()
-    opened = token === '{' || token === '['
-    if (opened) depth++
-    text += token === ':' ? ': ' : token
-    if (token === ',') text += line()
-  }
-  return text
-}
-
-function* tokens(json: string): Generator<string> {
-  const other = /[{}[\],:]|[^\s{}[\],:"]+/y
-  for (let at = 0; at < json.length; ) {
-    let end = at + 1
-    if (json[at] === '"') {
-      // (An expression for strings would need a stack as deep as one has escapes.)
-      while (json[end] !== '"') end += json[end] === '\\' ? 2 : 1
-      yield json.slice(at, ++end)
-    } else {
-      other.lastIndex = at
-      const [token] = other.exec(json) ?? []
-      if (token !== undefined) yield token
-      end = at + (token?.length ?? 1)
-    }
-    at = end
-  }
 }
 
 function showProgress(notification: Notification, io: Io): void {

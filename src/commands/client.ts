@@ -8,6 +8,7 @@ import { BridgeError } from '../errors.ts'
 import {
   composeNotification,
   composeRequest,
+  elementTexts,
   failure,
   LATEST_LEGACY_VERSION,
   METHOD,
@@ -46,6 +47,8 @@ export type Answer =
       readonly result: Readonly<Record<string, unknown>>
       /** What stands under `path` in it, as it came: numbers keep their digits. */
       readonly json: (...path: readonly string[]) => string
+      /** The same of each element of the list there. */
+      readonly elements: (...path: readonly string[]) => readonly string[]
     }
   | { readonly ok: false; readonly error: RpcError }
 
@@ -63,8 +66,11 @@ export interface Tool {
   readonly name: string
   readonly description: string
   readonly inputSchema: Readonly<Record<string, unknown>>
-  /** All that the server says of it. */
-  readonly whole?: Readonly<Record<string, unknown>>
+}
+
+/** With all that the server says of it, as JSON text. */
+export interface ListedTool extends Tool {
+  readonly json: string
 }
 
 export class McpClient {
@@ -89,7 +95,7 @@ export class McpClient {
       clientInfo: { name: 'chamade-mcp', version: this.#options.version },
     }
     const answer = await this.request(METHOD.initialize, params, signal)
-    const result = settled(METHOD.initialize, answer)
+    const { result } = settled(METHOD.initialize, answer)
     await this.#upstream.send(composeNotification(METHOD.initialized))
     const info = record(result.serverInfo)
     const capabilities = record(result.capabilities)
@@ -137,6 +143,7 @@ export class McpClient {
           const at = member(raw, result, ...path)
           return at === undefined ? 'null' : raw.toString('utf8', at.start, at.end)
         },
+        elements: (...path) => elementTexts(raw, member(raw, result, ...path)),
       }
     } finally {
       signal?.removeEventListener('abort', cancel)
@@ -145,20 +152,20 @@ export class McpClient {
   }
 
   /** All tools, page by page. */
-  async tools(signal?: AbortSignal): Promise<readonly Tool[]> {
-    const found: Tool[] = []
+  async tools(signal?: AbortSignal): Promise<readonly ListedTool[]> {
+    const found: ListedTool[] = []
     const seen = new Set<string>()
     let cursor: string | undefined
     for (;;) {
       const answer = await this.request(METHOD.toolsList, cursor === undefined ? {} : { cursor }, signal)
-      const result = settled(METHOD.toolsList, answer)
-      for (const each of Array.isArray(result.tools) ? (result.tools as unknown[]) : []) {
-        const tool = record(each)
+      const { result, elements } = settled(METHOD.toolsList, answer)
+      for (const json of elements('tools')) {
+        const tool = record(JSON.parse(json))
         found.push({
           name: text(tool.name) ?? '',
           description: text(tool.description) ?? '',
           inputSchema: record(tool.inputSchema),
-          whole: tool,
+          json,
         })
       }
       cursor = text(result.nextCursor)
@@ -192,9 +199,9 @@ export class McpClient {
   }
 }
 
-/** The result; throws a BridgeError when the server said no. */
-export function settled(what: string, answer: Answer): Readonly<Record<string, unknown>> {
-  if (answer.ok) return answer.result
+/** The good answer; throws a BridgeError when the server said no. */
+function settled(what: string, answer: Answer): Answer & { readonly ok: true } {
+  if (answer.ok) return answer
   const { code, message } = answer.error
   throw new BridgeError('SERVER_REFUSED', `the server refused ${what}: ${message} (${code})`)
 }

@@ -7,8 +7,8 @@
 import { spawn } from 'node:child_process'
 import { parseFilter, passes } from '../channel/filter.ts'
 import { list, text } from '../config.ts'
-import { BridgeError, seconds } from '../errors.ts'
-import type { OptionValues } from '../options.ts'
+import { BridgeError, invalid, seconds } from '../errors.ts'
+import { nameGiven, type OptionValues } from '../options.ts'
 import type { Notification } from '../protocol.ts'
 import { aborted } from '../retry.ts'
 import { type Redactor, redactor, render, type Status } from '../status.ts'
@@ -83,13 +83,22 @@ async function run(values: OptionValues, operands: readonly string[], io: Io): P
   return await new Listening(side, wanted, page, io, redact).run()
 }
 
+/** Flags that are about an MCP server. */
+const NOT_OF_MOOT = ['url', 'stateless', 'header', 'cert', 'key', 'patience']
+
 /** Only what is meant for moot: key and address of Chamade, and all that its variables say, are none of its business. */
 function mootValues(
   values: OptionValues,
   [apiUrl]: readonly string[],
   entry: Omit<Asked, 'operands'> | undefined,
 ): OptionValues {
-  const { space, allowHttp, ca, apiKeyFile } = withoutTwins(values)
+  const flags = withoutTwins(values)
+  const vain = NOT_OF_MOOT.find((name) => flags[name] !== undefined)
+  if (vain !== undefined) {
+    const hint = vain === 'url' ? 'write the address alone: chamade-mcp listen --moot URL' : 'leave it away'
+    throw invalid(`${nameGiven(values, vain)} is for an MCP server, not for a moot`, hint)
+  }
+  const { space, allowHttp, ca, apiKeyFile } = flags
   const given = Object.entries({ space, allowHttp, ca, apiKeyFile, apiUrl })
   const said = Object.fromEntries(given.filter(([, value]) => value !== undefined)) as OptionValues
   const merged: OptionValues = { ...entry?.values, ...said }

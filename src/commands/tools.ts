@@ -9,6 +9,7 @@ import { VERSION } from '../version.ts'
 import { McpClient, record, type Tool, text } from './client.ts'
 import type { CommandSpec, Io } from './command.ts'
 import { CONNECTION_OPTIONS, reportTo, serverSide } from './far-side.ts'
+import { indented } from './indented.ts'
 import { harmless, type Palette, palette, wantsColour } from './terminal.ts'
 
 export const tools: CommandSpec = {
@@ -34,8 +35,8 @@ async function run(values: OptionValues, operands: readonly string[], io: Io): P
     const [name] = operands
     const found = name === undefined ? all : [toolNamed(all, name)]
     if (values.json === true) {
-      const whole = found.map((tool) => tool.whole)
-      io.stdout.write(`${JSON.stringify(name === undefined ? whole : whole[0], undefined, 2)}\n`)
+      const texts = found.map(({ json }) => json).join(',')
+      io.stdout.write(`${indented(name === undefined ? `[${texts}]` : texts)}\n`)
     } else {
       const paint = palette(wantsColour(io.stdout, io.env))
       const width = io.stdout.columns ?? 100
@@ -50,7 +51,7 @@ async function run(values: OptionValues, operands: readonly string[], io: Io): P
 }
 
 /** The tool of that name, or an error that names the nearest. */
-export function toolNamed(all: readonly Tool[], name: string): Tool {
+export function toolNamed<Named extends Tool>(all: readonly Named[], name: string): Named {
   const found = all.find((each) => each.name === name)
   if (found !== undefined) return found
   const near = all.map((each) => each.name).filter((each) => each.includes(name) || distance(each, name) < 4)

@@ -146,7 +146,13 @@ export class SessionLife {
           throw errors.closing()
         case 'new':
           if (left <= 0) throw session.cause ?? none()
-          await this.#openUnasked(left, signal)
+          try {
+            await this.#openUnasked(left, signal)
+          } catch (error) {
+            if (!isPassing(error)) throw error
+            const wait = Math.min(tries.next(), deadline - clock.uptime())
+            if (wait > 0) await this.changedWithin(wait, signal)
+          }
           break
         case 'opening':
           if (left <= 0) throw none()
@@ -402,4 +408,11 @@ export class SessionLife {
   #report(state: 'live' | 'reopening' | 'lost', generation: number, reason?: string): void {
     this.#outlet.report({ kind: 'session', state, generation, ...(reason === undefined ? {} : { reason }) })
   }
+}
+
+/** Another attempt may fare better: the server was not reached, and did not say when it can be. */
+function isPassing(error: unknown): boolean {
+  return (
+    error instanceof BridgeError && error.code === 'SERVER_UNREACHABLE' && error.retryAfterMs === undefined
+  )
 }

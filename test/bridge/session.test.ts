@@ -75,6 +75,23 @@ describe('before initialize', () => {
     expect(Math.min(...at) - (said?.at ?? Number.POSITIVE_INFINITY)).toBeGreaterThanOrEqual(45)
   })
 
+  test('one that the server turns away is said again: the bare request is served all the same', async () => {
+    const server = await ScriptedServer.start()
+    let refused = 0
+    server.on('notifications/initialized', (x) => x.reply(refused++ === 0 ? 503 : 202))
+    const bridge = BridgeProcess.start(server.url, stateful)
+    expect((await bridge.call('tools/list')).result.tools).toHaveLength(1)
+    expect([...server.sessions.values()].map((session) => session.endedBy)).toEqual(['delete', undefined])
+  })
+
+  test('a server that turns each away is waited for no longer than the patience', async () => {
+    const server = await ScriptedServer.start()
+    server.on('notifications/initialized', (x) => x.reply(503))
+    const bridge = BridgeProcess.start(server.url, { args: patience(600) })
+    expect((await bridge.call('tools/list')).error?.message).toContain('took no initialized')
+    expect(server.posts('initialize').length).toBeGreaterThan(1)
+  })
+
   test('an initialize after a bare request deletes that session and starts anew', async () => {
     const server = await ScriptedServer.start()
     const bridge = BridgeProcess.start(server.url, stateful)

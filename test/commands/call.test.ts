@@ -170,6 +170,16 @@ describe('call', () => {
     }
   })
 
+  test('--json keeps the digits of a schema', async () => {
+    const server = await ScriptedServer.start()
+    const tool = '{"name":"echo","inputSchema":{"type":"object","maximum":12345678901234567890,"x":1.0}}'
+    server.on('tools/list', (x) => x.result(`{"tools":[${tool}]}`))
+    const { stdout } = await runCli(['tools', 'echo', '--json', '--url', server.url])
+    expect(stdout.replaceAll(/\s/g, '')).toBe(tool)
+    const all = await runCli(['tools', '--json', '--url', server.url])
+    expect(all.stdout.replaceAll(/\s/g, '')).toBe(`[${tool}]`)
+  })
+
   test('a list of tools whose pages go round ends', async () => {
     const server = await ScriptedServer.start()
     const page = (x: Exchange): string => ((x.params.cursor as string | undefined) === 'a' ? 'b' : 'a')

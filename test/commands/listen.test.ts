@@ -202,6 +202,8 @@ test('refuses a count, a time or a rule that cannot be meant', async () => {
     [['--count', '0'], '--count 0 is no count'],
     [['--for', 'soon'], '--for soon is no duration'],
     [['--space', 'sprint-planning'], '--space goes with --moot'],
+    [['--moot', '--header', 'X-A: b'], '--header is for an MCP server, not for a moot'],
+    [['--moot', '--url', 'http://127.0.0.1:9'], '--url is for an MCP server, not for a moot'],
     [['--only', 'dm'], '--only "dm" has no "="'],
   ] as const) {
     const { code, stderr } = await runCli(['listen', 'http://127.0.0.1:9/mcp', ...args])
