@@ -78,7 +78,7 @@ export function withToolRules(open: OpenUpstream, rules: ToolRules): OpenUpstrea
       } finally {
         calls.delete(request.id)
       }
-      const why = `no answer to ${name} within ${seconds(timeoutMs)} (--tool-timeout)`
+      const why = `no answer to ${name || METHOD.toolsCall} within ${seconds(timeoutMs)} (--tool-timeout)`
       const over = answered.catch(() => undefined).finally(() => givenUp.delete(request.id))
       givenUp.set(request.id, over)
       void upstream.send(cancelled(request.id, why)).catch(() => undefined)
