@@ -99,6 +99,25 @@ it('refuse closes the port and opens it again', async () => {
   })
 })
 
+it('clear ends a refuse too', async () => {
+  const simulator = await start()
+  simulator.fault('refuse', { seconds: 60 })
+  expect(simulator.faults.on('refuse')).toBe(true)
+  simulator.fault('clear')
+  expect(simulator.faults.on('refuse')).toBe(false)
+  let status = 0
+  await eventually(() => {
+    void initialize(simulator).then(
+      (answer) => {
+        status = answer.status
+        void answer.text()
+      },
+      () => undefined,
+    )
+    return status === 200
+  })
+})
+
 it('drop cuts the stream and leaves the session', async () => {
   const simulator = await start()
   const { id, stream: first } = await openStream(simulator)
