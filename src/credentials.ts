@@ -227,6 +227,12 @@ function normalKey(key: string | undefined): string | undefined {
 }
 
 function checkKey(key: string, source: string): void {
+  if (/^["']|["']$/.test(key)) {
+    throw invalid(
+      `the API key from ${source} stands in quotes`,
+      'leave the quotes away: they are sent with it',
+    )
+  }
   if (!/^[\x21-\x7e]+$/.test(key)) {
     throw invalid(
       `the API key from ${source} holds white space or other characters that no key has`,

@@ -115,6 +115,14 @@ test.each([
   expect(stderr).toContain(text)
 })
 
+test('a key in quotes is refused before it is sent, and not shown', async () => {
+  const { code, stderr } = await runCli([], { env: { CHAMADE_API_KEY: '"chmd_s3cret"' } })
+  expect(code).toBe(2)
+  expect(stderr).toBe(
+    'error: the API key from CHAMADE_API_KEY stands in quotes\ntry: leave the quotes away: they are sent with it\n',
+  )
+})
+
 test('a limit may be set to the never that is its default', async () => {
   const { code } = await runCli(['--tool-timeout', 'never'], { env: { CHAMADE_TOOL_TIMEOUT: '1s' } })
   expect(code).toBe(0)
