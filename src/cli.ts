@@ -12,7 +12,7 @@ import { parseArgs } from 'node:util'
 import { type CommandEntry, camelCase, type Io, longName, withEnvironment } from './commands/command.ts'
 import { connect } from './commands/connect.ts'
 import { harmless } from './commands/terminal.ts'
-import { BridgeError } from './errors.ts'
+import { BridgeError, invalid } from './errors.ts'
 import type { OptionSpec, OptionValues } from './options.ts'
 
 /** The subcommands; their tables are loaded when asked for. */
@@ -153,13 +153,21 @@ function worldOf(signal: AbortSignal): Io {
     platform: process.platform,
     // A bridge needs neither, and there may be none: a folder that was removed, a user without an entry or HOME.
     get cwd() {
-      return process.cwd()
+      return found(process.cwd, 'this folder is gone', 'cd to one that is there')
     },
     get homedir() {
-      return homedir()
+      return found(homedir, 'this user has no home folder', 'set HOME to one')
     },
     signal,
     parentAlive: () => process.ppid === parent,
+  }
+}
+
+function found(folder: () => string, otherwise: string, hint: string): string {
+  try {
+    return folder()
+  } catch {
+    throw invalid(otherwise, hint)
   }
 }
 

@@ -9,7 +9,7 @@ import { addSecret, credentialsFor, extraHeaders } from './credentials.ts'
 import { invalid } from './errors.ts'
 import { DEFAULT_TIMING, type HttpConfig, SYSTEM } from './http/config.ts'
 import { isLoopback } from './loopback.ts'
-import { asGiven, DEFAULT_URL, type OptionValues, shown, TWINS } from './options.ts'
+import { asGiven, DEFAULT_URL, nameGiven, type OptionValues, shown, TWINS } from './options.ts'
 import { MAX_WAIT_MS } from './retry.ts'
 import { LEVELS, type Level, type NoteStatus, type Redactor } from './status.ts'
 import { VERSION } from './version.ts'
@@ -50,7 +50,9 @@ export async function serverSettings(
   // (`searchParams` costs the start 1.2 ms.)
   if (url.search.includes('=')) for (const [name, value] of url.searchParams) addSecret(redact, name, value)
   const headers = extraHeaders(list(values.header), env, redact, notes)
-  const credentials = credentialsFor(url, text(values.apiKeyFile), env, headers, redact, notes)
+  const path = text(values.apiKeyFile)
+  const file = path === undefined ? undefined : { path, setBy: nameGiven(values, 'apiKeyFile') }
+  const credentials = credentialsFor(url, file, env, headers, redact, notes)
   if (credentials.source !== undefined || Object.keys(headers).length > 0) refusePlain(url, values)
   const http: HttpConfig = {
     ...DEFAULT_TIMING,
@@ -79,7 +81,12 @@ async function networkSettings(
   const https = url.protocol === 'https:'
   // Over plain http they are looked at all the same, but for SSL_CERT_FILE, which is not ours and not about this.
   const ca = https || values[TWINS]?.ca === undefined ? list(values.ca) : []
-  const files = { ca, cert: text(values.cert), key: text(values.key) }
+  const setBy = {
+    ca: nameGiven(values, 'ca'),
+    cert: nameGiven(values, 'cert'),
+    key: nameGiven(values, 'key'),
+  }
+  const files = { ca, cert: text(values.cert), key: text(values.key), setBy }
   const named = ca.length > 0 || files.cert !== undefined || files.key !== undefined
   if (!proxied && !named) return {}
   const { proxyFor, throughProxy, tlsOptions } = await import('./http/network.ts')
@@ -117,6 +124,14 @@ export function duration(values: OptionValues, name: string): number | undefined
   if (match === null) throw invalid(`${asGiven(values, name)} is no duration`, 'write 500ms, 25s, 10m or 1h')
   const unit = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 }[match[2] ?? 's'] ?? 1_000
   return Math.min(Number(match[1]) * unit, MAX_WAIT_MS)
+}
+
+/** A limit that may be none: `never`, as its default is written; 0 would end everything before it began. */
+export function timeLimit(values: OptionValues, name: string): number | undefined {
+  if (text(values[name])?.trim() === 'never') return undefined
+  const ms = duration(values, name)
+  if (ms !== 0) return ms
+  throw invalid(`${asGiven(values, name)} is no time`, 'write 30s, 10m or 1h; never is without a limit')
 }
 
 /** `--patience` in milliseconds. With less than a connection takes, every request would fail with all being well. */
@@ -192,8 +207,8 @@ export function refusePlain(url: URL, values: OptionValues): void {
 /** `https://chamade.io` -> `https://mcp.chamade.io/mcp/`; who names that host already means it too. */
 function fromApiHost(api: string | undefined): string | undefined {
   if (api === undefined || api.trim() === '') return undefined
-  if (!URL.canParse(api))
-    throw invalid(`CHAMADE_URL=${shown(api)} is not a URL`, 'set it to https://chamade.io')
+  if (!URL.canParse(api) || !/^https?:$/.test(new URL(api).protocol))
+    throw invalid(`CHAMADE_URL=${shown(api)} is no http(s) URL`, 'set it to https://chamade.io')
   const url = new URL(api)
   if (isLoopback(url.hostname)) return `${url.origin}/mcp/`
   return `${url.protocol}//${url.host.startsWith('mcp.') ? '' : 'mcp.'}${url.host}/mcp/`

@@ -106,10 +106,16 @@ export function withVariables(
   )
 }
 
-/** A header wins over a key file (its path in `file`), and that over CHAMADE_API_KEY. Throws CONFIG_INVALID. */
+/** Where a key file is, and the flag or the variable that says so. */
+export interface NamedFile {
+  readonly path: string
+  readonly setBy: string
+}
+
+/** A header wins over a key file, and that over CHAMADE_API_KEY. Throws CONFIG_INVALID. */
 export function credentialsFor(
   url: URL,
-  file: string | undefined,
+  file: NamedFile | undefined,
   env: Environment,
   headers: Readonly<Record<string, string>>,
   redact: Redactor,
@@ -174,7 +180,7 @@ class KeyFile implements Credentials {
   readonly #redact: Redactor
   #headers: Readonly<Record<string, string>>
 
-  constructor(path: string, extra: Readonly<Record<string, string>>, redact: Redactor) {
+  constructor({ path, setBy }: NamedFile, extra: Readonly<Record<string, string>>, redact: Redactor) {
     this.source = `the file ${path}`
     this.#path = path
     this.#extra = extra
@@ -184,7 +190,10 @@ class KeyFile implements Credentials {
       content = readFileSync(path, 'utf8')
     } catch (cause) {
       const why = (cause as NodeJS.ErrnoException).code ?? 'error'
-      throw invalid(`the API key file ${path} cannot be read (${why})`, 'check the path and its permissions')
+      throw invalid(
+        `the API key file ${path} cannot be read (${why})`,
+        `check the path in ${setBy} and its permissions`,
+      )
     }
     this.#headers = this.#with(content)
   }
@@ -218,6 +227,12 @@ function normalKey(key: string | undefined): string | undefined {
 }
 
 function checkKey(key: string, source: string): void {
+  if (/^["']|["']$/.test(key)) {
+    throw invalid(
+      `the API key from ${source} stands in quotes`,
+      'leave the quotes away: they are sent with it',
+    )
+  }
   if (!/^[\x21-\x7e]+$/.test(key)) {
     throw invalid(
       `the API key from ${source} holds white space or other characters that no key has`,

@@ -166,7 +166,10 @@ export function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error)
   if (error instanceof AggregateError && error.errors.length > 0) return reasonOf(error.errors[0])
   const code = (error as NodeJS.ErrnoException).code
-  const text = error.message || code || error.name
+  // OpenSSL's message is a line of its source; its reason is "wrong version number".
+  const { reason } = error as { readonly reason?: unknown }
+  const said = code?.startsWith('ERR_SSL_') === true && typeof reason === 'string' ? reason : error.message
+  const text = said || code || error.name
   if (error.cause instanceof Error && text === 'fetch failed') return reasonOf(error.cause)
   return code !== undefined && !text.includes(code) ? `${text} (${code})` : text
 }

@@ -4,7 +4,7 @@
  * The one rule: stdout holds what the tool said and nothing else; the exit code says whether it said yes.
  */
 
-import { text as given } from '../config.ts'
+import { text as given, timeLimit } from '../config.ts'
 import { type BridgeError, invalid } from '../errors.ts'
 import type { OptionValues } from '../options.ts'
 import { composeRequest, member, type Notification, valueAt } from '../protocol.ts'
@@ -16,8 +16,7 @@ import type { CommandSpec, Io } from './command.ts'
 import { CONNECTION_OPTIONS, reportTo, serverSide } from './far-side.ts'
 import { indented } from './indented.ts'
 import { harmless } from './terminal.ts'
-import { parameters, toolNamed } from './tools.ts'
-import { lengthOf } from './values.ts'
+import { parameters, refuseAddress, toolNamed } from './tools.ts'
 
 export const call: CommandSpec = {
   name: 'call',
@@ -42,7 +41,8 @@ Exit code 1 when the tool reports an error.`,
 
 async function run(values: OptionValues, operands: readonly string[], io: Io): Promise<number> {
   const [name = '', ...pairs] = operands
-  const timeoutMs = lengthOf(values, 'timeout')
+  refuseAddress(name)
+  const timeoutMs = timeLimit(values, 'timeout')
   const whole = await wholeArguments(given(values.arguments), io)
   const redact = redactor()
   const side = await serverSide(values, [], io, redact)

@@ -1,7 +1,7 @@
 /**
  * `chamade-mcp [url]`, the default command: stdio on this side, an MCP server behind a URL on the other.
  */
-import { duration, list, serverSettings } from '../config.ts'
+import { list, serverSettings, timeLimit } from '../config.ts'
 import { openHttp } from '../http/upstream.ts'
 import { CHANNEL_OPTIONS, DRAIN_OPTION, LOG_OPTIONS, SERVER_OPTIONS, TOOL_OPTIONS } from '../options.ts'
 import { redactor } from '../status.ts'
@@ -24,7 +24,7 @@ export const connect: CommandSpec = {
     const { http, notes } = await serverSettings(values, operands, io.env, redact)
     const open = withToolRules(openHttp(http), {
       ignore: list(values.ignoreTool),
-      timeoutMs: duration(values, 'toolTimeout'),
+      timeoutMs: timeLimit(values, 'toolTimeout'),
     })
     return await serveStdio(open, values, io, redact, notes)
   },

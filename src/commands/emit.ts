@@ -13,8 +13,8 @@ import { ASSUMED } from '../simulator/assumptions.ts'
 import { FAULTS } from '../simulator/faults.ts'
 import { MOOT_FAULTS } from '../simulator/moot/faults.ts'
 import type { CommandSpec, Io } from './command.ts'
-import { letHappen, runningSimulators, type Wanted } from './emit/running.ts'
-import { numberOf } from './values.ts'
+import { letHappen, simulatorsHere, type Wanted } from './emit/running.ts'
+import { numberOf, portOf } from './values.ts'
 
 function linesOf(faults: Readonly<Record<string, string>>): string {
   return Object.entries(faults)
@@ -54,7 +54,7 @@ Without an operand, or with "-", events are read from stdin as JSON, one a line.
     { flags: '--meta <key=value...>', description: 'with raw: one entry of meta; repeat it for more' },
     { flags: '--file <path...>', description: 'with dm: a file to send along; repeat it for more' },
     { flags: '--seconds <n>', description: 'with a fault that lasts: for how long' },
-    { flags: '--ms <n>', description: 'with fault slow: how much later' },
+    { flags: '--ms <n>', description: 'with fault slow: how much later', fallback: '2000' },
     {
       flags: '--port <n>',
       description: 'which simulator, when several run',
@@ -70,10 +70,10 @@ Without an operand, or with "-", events are read from stdin as JSON, one a line.
   ],
   run: async (values, operands, io) => {
     const asked = await askedOf(values, operands, io)
-    const port = text(values.port)
-    const running = await runningSimulators(io.homedir, port)
+    const port = values.port === undefined ? undefined : portOf(values, 0)
+    const simulators = await simulatorsHere(io.homedir, port)
     for (const { wanted, where } of asked) {
-      const { answer, lines } = await letHappen(running, port, wanted).catch((error: unknown) => {
+      const { answer, lines } = await letHappen(simulators, port, wanted).catch((error: unknown) => {
         throw where === undefined ? error : placed(error, where)
       })
       const shown = values.json === true ? [JSON.stringify(answer)] : lines

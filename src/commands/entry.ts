@@ -7,7 +7,7 @@
 import { existsSync } from 'node:fs'
 import { isAbsolute } from 'node:path'
 import { parseArgs } from 'node:util'
-import { duration, text } from '../config.ts'
+import { text, timeLimit } from '../config.ts'
 import { withVariables } from '../credentials.ts'
 import { BridgeError, invalid } from '../errors.ts'
 import { type OptionSpec, type OptionValues, SERVER_OPTIONS, TWINS } from '../options.ts'
@@ -120,7 +120,7 @@ function said(
   try {
     const all = withEnvironment(values, options, env)
     bridgeSettings(all)
-    duration(all, 'toolTimeout')
+    timeLimit(all, 'toolTimeout')
     const log = text(all.logFile)
     // (A relative path begins where the client starts the entry, which need not be here.)
     if (log !== undefined && (isAbsolute(log) || existsSync(log))) checkLogFile(log)
@@ -151,8 +151,10 @@ function shape(option: OptionSpec): { type: 'string' | 'boolean'; multiple: bool
   return { type: option.flags.includes('<') ? 'string' : 'boolean', multiple: option.flags.includes('...') }
 }
 
+/** Without what VS Code asks for and keeps to itself (`${input:…}`): what this shell has counts in its place. */
 function expanded(members: Readonly<Record<string, unknown>>, env: Io['env']): Record<string, string> {
-  return Object.fromEntries(Object.entries(members).map(([name, value]) => [name, here(String(value), env)]))
+  const known = Object.entries(members).filter(([, value]) => !String(value).includes('${input:'))
+  return Object.fromEntries(known.map(([name, value]) => [name, here(String(value), env)]))
 }
 
 /** What is not set here stays, as it does in the client. */

@@ -7,7 +7,7 @@
 import { randomBytes } from 'node:crypto'
 import { list, text } from '../config.ts'
 import { PLACEHOLDER } from '../credentials.ts'
-import { invalid } from '../errors.ts'
+import { BridgeError, invalid } from '../errors.ts'
 import { asGiven, type OptionValues } from '../options.ts'
 import type { CommandSpec, Io } from './command.ts'
 import { CLIENTS, type Client, clientNamed, type Place, paths, type Scope } from './init/clients.ts'
@@ -201,7 +201,24 @@ async function prepare(client: Client, plan: Plan, mode: Mode): Promise<Job> {
   if (file === undefined) {
     return { client, wish: wishFor(client, plan, keyToSay(plan)), edit: undefined }
   }
-  const before = await textOf(file)
+  try {
+    return await editOf(client, plan, file, await textOf(file), mode)
+  } catch (error) {
+    if (!mode.print || !(error instanceof BridgeError)) throw error
+    // It is left to a person's hand: what belongs there can be shown all the same.
+    io.stderr.write(`${error.message}\nas it would be in a new file:\n`)
+    return await editOf(client, plan, file, undefined, mode)
+  }
+}
+
+async function editOf(
+  client: Client,
+  plan: Plan,
+  file: string,
+  before: string | undefined,
+  mode: Mode,
+): Promise<Job> {
+  const { io } = mode
   const key = await keyFor(client, plan, before ?? '', file, mode)
   const wish = wishFor(client, plan, key)
   const entry = entryFor(client, wish, io.platform)

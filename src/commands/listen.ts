@@ -170,6 +170,8 @@ class Listening {
     if (!this.#listened && this.#seen === 0 && this.#done.signal.reason === TIME_IS_OVER)
       throw neverListened(this.#side.where, forMs)
     const short = Number.isFinite(this.#wanted.count) && this.#seen < this.#wanted.count
+    if (short && this.#done.signal.reason === TIME_IS_OVER)
+      this.#io.stderr.write(`error: ${this.#seen} of ${this.#wanted.count} events came within --for\n`)
     return short || this.#failedCommands > 0 ? 1 : 0
   }
 

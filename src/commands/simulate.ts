@@ -9,7 +9,7 @@ import { isAbsolute, join } from 'node:path'
 import { list, text } from '../config.ts'
 import { invalid } from '../errors.ts'
 import { isLoopback } from '../loopback.ts'
-import type { OptionValues } from '../options.ts'
+import { nameGiven, type OptionValues } from '../options.ts'
 import { aborted } from '../retry.ts'
 import { ASSUMPTIONS } from '../simulator/assumptions.ts'
 import { announce, type Beacon, portIn } from '../simulator/beacon.ts'
@@ -112,10 +112,12 @@ async function runChamade(values: OptionValues, io: Io): Promise<number> {
 /** Without the file `emit` cannot find us; everything else works. */
 async function announced(beacon: Omit<Beacon, 'startedAt'>, io: Io): Promise<() => Promise<void>> {
   const startedAt = new Date().toISOString()
-  return announce(io.homedir, portIn(beacon.url), { ...beacon, startedAt }).catch((error: unknown) => {
+  try {
+    return await announce(io.homedir, portIn(beacon.url), { ...beacon, startedAt })
+  } catch (error) {
     io.stderr.write(`emit will not find this simulator: ${messageOf(error)}\n`)
     return () => Promise.resolve()
-  })
+  }
 }
 
 function introductionOf(simulator: Simulator, io: Io): string {
@@ -187,7 +189,7 @@ const CHAMADE_ONLY = ['scenario', 'speed', 'ping', 'legacyPush', 'byoAudio', 're
 async function runMoot(values: OptionValues, io: Io): Promise<number> {
   const wrong = CHAMADE_ONLY.find((name) => values[name] !== undefined && values[name] !== false)
   if (wrong !== undefined)
-    throw invalid(`--moot has no "${wrong}"`, 'leave it away: chamade-mcp simulate --moot')
+    throw invalid(`${nameGiven(values, wrong)} says nothing about a moot`, 'leave it away, or --moot')
   const { startMootSimulator } = await import('../simulator/moot/simulator.ts')
   const simulator = await startMootSimulator({
     host: text(values.host),

@@ -3,7 +3,7 @@
  */
 
 import { invalid } from '../errors.ts'
-import type { OptionValues } from '../options.ts'
+import { type OptionValues, shown } from '../options.ts'
 import { redactor } from '../status.ts'
 import { VERSION } from '../version.ts'
 import { McpClient, record, type Tool, text } from './client.ts'
@@ -26,13 +26,14 @@ export const tools: CommandSpec = {
 }
 
 async function run(values: OptionValues, operands: readonly string[], io: Io): Promise<number> {
+  const [name] = operands
+  refuseAddress(name)
   const redact = redactor()
   const side = await serverSide(values, [], io, redact)
   const client = new McpClient(side.open, { version: VERSION, redact, onStatus: reportTo(io, side, redact) })
   try {
     await client.initialize(io.signal)
     const all = await client.tools(io.signal)
-    const [name] = operands
     const found = name === undefined ? all : [toolNamed(all, name)]
     if (values.json === true) {
       const texts = found.map(({ json }) => json).join(',')
@@ -48,6 +49,15 @@ async function run(values: OptionValues, operands: readonly string[], io: Io): P
   } finally {
     await client.close()
   }
+}
+
+/** An address in the place of a tool's name would leave the default one to be asked, key and all. */
+export function refuseAddress(name: string | undefined): void {
+  if (name?.includes('://') !== true) return
+  throw invalid(
+    `${shown(name)} stands where the name of a tool should`,
+    `for the address: --url ${shown(name)}`,
+  )
 }
 
 /** The tool of that name, or an error that names the nearest. */

@@ -158,6 +158,9 @@ function checked(text: string, redact: Redactor): string {
       'put the key of your agent there',
     )
   }
+  if (/^["']|["']$/.test(key)) {
+    throw invalid('the API key stands in quotes', 'leave the quotes away: they are sent with it')
+  }
   if (/[^\x21-\x7e]/.test(key)) {
     throw invalid(
       'the API key holds white space or characters no key has',

@@ -23,6 +23,8 @@ export interface TlsFiles {
   readonly ca: readonly string[]
   readonly cert: string | undefined
   readonly key: string | undefined
+  /** The flag or the variable that each was set with, for error texts. */
+  readonly setBy: Readonly<Record<'ca' | 'cert' | 'key', string>>
 }
 
 /** What `tls.connect` is given: one context for all connections, since reading 140 certificates takes a while. */
@@ -91,22 +93,24 @@ export function throughProxy(
 /** Reads the files. Undefined when there is nothing to set. Throws CONFIG_INVALID for what cannot be read. */
 export function tlsOptions(files: TlsFiles, env: Environment): TlsOptions | undefined {
   if ((files.cert === undefined) !== (files.key === undefined)) {
+    const only = files.cert === undefined ? files.setBy.key : files.setBy.cert
     throw invalid(
-      '--cert and --key belong together, and one is missing',
+      `--cert and --key belong together, and there is only ${only}`,
       'give both: --cert client.pem --key client.key',
     )
   }
   if (files.ca.length === 0 && files.cert === undefined) return undefined
   // Naming certificates takes the place of Node's own, NODE_EXTRA_CA_CERTS among them: add those again.
   const extra = env.NODE_EXTRA_CA_CERTS
-  const more = [...files.ca, ...(extra === undefined || extra === '' ? [] : [extra])]
+  const { setBy } = files
   const ca = [
     ...tls.rootCertificates,
-    ...more.map((path) => pem(path, 'CA certificate')),
+    ...files.ca.map((path) => pem(path, 'CA certificate', setBy.ca)),
+    ...(extra === undefined || extra === '' ? [] : [pem(extra, 'CA certificate', 'NODE_EXTRA_CA_CERTS')]),
     ...systemCertificates(),
   ]
-  const cert = files.cert === undefined ? {} : { cert: pem(files.cert, 'client certificate') }
-  const key = files.key === undefined ? {} : { key: pem(files.key, 'client key') }
+  const cert = files.cert === undefined ? {} : { cert: pem(files.cert, 'client certificate', setBy.cert) }
+  const key = files.key === undefined ? {} : { key: pem(files.key, 'client key', setBy.key) }
   try {
     return {
       secureContext: tls.createSecureContext({ ...(files.ca.length === 0 ? {} : { ca }), ...cert, ...key }),
@@ -155,14 +159,14 @@ function systemCertificates(): string[] {
   return (tls as TlsOfLaterNodes).getCACertificates?.('system') ?? []
 }
 
-function pem(path: string, what: string): string {
+function pem(path: string, what: string, setBy: string): string {
   let text: string
   try {
     text = readFileSync(path, 'utf8')
   } catch (cause) {
     throw invalid(
       `the ${what} ${path} cannot be read (${reasonOf(cause)})`,
-      'check the path and its permissions',
+      `check the path in ${setBy} and its permissions`,
     )
   }
   if (!text.includes('-----BEGIN ')) {

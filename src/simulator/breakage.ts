@@ -15,8 +15,6 @@ export interface Breakable {
   readonly journal: Journal
 }
 
-const REFUSE_S = 5
-
 /** Breaks it; gives one line that says what was done. */
 export function breakIt(what: Breakable, name: FaultName, { seconds, ms }: FaultOptions): string {
   const { faults, endpoint, listener } = what
@@ -39,11 +37,13 @@ export function breakIt(what: Breakable, name: FaultName, { seconds, ms }: Fault
       const lengthMs = faults.start('down', { seconds })
       return tell(`down for ${lengthMs / 1_000} s: sessions wiped, connections cut`, restart)
     }
-    case 'refuse':
-      return tell(`connections refused for ${seconds ?? REFUSE_S} s, sessions wiped`, () => {
+    case 'refuse': {
+      const lengthMs = faults.start('refuse', { seconds })
+      return tell(`connections refused for ${lengthMs / 1_000} s, sessions wiped`, () => {
         restart()
-        listener.pause((seconds ?? REFUSE_S) * 1_000)
+        listener.pause(lengthMs)
       })
+    }
     case 'drop':
       return tell(`dropped ${streams} push stream(s)`, () => endpoint.dropStreams())
     case 'half-open':
@@ -64,7 +64,10 @@ export function breakIt(what: Breakable, name: FaultName, { seconds, ms }: Fault
       )
     }
     case 'clear':
-      return tell('all faults cleared', () => faults.clear())
+      return tell('all faults cleared', () => {
+        faults.clear()
+        listener.resume()
+      })
     default: {
       const lengthMs = faults.start(name, { seconds, ms })
       return tell(`${name} for ${lengthMs / 1_000} s`, () => undefined)

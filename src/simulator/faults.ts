@@ -35,7 +35,16 @@ export interface FaultOptions {
 }
 
 /** Faults that hold for a time, with the seconds they last unless told. */
-const LASTING = { down: 5, slow: 30, '503': 5, '429': 5, '502': 5, 'bad-key': 10, 'hold-stream': 5 } as const
+const LASTING = {
+  down: 5,
+  refuse: 5,
+  slow: 30,
+  '503': 5,
+  '429': 5,
+  '502': 5,
+  'bad-key': 10,
+  'hold-stream': 5,
+} as const
 type Lasting = keyof typeof LASTING
 
 export class Faults {

@@ -73,6 +73,13 @@ const FIELDS: Readonly<Record<Happening['type'], { must: readonly string[]; may:
   raw: { must: ['content'], may: ['meta'] },
 }
 
+/** What a field holds that is no text. */
+const KINDS: Readonly<Record<string, string>> = {
+  broken: 'true or false',
+  attachments: 'a list of { name, bytes_b64 } or { name, url }',
+  meta: 'a map of texts',
+}
+
 export const HAPPENINGS = Object.keys(FIELDS)
 
 /** Reads a happening out of parsed JSON or YAML; throws BadHappening. */
@@ -91,7 +98,8 @@ export function happeningOf(value: unknown): Happening {
   for (const [field, content] of Object.entries(given)) {
     if (field === 'type' || must.includes(field)) continue
     if (field !== 'agent' && !may.includes(field)) throw new BadHappening(`"${type}" has no "${field}"`)
-    if (!isRightKind(field, content)) throw new BadHappening(`"${field}" of "${type}" is of the wrong kind`)
+    if (isRightKind(field, content)) continue
+    throw new BadHappening(`"${field}" of "${type}" is of the wrong kind: it is ${KINDS[field] ?? 'a text'}`)
   }
   return given as unknown as Happening
 }

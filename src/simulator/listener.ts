@@ -56,7 +56,14 @@ export class Listener {
   pause(ms: number): void {
     if (this.#pause === undefined) this.#server.close()
     clearTimeout(this.#pause)
-    this.#pause = setTimeout(() => this.#resume(), ms)
+    this.#pause = setTimeout(() => this.#listenAgain(), ms)
+  }
+
+  /** The end of a pause, before its time. */
+  resume(): void {
+    if (this.#pause === undefined) return
+    clearTimeout(this.#pause)
+    this.#listenAgain()
   }
 
   async close(): Promise<void> {
@@ -68,11 +75,11 @@ export class Listener {
     await ended
   }
 
-  #resume(): void {
+  #listenAgain(): void {
     this.#pause = undefined
     // Somebody may have taken the port meanwhile: it is ours again when they leave.
     listen(this.#server, this.#host, this.port).catch(() => {
-      this.#pause = setTimeout(() => this.#resume(), 200)
+      this.#pause = setTimeout(() => this.#listenAgain(), 200)
     })
   }
 }

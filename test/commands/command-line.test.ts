@@ -2,9 +2,11 @@
  * The command line itself: help, and what it says of settings that cannot be meant, by the name they were given.
  */
 import { spawnSync } from 'node:child_process'
+import { once } from 'node:events'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { type AddressInfo, createServer } from 'node:net'
 import { join } from 'node:path'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, onTestFinished, test } from 'vitest'
 import { withEnvironment } from '../../src/commands/command.ts'
 import { SERVER_OPTIONS } from '../../src/options.ts'
 import { bin } from '../support/bridge-process.ts'
@@ -100,6 +102,70 @@ test.each([
     expect(stderr).toMatch(/^error: /)
     expect(stderr).toContain(text)
   }
+})
+
+test.each([
+  [{ CHAMADE_API_KEY_FILE: '/nope' }, 'check the path in CHAMADE_API_KEY_FILE'],
+  [{ SSL_CERT_FILE: '/nope' }, 'check the path in SSL_CERT_FILE'],
+  [{ CHAMADE_CLIENT_CERT: '/nope', CHAMADE_CLIENT_KEY: '/nope' }, 'check the path in CHAMADE_CLIENT_CERT'],
+  [{ CHAMADE_CLIENT_KEY: '/nope' }, 'there is only CHAMADE_CLIENT_KEY'],
+])('a file that cannot be used is told with the variable that names it: %o', async (env, text) => {
+  const { code, stderr } = await runCli([], { env })
+  expect(code).toBe(2)
+  expect(stderr).toContain(text)
+})
+
+test('a key in quotes is refused before it is sent, and not shown', async () => {
+  const { code, stderr } = await runCli([], { env: { CHAMADE_API_KEY: '"chmd_s3cret"' } })
+  expect(code).toBe(2)
+  expect(stderr).toBe(
+    'error: the API key from CHAMADE_API_KEY stands in quotes\ntry: leave the quotes away: they are sent with it\n',
+  )
+})
+
+test('a limit may be set to the never that is its default', async () => {
+  const { code } = await runCli(['--tool-timeout', 'never'], { env: { CHAMADE_TOOL_TIMEOUT: '1s' } })
+  expect(code).toBe(0)
+})
+
+test.each([['tools'], ['call']])(
+  '%s: an address in the place of the tool does not ask another server',
+  async (name) => {
+    const { code, stderr } = await runCli([name, 'http://127.0.0.1:9/mcp?token=s3cret'])
+    expect(code).toBe(2)
+    expect(stderr).toBe(
+      'error: http://127.0.0.1:9/mcp stands where the name of a tool should\ntry: for the address: --url http://127.0.0.1:9/mcp\n',
+    )
+  },
+)
+
+test
+  .runIf(process.platform === 'linux')
+  .each([
+    ['init --print'],
+    ['doctor --wait 50ms http://127.0.0.1:9/mcp'],
+    ['simulate --port 0 --scenario x.yaml'],
+    ['listen --entry chamade'],
+  ])('%s in a folder that was removed says so', (line) => {
+  const cwd = emptyFolder()
+  const command = `rmdir "${cwd}"; exec "${process.execPath}" "${bin}" ${line}`
+  const { status, stderr } = spawnSync('/bin/sh', ['-c', command], { cwd, encoding: 'utf8' })
+  expect(stderr).toBe('error: this folder is gone\ntry: cd to one that is there\n')
+  expect(status).toBe(2)
+})
+
+test('https to a port that speaks plain http is told in words', async () => {
+  const plain = createServer((socket) =>
+    socket.on('error', () => undefined).end('HTTP/1.1 400 Bad Request\r\n\r\n'),
+  )
+  await once(plain.listen(0, '127.0.0.1'), 'listening')
+  onTestFinished(() => void plain.close())
+  const url = `https://127.0.0.1:${(plain.address() as AddressInfo).port}/mcp`
+  const { code, stderr } = await runCli(['tools', '--url', url, '--patience', '1s'])
+  expect(code).toBe(1)
+  expect(stderr).toMatch(
+    /could not be reached for \S+ m?s: wrong version number \(ERR_SSL_WRONG_VERSION_NUMBER\)$/m,
+  )
 })
 
 test('listen --moot looks at --ca too', async () => {
@@ -214,11 +280,13 @@ describe('a variable', () => {
     [{ CHAMADE_DRAIN: 'x' }, [], 'CHAMADE_DRAIN=x is no duration'],
     [{ CHAMADE_PATIENCE: 'x' }, ['tools'], 'CHAMADE_PATIENCE=x is no duration'],
     [{ CHAMADE_PATIENCE: '0' }, [], 'CHAMADE_PATIENCE=0 is too short for any server'],
+    [{ CHAMADE_TOOL_TIMEOUT: '0' }, [], 'CHAMADE_TOOL_TIMEOUT=0 is no time'],
     [{ CHAMADE_TOOL_TIMEOUT: 'x' }, [], 'CHAMADE_TOOL_TIMEOUT=x is no duration'],
     [{ CHAMADE_MAX_MESSAGE: 'x' }, [], 'CHAMADE_MAX_MESSAGE=x is no size'],
     [{ CHAMADE_LOG_LEVEL: 'x' }, [], 'CHAMADE_LOG_LEVEL=x is not a level'],
     [{ CHAMADE_LOG_FORMAT: 'x' }, [], 'CHAMADE_LOG_FORMAT=x is not a format'],
-    [{ CHAMADE_URL: 'foo' }, [], 'CHAMADE_URL=foo is not a URL'],
+    [{ CHAMADE_URL: 'foo' }, [], 'CHAMADE_URL=foo is no http(s) URL'],
+    [{ CHAMADE_URL: 'localhost:8484' }, [], 'CHAMADE_URL=localhost:8484 is no http(s) URL'],
     [{ CHAMADE_MCP_URL: 'x' }, [], 'CHAMADE_MCP_URL=x is not a URL'],
     [{ CHAMADE_MCP_URL: 'chmd_my-key' }, [], 'CHAMADE_MCP_URL=chmd_… is not a URL'],
     [{ CHAMADE_MCP_URL: 'ftp://x' }, ['listen'], 'CHAMADE_MCP_URL=ftp://x is neither http nor https'],

@@ -13,6 +13,7 @@ import { STREAM_CHECKS } from '../../src/commands/doctor/stream.ts'
 import type { Watched } from '../../src/commands/doctor/watch.ts'
 import type { FaultName } from '../../src/simulator/faults.ts'
 import { type Simulator, startSimulator } from '../../src/simulator/simulator.ts'
+import { VERSION } from '../../src/version.ts'
 import { baseEnv } from '../support/bridge-process.ts'
 import { emptyFolder } from '../support/empty-folder.ts'
 import { eventually } from '../support/eventually.ts'
@@ -512,6 +513,12 @@ describe('here', () => {
       /dropped events .*: server not in --channels list/,
     ],
     [
+      'a program that is not installed',
+      config({ c: { command: 'chamade-mcp', args: ['--stateful'] } }),
+      'npx',
+      /"c" of Claude Code starts chamade-mcp, which is not on the PATH/,
+    ],
+    [
       'an old package in the cache of npx',
       {
         ...config({ c: entry }),
@@ -561,8 +568,8 @@ describe('here', () => {
   })
 
   describe.skipIf(process.platform === 'win32')('programs', () => {
-    function withProgram(name: string, prints: string): Place {
-      const folder = emptyFolder()
+    function withProgram(name: string, prints: string, folder = emptyFolder()): Place {
+      mkdirSync(folder, { recursive: true })
       writeFileSync(join(folder, name), `#!/bin/sh\necho '${prints}'\n`)
       chmodSync(join(folder, name), 0o755)
       return { env: { PATH: `${folder}:${baseEnv.PATH ?? ''}` } }
@@ -576,6 +583,15 @@ describe('here', () => {
       })
       const fresh = await examine(nowhere, withProgram('claude', '2.1.328 (Claude Code)'))
       expect(fresh.checks['claude-code']).toMatchObject({ state: 'ok', text: 'Claude Code 2.1.328' })
+    })
+
+    test('takes a program that npx alone has put on the PATH for none that a client finds', async () => {
+      const folder = join(emptyFolder(), '_npx', '1f', 'node_modules', '.bin')
+      const { env } = withProgram('chamade-mcp', VERSION, folder)
+      const started = await examine(nowhere, { env: { ...env, npm_command: 'exec' } })
+      expect(started.checks.npx?.text).toBe('no entry starts it through npx')
+      const { checks } = await examine(nowhere, { env: { ...env, npm_command: 'run' } })
+      expect(checks.npx?.text).toBe(`chamade-mcp ${VERSION} is on the PATH`)
     })
 
     test('names a node that is too old', async () => {

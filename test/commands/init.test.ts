@@ -18,6 +18,7 @@ import { describe, expect, onTestFinished, test } from 'vitest'
 import type { Io } from '../../src/commands/command.ts'
 import { Cancelled, questions } from '../../src/commands/init/questions.ts'
 import { startMootSimulator } from '../../src/simulator/moot/simulator.ts'
+import { startSimulator } from '../../src/simulator/simulator.ts'
 import { emptyFolder } from '../support/empty-folder.ts'
 import { eventually } from '../support/eventually.ts'
 import { Cli, runCli } from './support.ts'
@@ -62,7 +63,7 @@ describe('init', () => {
     expect(stdout).not.toContain('doctor')
     expect(stdout).toContain('with CONVO_API_KEY set in that shell')
     const line = /See that it works: chamade-mcp (.*)$/m.exec(stdout)?.[1] ?? ''
-    const cli = new Cli([...line.split(' '), '--count', '1'], { env: { CONVO_API_KEY: moot.key } })
+    const cli = new Cli([...line.split(' '), '--count', '1'], { cwd, env: { CONVO_API_KEY: moot.key } })
     await eventually('the stream is up', () => cli.stdout.includes('push stream sprint-planning up'), 10_000)
     moot.publish('sprint-planning', { text: '@MyAgent hello' })
     expect((await cli.ended).code).toBe(0)
@@ -97,6 +98,32 @@ describe('init', () => {
     expect(code).toBe(2)
     expect(stderr).toMatch(/^error: .*\ntry: .*--yes/)
     expect(existsSync(join(cwd, '.mcp.json'))).toBe(false)
+  })
+
+  test('shows what a broken file should hold with --print, as its error advises', async () => {
+    const cwd = emptyFolder()
+    writeFileSync(join(cwd, '.mcp.json'), '{ "mcpServers": { ')
+    const { code, stdout, stderr } = await runCli(['init', '--print', '--simulator'], { cwd })
+    expect(stderr).toMatch(/\.mcp\.json is not changed: line 1, column 19: /)
+    expect(code).toBe(0)
+    const key = /simulate --key (chmd_local_\w+)$/m.exec(stdout)?.[1] ?? 'no key'
+    expect(stdout).toContain(`+        "CHAMADE_API_KEY": "${key}"`)
+    expect(read(cwd, '.mcp.json')).toBe('{ "mcpServers": { ')
+  })
+
+  test('ends, for VS Code, with a line that works although VS Code keeps the key to itself', async () => {
+    const cwd = emptyFolder()
+    const simulator = await startSimulator({})
+    onTestFinished(() => simulator.close())
+    const { stdout } = await runCli(['init', '--yes', '--client', 'vscode', '--url', simulator.mcpUrl], {
+      cwd,
+    })
+    expect(read(cwd, '.vscode', 'mcp.json')).toContain('"${input:chamade-api-key}"')
+    expect(stdout).toMatch(/doctor --entry chamade\n +with CHAMADE_API_KEY set in that shell\n$/)
+    const line = ['doctor', '--entry', 'chamade', '--wait', '50ms', '--json']
+    const { code, stdout: report } = await runCli(line, { cwd, env: { CHAMADE_API_KEY: simulator.key } })
+    expect(report).toContain('the key from CHAMADE_API_KEY is accepted')
+    expect(code).toBe(0)
   })
 
   test('leaves a broken file as it is, and says where it is broken', async () => {
@@ -250,7 +277,7 @@ describe('init', () => {
     await runCli(['init', '--url', 'http://example.com/mcp', ...options], { cwd })
     const moot = ['--moot', '--url', 'http://example.com']
     const { stdout } = await runCli(['init', ...moot, ...options], { cwd })
-    expect(stdout).toContain('listen --moot http://example.com --allow-http\n')
+    expect(stdout).toContain('listen --entry moot-channel\n')
     const { mcpServers } = JSON.parse(read(cwd, '.mcp.json')) as {
       mcpServers: Record<string, { args: string[]; env: Record<string, string> }>
     }

@@ -95,6 +95,7 @@ describe('CONFIG_INVALID is said for', () => {
     ['no key', {}, {}, /no API key/],
     ['an empty key', { CONVO_API_KEY: '  ' }, {}, /no API key/],
     ['an unset variable as the key', { CONVO_API_KEY: '$' + '{MOOT_KEY}' }, {}, /MOOT_KEY is not set/],
+    ['a key in quotes', { CONVO_API_KEY: '"convo_a"' }, {}, /in quotes/],
     ['a key with a line end inside', { CONVO_API_KEY: 'convo_a\nb' }, {}, /white space/],
     ['the placeholder as the key', { CONVO_API_KEY: 'convo_<your-agent-key>' }, {}, /still the placeholder/],
     ['a URL that is none', { ...KEY, CONVO_API_URL: 'mootup' }, {}, /CONVO_API_URL is no/],

@@ -173,6 +173,40 @@ describe.skipIf(browserPath === undefined)('in a browser', () => {
     await eventually(() => !simulator.faults.on('503'))
   })
 
+  it('says that a token is wrong, and takes the whole address for the right one', async () => {
+    const simulator = await start()
+    const page = await (await browser.newContext()).newPage()
+    await page.goto(simulator.url)
+    await page.getByLabel('Control token').fill('wrong')
+    await page.keyboard.press('Enter')
+    await page.getByRole('alert').getByText('not the token').waitFor()
+    await page.getByLabel('Control token').fill(simulator.consoleUrl)
+    await page.keyboard.press('Enter')
+    await page.getByText('nobody listens').first().waitFor()
+    expect(await page.getByRole('alert').isVisible()).toBe(false)
+  })
+
+  it('takes the address of the simulator that was started again, in the same tab', async () => {
+    const first = await start()
+    const { page } = await visit(first)
+    await first.close()
+    const second = await start({ port: Number(new URL(first.url).port) })
+    await page.getByRole('status').getByText('locked').waitFor()
+    await page.goto(second.consoleUrl)
+    await page.getByText('nobody listens').first().waitFor()
+    expect(page.url()).not.toContain(second.token)
+  })
+
+  it('gives a fault its own length when none is typed, and shows that connections are refused', async () => {
+    const simulator = await start()
+    const { page } = await visit(simulator)
+    await page.getByRole('spinbutton', { name: 'for' }).fill('')
+    await page.getByRole('button', { name: 'Bad key' }).click()
+    await page.getByText(/broken: bad-key/).waitFor()
+    await page.getByRole('button', { name: 'Refuse' }).click()
+    await page.getByText(/broken: .*refuse/).waitFor()
+  })
+
   it.each([
     ['light', 390],
     ['dark', 390],

@@ -141,11 +141,26 @@ it('each event goes where it can happen; what cannot happen in what runs is said
     /^error: the simulator at \S+ is a moot: there is no "dm" in it\ntry: emit say, emit status or emit fault;/,
   )
   expect(wrong.errors).toContain('chamade-mcp simulate --port 0')
+  expect((await done(at, ['emit', 'fault', '502'])).errors).toContain(
+    'is a moot: there is no fault "502" in it',
+  )
   await introduced(run(at, ['simulate', '--port', '0']))
   expect((await done(at, ['emit', 'dm', 'hello'])).output).toContain('evt_000001')
   expect((await done(at, ['emit', 'say', 'hello'])).output).toContain('Alice in sprint-planning: hello')
   expect((await done(at, ['emit', 'fault', 'suspend'])).output).toBe('suspend: done\n')
   expect((await done(at, ['emit', 'fault', 'refuse', '--seconds', '1'])).output).toContain('1 s')
+})
+
+it('a simulator that refuses connections is not one that does not run', async () => {
+  const at = await home()
+  await introduced(run(at, ['simulate', '--port', '0']))
+  await done(at, ['emit', 'fault', 'refuse', '--seconds', '60'])
+  const { code, errors } = await done(at, ['emit', 'dm', 'hello'])
+  expect(code).toBe(1)
+  expect(errors).toMatch(
+    /^error: the simulator at http:\S+ does not answer\ntry: wait, if it was told to refuse/,
+  )
+  expect((await done(at, ['emit', 'dm', 'hello', '--port', 'x'])).errors).toContain('--port x is no port')
 })
 
 it('sends a file along, at an address that needs no login', async () => {

@@ -99,6 +99,25 @@ it('refuse closes the port and opens it again', async () => {
   })
 })
 
+it('clear ends a refuse too', async () => {
+  const simulator = await start()
+  simulator.fault('refuse', { seconds: 60 })
+  expect(simulator.faults.on('refuse')).toBe(true)
+  simulator.fault('clear')
+  expect(simulator.faults.on('refuse')).toBe(false)
+  let status = 0
+  await eventually(() => {
+    void initialize(simulator).then(
+      (answer) => {
+        status = answer.status
+        void answer.text()
+      },
+      () => undefined,
+    )
+    return status === 200
+  })
+})
+
 it('drop cuts the stream and leaves the session', async () => {
   const simulator = await start()
   const { id, stream: first } = await openStream(simulator)
@@ -269,7 +288,12 @@ it('says what is wrong with what it is told', async () => {
     ['emit', { type: 'dm', from: 'Alice' }, 'needs "text"'],
     ['emit', { type: 'dm', from: 'Alice', text: 'x', platform: 'sip' }, 'no direct messages come from "sip"'],
     ['emit', { type: 'dm', from: 'Alice', text: 'x', colour: 'red' }, 'has no "colour"'],
-    ['emit', { type: 'raw', content: 'x', meta: { n: 1 } }, 'wrong kind'],
+    ['emit', { type: 'raw', content: 'x', meta: { n: 1 } }, 'wrong kind: it is a map of texts'],
+    [
+      'emit',
+      { type: 'dm', from: 'A', text: 'x', attachments: ['a'] },
+      'it is a list of { name, bytes_b64 } or { name, url }',
+    ],
     ['emit', { type: 'transcript', speaker: 'A', text: 'x' }, 'there is no active call'],
     ['emit', { type: 'raw', content: 'x', agent: 'nobody' }, 'there is no agent "nobody"'],
     ['fault', { fault: 'earthquake' }, Object.keys(FAULTS).join(', ')],

@@ -11,6 +11,7 @@ import { VERSION } from '../../version.ts'
 import { record, text } from '../client.ts'
 import type { Io } from '../command.ts'
 import type { Place } from '../init/clients.ts'
+import { isProgram } from '../init/launch.ts'
 import { type Check, fail, ok, skip, warn } from './check.ts'
 import { type Configured, configured, type Found, readSettings, strings } from './entries.ts'
 import { env, older, output, type Running, running, version } from './processes.ts'
@@ -46,9 +47,7 @@ const node: Check<MachineContext> = {
 const npx: Check<MachineContext> = {
   name: 'npx',
   async run({ io, entries, place }) {
-    const used = entries.entries.some(({ entry }) =>
-      strings([entry.command, ...strings(entry.args)]).some((word) => /^npx(\.cmd)?$/.test(word)),
-    )
+    const used = entries.entries.some(({ entry }) => throughNpx(entry))
     const installed = (
       await output('chamade-mcp', ['--version'], 5_000, { env: env(io), shell: io.platform === 'win32' })
     )?.trim()
@@ -60,6 +59,14 @@ const npx: Check<MachineContext> = {
           )
         : ok(`chamade-mcp ${installed} is on the PATH`)
     }
+    const missing = entries.entries.find(
+      ({ entry }) => !throughNpx(entry) && words(entry).find(isProgram) === 'chamade-mcp',
+    )
+    if (missing !== undefined)
+      return fail(
+        `"${missing.name}" of ${missing.client} starts chamade-mcp, which is not on the PATH`,
+        'npm install -g @chamade/mcp-server@3, or have init write the entry again without --installed',
+      )
     const cached = await cachedVersions(place)
     if (cached.length === 0) {
       return used
@@ -156,6 +163,14 @@ const duplicates: Check<MachineContext> = {
 }
 
 export const MACHINE_CHECKS: readonly Check<MachineContext>[] = [node, npx, environment, config, duplicates]
+
+function throughNpx(entry: Found['entry']): boolean {
+  return words(entry).some((word) => /^npx(\.cmd)?$/.test(word))
+}
+
+function words(entry: Found['entry']): readonly string[] {
+  return strings([entry.command, ...strings(entry.args)])
+}
 
 /** What is wrong with one entry, the worst first. */
 function entryProblem(

@@ -75,8 +75,14 @@ export async function version(program: string, io: Io): Promise<string | undefin
   )?.trim()
 }
 
+/** The environment without the folders that npx puts in front of the PATH for us alone: no client finds anything there. */
 export function env(io: Io): NodeJS.ProcessEnv {
-  return { ...io.env }
+  const name = Object.keys(io.env).find((each) => /^path$/i.test(each))
+  const path = name === undefined ? undefined : io.env[name]
+  if (name === undefined || path === undefined || io.env.npm_command !== 'exec') return { ...io.env }
+  const separator = io.platform === 'win32' ? ';' : ':'
+  const folders = path.split(separator).filter((folder) => !/[\\/]node_modules[\\/]\.bin$/.test(folder))
+  return { ...io.env, [name]: folders.join(separator) }
 }
 
 /** Is `a` an older version than `b`? Three numbers each. */

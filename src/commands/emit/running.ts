@@ -21,26 +21,33 @@ export interface Came {
 /** What happens in a moot only. */
 const IN_MOOT: readonly unknown[] = ['say', 'status']
 
-/** Those that answer, the newest first; on `port` only, if that is given. */
-export async function runningSimulators(
-  homedir: string,
-  port: string | undefined,
-): Promise<readonly Beacon[]> {
+/** The newest first. */
+export interface Simulators {
+  readonly running: readonly Beacon[]
+  /** They refuse connections for a while, or were ended without a chance to say so. */
+  readonly silent: readonly Beacon[]
+}
+
+/** All that said they run; on `port` only, if that is given. */
+export async function simulatorsHere(homedir: string, port: number | undefined): Promise<Simulators> {
   const known = await findBeacons(homedir)
-  const asked = port === undefined ? known : known.filter(({ url }) => String(portIn(url)) === port)
-  const alive = await Promise.all(asked.map(answers))
-  return asked.filter((_beacon, at) => alive[at])
+  const asked = port === undefined ? known : known.filter(({ url }) => portIn(url) === port)
+  const answered = await Promise.all(asked.map(answers))
+  return {
+    running: asked.filter((_beacon, at) => answered[at]),
+    silent: asked.filter((_beacon, at) => !answered[at]),
+  }
 }
 
 /** Lets it happen. Throws when it can happen in none of them. */
 export async function letHappen(
-  running: readonly Beacon[],
-  port: string | undefined,
+  simulators: Simulators,
+  port: number | undefined,
   wanted: Wanted,
 ): Promise<Came> {
   const where = systemsOf(wanted)
-  const simulator = running.find(({ system }) => where.includes(system))
-  if (simulator === undefined) throw nowhere(running, port, wanted, where)
+  const simulator = simulators.running.find(({ system }) => where.includes(system))
+  if (simulator === undefined) throw nowhere(simulators, port, wanted, where)
   return simulator.system === 'moot' ? inMoot(simulator, wanted) : inChamade(simulator, wanted)
 }
 
@@ -54,20 +61,26 @@ function systemsOf({ type, fault }: Wanted): readonly System[] {
 }
 
 function nowhere(
-  running: readonly Beacon[],
-  port: string | undefined,
+  { running, silent }: Simulators,
+  port: number | undefined,
   { type, fault }: Wanted,
   where: readonly System[],
 ): BridgeError {
   const [other] = running
   const start = `chamade-mcp simulate${where.includes('chamade') ? '' : ' --moot'}`
+  const mute = silent.find(({ system }) => where.includes(system))
+  if (other === undefined && mute !== undefined) {
+    return new BridgeError('SERVER_UNREACHABLE', `the simulator at ${mute.url} does not answer`, {
+      hint: `wait, if it was told to refuse connections; if it has ended, start one in another terminal: ${start}`,
+    })
+  }
   if (other === undefined) {
     const place = port === undefined ? '' : ` on port ${port}`
     return new BridgeError('SERVER_UNREACHABLE', `no simulator is running${place}`, {
       hint: `start one in another terminal: ${start}`,
     })
   }
-  const what = fault === undefined ? `"${String(type)}"` : `the fault "${String(fault)}"`
+  const what = fault === undefined ? `"${String(type)}"` : `fault "${String(fault)}"`
   const is = other.system === 'moot' ? 'a moot' : 'a Chamade'
   const instead = other.system === 'moot' ? 'emit say, emit status or emit fault' : 'chamade-mcp emit --help'
   return new BridgeError(

@@ -17,11 +17,13 @@ export function unifiedDiff(before: string, after: string, file: string, paint: 
   return [...head, ...hunks(lines).flatMap((hunk) => show(hunk, paint))].join('\n')
 }
 
-/** One line with the values of what looks like a secret hidden; references to variables stay. */
+/** One line with the values of what looks like a secret hidden; references and the simulator's keys stay. */
 export function hideSecrets(line: string): string {
   const secret = /("[^"]*(?:key|token|secret|passw|authorization|cookie)[^"]*"\s*:\s*")((?:[^"\\]|\\.)+)"/gi
   return line.replaceAll(secret, (whole: string, head: string, value: string) =>
-    /^(?:Bearer )?\$\{[^}]+\}$/.test(value) || value === PLACEHOLDER || head.includes('_FILE"')
+    /^(?:(?:Bearer )?\$\{[^}]+\}|chmd_local_[0-9a-f]+)$/.test(value) ||
+    value === PLACEHOLDER ||
+    head.includes('_FILE"')
       ? whole
       : `${head}••••••"`,
   )

@@ -48,23 +48,20 @@ export function nextSteps(
       steps.push(`Run "MCP: List Servers" and start "${plan.name}"; VS Code asks for the key once.`)
       break
   }
-  steps.push(`See that it works: ${paint.bold(checkLine(plan, wish))}${checkNeeds(plan, wish, io)}`)
+  steps.push(`See that it works: ${paint.bold(checkLine(plan, wish))}${checkNeeds(client, plan, wish, io)}`)
   return ['\nNext:', ...steps.map((step, at) => `  ${at + 1}. ${step}`)].join('\n')
 }
 
 /** What shows that events come: doctor knows Chamade only, so for moot it is the events themselves. */
 function checkLine(plan: Plan, wish: Wish): string {
-  if (plan.system === 'chamade') return shellLine(wish, 'doctor', '--entry', plan.name)
-  const allow = plan.allowHttp ? ['--allow-http'] : []
-  return shellLine(wish, 'listen', '--moot', ...(plan.url === undefined ? [] : [plan.url]), ...allow)
+  return shellLine(wish, plan.system === 'chamade' ? 'doctor' : 'listen', '--entry', plan.name)
 }
 
-/** What that line reads from the shell; the entry's own environment is not there. */
-function checkNeeds(plan: Plan, wish: Wish, io: Io): string {
-  if (plan.system === 'chamade') return ''
-  const variable = keyVariable('moot')
-  if (wish.key.kind === 'file') return `\n     with ${variable}_FILE=${wish.key.path} set in that shell`
-  return io.env[variable] ? '' : `\n     with ${variable} set in that shell`
+/** What that line cannot read in the entry: what the client takes from its shell, or asks for. */
+function checkNeeds(client: Client, plan: Plan, wish: Wish, io: Io): string {
+  const variable = keyVariable(plan.system)
+  const isThere = wish.key.kind !== 'variable' || client.reference(variable) === undefined || io.env[variable]
+  return isThere ? '' : `\n     with ${variable} set in that shell`
 }
 
 function keySteps(client: Client, plan: Plan, wish: Wish, io: Io): string[] {

@@ -31,8 +31,14 @@ function options(names: readonly (keyof typeof PLATFORMS)[]): string {
   return names.map((name) => `<option value="${name}">${PLATFORMS[name]}</option>`).join('')
 }
 
+/** As on the command line, but for the length: that stands in a field of the page. */
+function whatItDoes(name: FaultName): string {
+  return FAULTS[name].replace(/ \(for \d+ s\)$/, '').replace('--ms later', '2 s later')
+}
+
 const faultButtons = FAULT_LABELS.map(
-  ([name, label]) => `<button type="button" data-fault="${name}" title="${FAULTS[name]}">${label}</button>`,
+  ([name, label]) =>
+    `<button type="button" data-fault="${name}" title="${whatItDoes(name)}">${label}</button>`,
 ).join('\n')
 
 export const PAGE = `<!doctype html>
@@ -53,7 +59,7 @@ export const PAGE = `<!doctype html>
   <label id="agent-choice" hidden>Agent <select id="agent"></select></label>
 </header>
 <form id="door" hidden>
-  <label for="token">Control token <small>(printed by <code>chamade-mcp simulate</code>)</small></label>
+  <label for="token">Control token <small>(the end of the address that <code>chamade-mcp simulate</code> prints behind <code>console:</code>, from the # on)</small></label>
   <input id="token" autocomplete="off" required>
   <button>Open</button>
 </form>

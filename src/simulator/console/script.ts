@@ -13,7 +13,7 @@ const make = (tag, className, text) => {
   if (text !== undefined) element.textContent = text
   return element
 }
-let token = (/^#[0-9a-f]{32}$/.test(location.hash) && location.hash.slice(1)) || sessionStorage.getItem('token') || ''
+let token = sessionStorage.getItem('token') || ''
 let seq = 0
 let state
 let shown = ''
@@ -22,7 +22,14 @@ let again = false
 const events = new Map()
 const KEEPS_ROWS = 400
 
-if (location.hash.slice(1) === token) history.replaceState(null, '', location.pathname)
+// The token at the end of the address: true when there is one.
+const takeToken = () => {
+  if (!/^#[0-9a-f]{32}$/.test(location.hash)) return false
+  token = location.hash.slice(1)
+  history.replaceState(null, '', location.pathname)
+  return true
+}
+takeToken()
 
 const ask = async (path, body) => {
   const init = { headers: { authorization: 'Bearer ' + token } }
@@ -87,7 +94,10 @@ const live = async () => {
     } catch (error) {
       $('status').className = 'bad'
       $('status').textContent = $('door').hidden ? 'the simulator does not answer; trying again' : 'locked'
-      if (!$('door').hidden) return
+      if (!$('door').hidden) {
+        if (token !== '') tell('This is not the token of the simulator that runs now: it makes a new one at each start.')
+        return
+      }
     }
     await new Promise((resolve) => setTimeout(resolve, 700))
   }
@@ -167,6 +177,14 @@ const rowOf = (entry) => {
 const toolText = (entry) => {
   const args = Object.entries(entry.args).map(([name, value]) => name + ': ' + (typeof value === 'string' ? value : JSON.stringify(value)))
   return args.join(', ') + (entry.ok ? '' : ' ✗ ' + entry.text)
+}
+
+// Once: a second reader would show everything twice.
+const enter = () => {
+  tell('')
+  if ($('door').hidden) return
+  $('door').hidden = true
+  void live()
 }
 
 // ---- what is
@@ -316,8 +334,10 @@ $('hangup').onclick = () => {
   const call = $('line').elements.call.value
   void emit(call ? { type: 'hangup', call } : { type: 'hangup' })
 }
+// Left empty, each fault has its own length.
+const seconds = () => ($('seconds').value === '' ? {} : { seconds: Number($('seconds').value) })
 for (const button of document.querySelectorAll('[data-fault]')) {
-  button.onclick = () => send('fault', { fault: button.dataset.fault, seconds: Number($('seconds').value) })
+  button.onclick = () => send('fault', { fault: button.dataset.fault, ...seconds() })
   const explain = () => { $('fault-hint').textContent = button.textContent + ': ' + button.title }
   button.onfocus = explain
   button.onmouseenter = explain
@@ -328,10 +348,11 @@ for (const box of document.querySelectorAll('[data-show]')) {
 $('agent').onchange = () => draw()
 $('door').onsubmit = (event) => {
   event.preventDefault()
-  token = $('token').value.trim()
-  $('door').hidden = true
-  void live()
+  token = $('token').value.trim().split('#').at(-1)
+  enter()
 }
+// The address of a simulator that was started again, in this same tab.
+window.onhashchange = () => { if (takeToken()) enter() }
 // Faults end and calls ring out without an entry of their own.
 setInterval(() => { if (state && Object.keys(state.faults).length > 0) refresh().catch(() => undefined) }, 1000)
 void live()

@@ -90,7 +90,9 @@ function parsed(text: string): unknown {
   try {
     return parse(text) as unknown
   } catch (error) {
-    throw new BadScenario(`neither YAML nor JSON: ${error instanceof Error ? error.message : String(error)}`)
+    // (Below its first line the parser shows the place.)
+    const [what = ''] = (error instanceof Error ? error.message : String(error)).split(/:?\n/, 1)
+    throw new BadScenario(`neither YAML nor JSON: ${what}`)
   }
 }
 
