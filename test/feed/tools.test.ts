@@ -46,6 +46,31 @@ describe('subscribing', () => {
   })
 
   test.each([
+    ['for all while the backend is away', {}],
+    ['for it, which is refused', { space_id: SPACE }],
+  ])(
+    'what was said in a space that was left is not told when it comes back, asked %s',
+    async (_how, args) => {
+      const moot = await simulator()
+      const client = await connected(moot, {}, { limits: { discoverMs: 100 } })
+      await client.tool('subscribe')
+      moot.publish(SPACE, { text: '@MyAgent before' })
+      await client.hears(1)
+      await client.tool('unsubscribe', { space_id: SPACE })
+      moot.publish(SPACE, { text: '@MyAgent meanwhile' })
+      const refused = 'space_id' in args
+      if (refused) moot.weather.failures.push({ path: '/join', status: 403, times: 1 })
+      else await moot.stop()
+      expect(await client.tool('subscribe', args)).toMatchObject({ isError: true })
+      if (!refused) await moot.listen()
+      await eventually('it is followed again', () => client.pushStatuses(SPACE).at(-1)?.state === 'up')
+      moot.publish(SPACE, { text: '@MyAgent after' })
+      await client.hears(2)
+      expect(client.contents.map((content) => content.split('@MyAgent ').at(-1))).toEqual(['before', 'after'])
+    },
+  )
+
+  test.each([
     ['for all again', {}],
     ['for that space', { space_id: 'invited' }],
   ])('what is said in a new space before the agent itself asks %s is told', async (_how, args) => {
