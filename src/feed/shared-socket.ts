@@ -74,7 +74,7 @@ export class SharedSocket {
         frame: (frameText) => this.#frame(frameText),
         lost: (ending) => {
           this.#disconnected()
-          for (const member of this.#members.values()) member.status.down(ending.reason)
+          for (const member of this.#members.values()) member.status.down(ending.reason, ending.since)
         },
         failed: (refusal, delayMs) => {
           this.#disconnected()
