@@ -32,7 +32,7 @@ const UNSUBSCRIBED = 'not subscribed any more'
 
 export class Subscriptions {
   readonly #config: FeedConfig
-  readonly #push: (draft: ChannelDraft) => Promise<void>
+  readonly #push: (draft: ChannelDraft, isWanted: () => boolean) => Promise<void>
   readonly #report: (status: Status) => void
   readonly #backend: Backend
   readonly #over = new AbortController()
@@ -60,7 +60,7 @@ export class Subscriptions {
 
   constructor(
     config: FeedConfig,
-    push: (draft: ChannelDraft) => Promise<void>,
+    push: (draft: ChannelDraft, isWanted: () => boolean) => Promise<void>,
     report: (status: Status) => void,
   ) {
     this.#config = config
@@ -233,14 +233,14 @@ export class Subscriptions {
     this.#met.add(spaceId)
     if (!this.#watching) this.#beside(this.#watchStatuses(), 'the statuses of spaces')
     this.#watching = true
-    const space = new Space({
+    const space: Space = new Space({
       spaceId,
       join,
       newsSince,
       isAnother: (id) => this.#met.has(id),
       backend: this.#backend,
       identity: () => this.identity(),
-      push: this.#push,
+      push: (draft) => this.#push(draft, () => this.#followed.get(spaceId)?.space === space),
       report: this.#report,
       config: this.#config,
     })

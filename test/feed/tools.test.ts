@@ -128,6 +128,27 @@ describe('subscribing', () => {
     expect(moot.calls.filter(({ path }) => path.endsWith('/join'))).toHaveLength(1)
   })
 
+  test('what waits for a slow client behind another space is not told once its own is unsubscribed', async () => {
+    const moot = await simulator()
+    moot.space('other')
+    const client = await connected(moot)
+    await client.tool('subscribe')
+    let open = (): void => undefined
+    client.gate = new Promise((resolve) => {
+      open = resolve
+    })
+    moot.publish('other', { text: '@MyAgent first' })
+    await eventually('it waits for the client', () => client.offered === 1)
+    moot.publish(SPACE, { text: '@MyAgent too late' })
+    await pause(50)
+    await client.tool('unsubscribe', { space_id: SPACE })
+    client.gate = undefined
+    open()
+    moot.publish('other', { text: '@MyAgent last' })
+    await client.hears(2)
+    expect(client.contents.map((content) => content.split(' ').at(-1))).toEqual(['first', 'last'])
+  })
+
   test('a subscribe that waits ends when the space is unsubscribed', async () => {
     const moot = await simulator()
     moot.weather.hangHttp = true
