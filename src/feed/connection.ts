@@ -57,8 +57,8 @@ export interface Connection {
   readonly ended: Promise<Ending>
   readonly isOver: boolean
   send(text: string): void
-  /** Says goodbye and is gone within `deadlineMs`. */
-  close(deadlineMs: number): Promise<void>
+  /** Says goodbye and is gone within `deadlineMs`. `why`: the reason of its end. */
+  close(deadlineMs: number, why?: string): Promise<void>
 }
 
 /** Some servers let everybody in and close at once on whom they don't want: they have done so by then. */
@@ -126,6 +126,7 @@ class Live implements Connection {
   #peerEnded = false
   #rawError: Error | undefined
   #silentMs: number | undefined
+  #closedBecause: string | undefined
   /** When it was last known to be alive, if that says more than when it ended: ms since 1970. */
   #unsureSince: number | undefined
 
@@ -164,8 +165,9 @@ class Live implements Connection {
     this.#socket.send(text)
   }
 
-  async close(deadlineMs: number): Promise<void> {
+  async close(deadlineMs: number, why?: string): Promise<void> {
     if (this.#over.signal.aborted) return
+    this.#closedBecause ??= why
     // What is queued has no reader any more: without a reader the server's close frame must still be seen.
     this.frames.discard()
     this.#socket.close(1000)
@@ -210,6 +212,7 @@ class Live implements Connection {
   }
 
   #ending(event: { code: number; reason: string }, at: number, options: DialOptions): Ending {
+    if (this.#closedBecause !== undefined) return { reason: this.#closedBecause, since: at }
     if (event.code === 1006) return { reason: this.#whyLost(options), since: this.#unsureSince ?? at }
     const said = startOf(options.clean(event.reason), 120)
     const reason = `the server closed it (code ${event.code}${said === '' ? '' : `: ${said}`})`
