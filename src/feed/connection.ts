@@ -42,6 +42,8 @@ export interface DialOptions {
 /** How a connection ended. */
 export interface Ending {
   readonly reason: string
+  /** From when on something may not have come: ms since 1970. */
+  readonly since: number
   /** The close code of the server, when it sent one. */
   readonly code?: number
   /** Set when the server closed for a reason that waiting seldom mends (codes 4401, 4403, 4404, 4409, 1008). */
@@ -55,8 +57,8 @@ export interface Connection {
   readonly ended: Promise<Ending>
   readonly isOver: boolean
   send(text: string): void
-  /** Says goodbye and is gone within `deadlineMs`. */
-  close(deadlineMs: number): Promise<void>
+  /** Says goodbye and is gone within `deadlineMs`. `why`: the reason of its end. */
+  close(deadlineMs: number, why?: string): Promise<void>
 }
 
 /** Some servers let everybody in and close at once on whom they don't want: they have done so by then. */
@@ -124,6 +126,9 @@ class Live implements Connection {
   #peerEnded = false
   #rawError: Error | undefined
   #silentMs: number | undefined
+  #closedBecause: string | undefined
+  /** When it was last known to be alive, if that says more than when it ended: ms since 1970. */
+  #unsureSince: number | undefined
 
   constructor(
     socket: WebSocket,
@@ -144,10 +149,11 @@ class Live implements Connection {
     })
     const watched = this.#watch(options)
     this.ended = closed.then(async (event) => {
+      const at = options.clock.now()
       this.#over.abort()
       await watched
       await agent.destroy()
-      return this.#ending(event, options)
+      return this.#ending(event, at, options)
     })
   }
 
@@ -159,8 +165,9 @@ class Live implements Connection {
     this.#socket.send(text)
   }
 
-  async close(deadlineMs: number): Promise<void> {
+  async close(deadlineMs: number, why?: string): Promise<void> {
     if (this.#over.signal.aborted) return
+    this.#closedBecause ??= why
     // What is queued has no reader any more: without a reader the server's close frame must still be seen.
     this.frames.discard()
     this.#socket.close(1000)
@@ -173,19 +180,30 @@ class Live implements Connection {
   async #watch(options: DialOptions): Promise<void> {
     const { pingMs, clock } = options
     let waitMs = pingMs
+    let aliveAt = clock.now()
+    let readOn = true
     while (!this.#over.signal.aborted) {
       const [bytes, wall, holds] = [bytesRead(this.#raw), clock.now(), this.frames.holds]
       // Its answer would not be read, and servers cut whoever pings without reading.
       const asked = !this.frames.held
       if (asked) ping(this.#socket)
       await sleep(waitMs, this.#over.signal)
-      if (this.#over.signal.aborted) return
+      const reading = asked && !this.#raw.isPaused() && this.frames.holds === holds
+      const heard = bytesRead(this.#raw) !== bytes
+      // What is read late says nothing of now.
+      if (reading && heard) aliveAt = wall
+      if (this.#over.signal.aborted) {
+        // What had come and was not read yet is lost with it.
+        if (!reading || !readOn) this.#unsureSince = aliveAt
+        return
+      }
+      readOn = reading
       // A clock that jumped means that we slept, not that the server was silent: ask once more, and soon.
       const slept = clock.now() - wall > 2 * waitMs + 1_000
-      const reading = asked && !this.#raw.isPaused() && this.frames.holds === holds
-      const silent = reading && bytesRead(this.#raw) === bytes
+      const silent = reading && !heard
       if (silent && !slept) {
         this.#silentMs = waitMs
+        this.#unsureSince = aliveAt
         this.#raw.destroy()
         return
       }
@@ -193,25 +211,29 @@ class Live implements Connection {
     }
   }
 
-  #ending(event: { code: number; reason: string }, options: DialOptions): Ending {
-    if (this.#silentMs !== undefined) return { reason: `no sign of life for ${this.#silentMs} ms` }
-    if (event.code === 1006) {
-      if (this.#rawError !== undefined) return { reason: this.#rawError.message }
-      if (this.#peerEnded) return { reason: 'the server hung up' }
-      const limit = `${Math.round(options.maxFrameBytes / 1_048_576)} MiB`
-      return { reason: `lost, or a frame was refused (malformed, or longer than ${limit})` }
-    }
+  #ending(event: { code: number; reason: string }, at: number, options: DialOptions): Ending {
+    if (this.#closedBecause !== undefined) return { reason: this.#closedBecause, since: at }
+    if (event.code === 1006) return { reason: this.#whyLost(options), since: this.#unsureSince ?? at }
     const said = startOf(options.clean(event.reason), 120)
     const reason = `the server closed it (code ${event.code}${said === '' ? '' : `: ${said}`})`
     const status =
       event.code === 1008 ? 403 : event.code > 4400 && event.code < 4430 ? event.code - 4000 : undefined
     return status === undefined
-      ? { reason, code: event.code }
+      ? { reason, since: at, code: event.code }
       : {
           reason,
+          since: at,
           code: event.code,
           refusal: refusedBy(status, options.what, said, undefined, `close code ${event.code}`),
         }
+  }
+
+  #whyLost({ maxFrameBytes }: DialOptions): string {
+    if (this.#silentMs !== undefined) return `no sign of life for ${this.#silentMs} ms`
+    if (this.#rawError !== undefined) return this.#rawError.message
+    if (this.#peerEnded) return 'the server hung up'
+    const limit = `${Math.round(maxFrameBytes / 1_048_576)} MiB`
+    return `lost, or a frame was refused (malformed, or longer than ${limit})`
   }
 }
 

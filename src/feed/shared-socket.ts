@@ -74,7 +74,7 @@ export class SharedSocket {
         frame: (frameText) => this.#frame(frameText),
         lost: (ending) => {
           this.#disconnected()
-          for (const member of this.#members.values()) member.status.down(ending.reason)
+          for (const member of this.#members.values()) member.status.down(ending.reason, ending.since)
         },
         failed: (refusal, delayMs) => {
           this.#disconnected()
@@ -88,6 +88,9 @@ export class SharedSocket {
     const member = new Member(space, this.#config, this.#report, {
       hurry: () => this.#socket.hurry(),
       left: () => this.#left(member),
+      refused: (refusal) => {
+        if (this.#socket.replaced(refusal)) this.#disconnected()
+      },
     })
     this.#members.set(space.spaceId, member)
     if (this.#open !== undefined) member.connected(this.#open.connection, this.#open.signal)
@@ -133,6 +136,13 @@ export class SharedSocket {
   }
 }
 
+/** What a space wants of the socket it shares. */
+interface Owner {
+  hurry(): void
+  left(): void
+  refused(refusal: Refusal): void
+}
+
 /** One space of the shared socket. */
 class Member implements Subscription {
   readonly space: Space
@@ -140,7 +150,7 @@ class Member implements Subscription {
   /** It has asked to be admitted, and waits for the answer. */
   asks = false
   readonly #config: FeedConfig
-  readonly #owner: { hurry(): void; left(): void }
+  readonly #owner: Owner
   readonly #over = new AbortController()
   readonly #attempts = new Attempts()
   readonly #backoff: Backoff
@@ -156,12 +166,7 @@ class Member implements Subscription {
   #pause = new AbortController()
   #admitting: Promise<void> = Promise.resolve()
 
-  constructor(
-    space: Space,
-    config: FeedConfig,
-    report: (status: Status) => void,
-    owner: { hurry(): void; left(): void },
-  ) {
+  constructor(space: Space, config: FeedConfig, report: (status: Status) => void, owner: Owner) {
     this.space = space
     this.status = new StreamStatus(space.spaceId, report, config.clock)
     this.#config = config
@@ -226,6 +231,7 @@ class Member implements Subscription {
     this.#refusedWith = refusal
     this.#acknowledged(no(refusal))
     this.#expelled.abort()
+    this.#owner.refused(refusal)
   }
 
   async #admit(connection: Connection, signal: AbortSignal): Promise<void> {

@@ -45,6 +45,9 @@ export class KeptSocket {
   readonly #options: KeepOptions
   readonly #stages: Stages
   #pause = new AbortController()
+  /** The key of the connection that is open or asked for. */
+  #used = ''
+  #open: Connection | undefined
 
   constructor(options: KeepOptions, stages: Stages) {
     this.#options = options
@@ -56,13 +59,20 @@ export class KeptSocket {
     this.#pause.abort()
   }
 
+  /** Something was refused on the open connection, which goes on under its key. True: there is another, it is replaced. */
+  replaced(refusal: Refusal): boolean {
+    if (this.#open === undefined || !this.#options.key.renew(this.#used, refusal)) return false
+    void this.#open.close(GOODBYE_MS, 'it is opened again with another key')
+    return true
+  }
+
   /** Resolves once `signal` is aborted and the connection is gone. */
   async run(signal: AbortSignal): Promise<void> {
     const { backoff, clock, key } = this.#options
     let downSince = clock.uptime()
     let refusals = 0
     while (!signal.aborted) {
-      const used = key.value
+      this.#used = key.value
       const refusal = await this.#live(signal, (upMs) => {
         backoff.settled(upMs)
         // One that was closed soon after it was let in was refused all the same.
@@ -71,7 +81,7 @@ export class KeptSocket {
         refusals = 0
       })
       if (signal.aborted) return
-      if (refusal !== undefined && key.renew(used, refusal)) continue
+      if (refusal !== undefined && key.renew(this.#used, refusal)) continue
       const failingMs = clock.uptime() - downSince
       refusals = refusal?.lasting === true ? refusals + 1 : 0
       const delayMs =
@@ -86,9 +96,11 @@ export class KeptSocket {
   async #live(signal: AbortSignal, over: (upMs: number) => void): Promise<Refusal | undefined> {
     const ready = await this.#stages.prepare(signal)
     if (!ready.ok) return ready.no
+    this.#used = this.#options.key.value
     const dialed = await dial(this.#options.dial(), signal)
     if (!dialed.ok) return dialed.no
     const connection = dialed.value
+    this.#open = connection
     const life = new AbortController()
     const whole = AbortSignal.any([signal, life.signal])
     const began = this.#options.clock.uptime()
@@ -109,6 +121,7 @@ export class KeptSocket {
       return ending.refusal
     } finally {
       life.abort()
+      this.#open = undefined
       await connection.close(GOODBYE_MS)
       await Promise.all([leaving, beating])
     }

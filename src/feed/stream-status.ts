@@ -12,7 +12,7 @@ export class StreamStatus {
   readonly #report: (status: Status) => void
   readonly #clock: Clock
   #state: 'new' | 'up' | 'down' = 'new'
-  /** Of the last break. */
+  /** Uptime at which the last break began. */
   #downAt: number | undefined
   #attempts = 0
   #told: string | undefined
@@ -41,12 +41,13 @@ export class StreamStatus {
     this.problem = undefined
   }
 
-  down(reason: string): void {
+  /** `since`: from when on something may have been missed, ms since 1970. */
+  down(reason: string, since = this.#clock.now()): void {
     this.problem = reason
     if (this.#state !== 'up') return
     this.#state = 'down'
-    this.#downAt = this.#clock.uptime()
-    this.#say({ state: 'down', reason })
+    this.#downAt = this.#clock.uptime() - Math.max(0, this.#clock.now() - since)
+    this.#say({ state: 'down', reason }, since)
   }
 
   retrying(refusal: Refusal, delayMs: number): void {
@@ -67,15 +68,18 @@ export class StreamStatus {
     this.#say({ state: 'not-offered', reason })
   }
 
-  #say(fact: {
-    state: 'up' | 'down' | 'retrying' | 'not-offered'
-    continuous?: boolean
-    downMs?: number
-    attempts?: number
-    reason?: string
-    delayMs?: number
-    severe?: boolean
-  }): void {
-    this.#report({ kind: 'push', stream: this.#stream, at: this.#clock.now(), generation: 1, ...fact })
+  #say(
+    fact: {
+      state: 'up' | 'down' | 'retrying' | 'not-offered'
+      continuous?: boolean
+      downMs?: number
+      attempts?: number
+      reason?: string
+      delayMs?: number
+      severe?: boolean
+    },
+    at = this.#clock.now(),
+  ): void {
+    this.#report({ kind: 'push', stream: this.#stream, at, generation: 1, ...fact })
   }
 }

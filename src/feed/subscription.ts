@@ -76,7 +76,7 @@ export class OwnSocket implements Subscription {
           return caught
         },
         frame: (text) => this.#frame(text),
-        lost: (ending: Ending) => this.#status.down(ending.reason),
+        lost: (ending: Ending) => this.#status.down(ending.reason, ending.since),
         failed: (refusal: Refusal, delayMs) => {
           this.#status.retrying(refusal, delayMs)
           this.#attempts.tell({ ok: false, no: refusal })

@@ -32,7 +32,7 @@ const UNSUBSCRIBED = 'not subscribed any more'
 
 export class Subscriptions {
   readonly #config: FeedConfig
-  readonly #push: (draft: ChannelDraft) => Promise<void>
+  readonly #push: (draft: ChannelDraft, isWanted: () => boolean) => Promise<void>
   readonly #report: (status: Status) => void
   readonly #backend: Backend
   readonly #over = new AbortController()
@@ -41,6 +41,8 @@ export class Subscriptions {
   readonly #tentative = new Map<Subscription, number>()
   /** Left by the agent's own word: discovery passes them by. */
   readonly #left = new Set<string>()
+  /** Left at some time: what was said before they are followed again is no news. */
+  readonly #onceLeft = new Set<string>()
   /** The ids of all spaces that were listed or followed. */
   readonly #met = new Set<string>()
   readonly #shared: SharedSocket | undefined
@@ -58,7 +60,7 @@ export class Subscriptions {
 
   constructor(
     config: FeedConfig,
-    push: (draft: ChannelDraft) => Promise<void>,
+    push: (draft: ChannelDraft, isWanted: () => boolean) => Promise<void>,
     report: (status: Status) => void,
   ) {
     this.#config = config
@@ -124,7 +126,7 @@ export class Subscriptions {
     const stands = (): boolean => departures === this.#departures && !soon.signal.aborted
     const newsSince = this.#watchedSince
     if (found.ok && stands()) this.#lookedAt = found.value.at
-    const added = found.ok && stands() ? this.#add(found.value.spaces, newsSince, left) : []
+    const added = found.ok && stands() ? this.#add(found.value.spaces, newsSince) : []
     this.#want(added, true)
     const others = [...this.#followed.values()].filter((subscription) => !added.includes(subscription))
     this.#want(others, false)
@@ -157,7 +159,7 @@ export class Subscriptions {
 
   /** False when it was not followed; it is remembered as left either way. */
   unsubscribe(spaceId: string): boolean {
-    this.#left.add(spaceId)
+    this.#leave(spaceId)
     const subscription = this.#followed.get(spaceId)
     if (subscription === undefined) return false
     this.#drop(subscription, UNSUBSCRIBED)
@@ -172,10 +174,15 @@ export class Subscriptions {
     this.#lookedAt = undefined
     const count = this.#followed.size
     for (const [spaceId, subscription] of this.#followed) {
-      this.#left.add(spaceId)
+      this.#leave(spaceId)
       this.#drop(subscription, UNSUBSCRIBED)
     }
     return count
+  }
+
+  #leave(spaceId: string): void {
+    this.#left.add(spaceId)
+    this.#onceLeft.add(spaceId)
   }
 
   /** What was said since in a space that appears only now is news; undefined while nothing looks for new ones. */
@@ -226,14 +233,14 @@ export class Subscriptions {
     this.#met.add(spaceId)
     if (!this.#watching) this.#beside(this.#watchStatuses(), 'the statuses of spaces')
     this.#watching = true
-    const space = new Space({
+    const space: Space = new Space({
       spaceId,
       join,
       newsSince,
       isAnother: (id) => this.#met.has(id),
       backend: this.#backend,
       identity: () => this.identity(),
-      push: this.#push,
+      push: (draft) => this.#push(draft, () => this.#followed.get(spaceId)?.space === space),
       report: this.#report,
       config: this.#config,
     })
@@ -280,17 +287,12 @@ export class Subscriptions {
     await Promise.all(down.map((subscription) => this.#firstAttempt(subscription, soon)))
   }
 
-  /** `back`: those the agent had left; what was said meanwhile is no news. */
-  #add(
-    found: readonly SpaceSummary[],
-    newsSince: number | undefined,
-    back: readonly string[] = [],
-  ): Subscription[] {
+  #add(found: readonly SpaceSummary[], newsSince: number | undefined): Subscription[] {
     for (const { spaceId } of found) this.#met.add(spaceId)
     const wanted = found.filter((space) => isActive(space) && !this.#left.has(space.spaceId))
     const fresh = wanted.filter(({ spaceId }) => !this.#followed.has(spaceId))
     return fresh.map(({ spaceId }) =>
-      this.#follow(spaceId, false, back.includes(spaceId) ? undefined : newsSince),
+      this.#follow(spaceId, false, this.#onceLeft.has(spaceId) ? undefined : newsSince),
     )
   }
 

@@ -93,7 +93,7 @@ class Feed implements Upstream {
   #connect(): Promise<Subscriptions> {
     this.#network ??= import('./subscriptions.ts').then((room) => {
       const { report } = this.#outlet
-      this.#subscriptions = new room.Subscriptions(this.#config, (draft) => this.#push(draft), report)
+      this.#subscriptions = new room.Subscriptions(this.#config, this.#push.bind(this), report)
       return this.#subscriptions
     })
     return this.#network
@@ -135,9 +135,11 @@ class Feed implements Upstream {
   }
 
   /** One at a time, in order: the next is given when the client has taken this one. */
-  #push(draft: ChannelDraft): Promise<void> {
+  #push(draft: ChannelDraft, isWanted: () => boolean = () => true): Promise<void> {
     const given = this.#pushed.then(() => {
       if (this.#over.signal.aborted) throw errors.closing()
+      // Unsubscribed while it waited for the client.
+      if (!isWanted()) return undefined
       return this.#outlet.deliver(channelNotification(draft), 'push')
     })
     this.#pushed = given.catch(() => undefined)

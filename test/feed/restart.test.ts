@@ -7,6 +7,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { eventually, pause } from '../support/eventually.ts'
+import { TcpProxy } from '../support/tcp-proxy.ts'
 import { certs } from '../support/tls.ts'
 import { connected, type FeedClient, type Simulator, simulator } from './feed-client.ts'
 
@@ -331,7 +332,45 @@ for (const [variant, env] of variants) {
     await hasAll(client, 3)
     expect(client.log).toMatch(/no sign of life for 60 ms/)
   })
+
+  test(`over ${variant}, what is lost with a connection that went dead was lost since it last lived`, async () => {
+    const moot = await simulator()
+    const limits = { pingMs: 60 }
+    moot.weather.failures.push({ path: '/events', status: 404, times: Number.POSITIVE_INFINITY })
+    const client = await connected(moot, { CONVO_SPACE_ID: SPACE, ...env(moot) }, { limits })
+    await followed(moot, client)
+    const frozenAt = Date.now()
+    moot.sockets.freeze()
+    await eventually('it is up again', () => client.pushStatuses(SPACE).length === 3)
+    const [, down, up] = client.pushStatuses(SPACE)
+    expect(down?.state).toBe('down')
+    expect(down?.at).toBeLessThanOrEqual(frozenAt)
+    expect(up?.downMs).toBeGreaterThanOrEqual(60)
+  })
 }
+
+test('what had come for a client that took nothing is lost with its connection', async () => {
+  const moot = await simulator()
+  const proxy = await TcpProxy.start(Number(new URL(moot.url).port))
+  moot.weather.failures.push({ path: '/events', status: 404, times: Number.POSITIVE_INFINITY })
+  const env = { CONVO_API_URL: `http://127.0.0.1:${proxy.port}`, CONVO_SPACE_ID: SPACE }
+  const client = await connected(moot, env, { limits: { pingMs: 60, maxQueued: 10_000 } })
+  await followed(moot, client)
+  let open = (): void => undefined
+  client.gate = new Promise((resolve) => {
+    open = resolve
+  })
+  const beganAt = Date.now()
+  for (let i = 0; i < 3_000; i++) moot.publish(SPACE, { text: `@MyAgent ${i} ${'x'.repeat(1_000)}` })
+  await pause(300)
+  proxy.cut()
+  client.gate = undefined
+  open()
+  await eventually('it is up again', () => client.pushStatuses(SPACE).length >= 3)
+  const down = client.pushStatuses(SPACE).find(({ state }) => state === 'down')
+  expect(client.told.length).toBeLessThan(3_000)
+  expect(down?.at).toBeLessThanOrEqual(beganAt + 100)
+})
 
 test.each(['http', 'https'])(
   'a quiet connection over %s whose server answers pings is left alone, and beats',

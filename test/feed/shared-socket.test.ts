@@ -1,7 +1,10 @@
 /** The documented single socket: what its own frames can do, and that one space never holds up another. */
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { expect, test } from 'vitest'
+import { emptyFolder } from '../support/empty-folder.ts'
 import { eventually } from '../support/eventually.ts'
-import { connected, type FeedClient, type Simulator, simulator } from './feed-client.ts'
+import { configFrom, connected, FeedClient, type Simulator, simulator } from './feed-client.ts'
 
 const SPACE = 'sprint-planning'
 
@@ -136,4 +139,37 @@ test('a space the server takes back is down and said to be, and asked for again;
     'meanwhile',
   ])
   expect(client.pushStatuses('b').map(({ state }) => state)).toEqual(['up'])
+})
+
+test('a space that is refused on a connection of an old key: it is opened again with that in the file', async () => {
+  const moot = await simulator()
+  for (const space of ['b', 'c']) moot.space(space)
+  const file = join(emptyFolder(), 'key')
+  writeFileSync(file, moot.key)
+  const env = {
+    CONVO_API_URL: moot.url,
+    CONVO_CHANNEL_URL: moot.channelUrl,
+    CONVO_API_KEY_FILE: file,
+    CONVO_SPACE_ID: SPACE,
+  }
+  const client = new FeedClient(configFrom(env))
+  await client.initialize()
+  await eventually('it is followed', () => moot.sockets.count(SPACE) === 1)
+  moot.store.actors.set(moot.agent.actor_id, { ...moot.agent, api_key: 'convo_new' })
+  writeFileSync(file, 'convo_new')
+  moot.weather.handshakeStatus = 401
+  moot.weather.handshakeTimes = 1
+  expect((await client.tool('subscribe', { space_id: 'b' })).text).toMatch(/^Subscribed to b/)
+  moot.publish(SPACE, { text: '@MyAgent here' })
+  moot.publish('b', { text: '@MyAgent there' })
+  await client.hears(2)
+  expect(client.log).toContain('down: it is opened again with another key')
+  // And one that was let in before.
+  moot.store.actors.set(moot.agent.actor_id, { ...moot.agent, api_key: 'convo_newer' })
+  writeFileSync(file, 'convo_newer')
+  moot.sockets.raw(SPACE, JSON.stringify({ type: 'error', space_id: SPACE, code: 401, detail: 'revoked' }))
+  await eventually(
+    'it is opened again',
+    () => client.pushStatuses(SPACE).filter(({ state }) => state === 'up').length === 3,
+  )
 })

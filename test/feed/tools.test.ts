@@ -46,6 +46,31 @@ describe('subscribing', () => {
   })
 
   test.each([
+    ['for all while the backend is away', {}],
+    ['for it, which is refused', { space_id: SPACE }],
+  ])(
+    'what was said in a space that was left is not told when it comes back, asked %s',
+    async (_how, args) => {
+      const moot = await simulator()
+      const client = await connected(moot, {}, { limits: { discoverMs: 100 } })
+      await client.tool('subscribe')
+      moot.publish(SPACE, { text: '@MyAgent before' })
+      await client.hears(1)
+      await client.tool('unsubscribe', { space_id: SPACE })
+      moot.publish(SPACE, { text: '@MyAgent meanwhile' })
+      const refused = 'space_id' in args
+      if (refused) moot.weather.failures.push({ path: '/join', status: 403, times: 1 })
+      else await moot.stop()
+      expect(await client.tool('subscribe', args)).toMatchObject({ isError: true })
+      if (!refused) await moot.listen()
+      await eventually('it is followed again', () => client.pushStatuses(SPACE).at(-1)?.state === 'up')
+      moot.publish(SPACE, { text: '@MyAgent after' })
+      await client.hears(2)
+      expect(client.contents.map((content) => content.split('@MyAgent ').at(-1))).toEqual(['before', 'after'])
+    },
+  )
+
+  test.each([
     ['for all again', {}],
     ['for that space', { space_id: 'invited' }],
   ])('what is said in a new space before the agent itself asks %s is told', async (_how, args) => {
@@ -101,6 +126,27 @@ describe('subscribing', () => {
     expect(answers.map(({ isError }) => isError)).toEqual([false, false, false])
     expect(moot.sockets.count(SPACE)).toBe(1)
     expect(moot.calls.filter(({ path }) => path.endsWith('/join'))).toHaveLength(1)
+  })
+
+  test('what waits for a slow client behind another space is not told once its own is unsubscribed', async () => {
+    const moot = await simulator()
+    moot.space('other')
+    const client = await connected(moot)
+    await client.tool('subscribe')
+    let open = (): void => undefined
+    client.gate = new Promise((resolve) => {
+      open = resolve
+    })
+    moot.publish('other', { text: '@MyAgent first' })
+    await eventually('it waits for the client', () => client.offered === 1)
+    moot.publish(SPACE, { text: '@MyAgent too late' })
+    await pause(50)
+    await client.tool('unsubscribe', { space_id: SPACE })
+    client.gate = undefined
+    open()
+    moot.publish('other', { text: '@MyAgent last' })
+    await client.hears(2)
+    expect(client.contents.map((content) => content.split(' ').at(-1))).toEqual(['first', 'last'])
   })
 
   test('a subscribe that waits ends when the space is unsubscribed', async () => {
