@@ -165,10 +165,11 @@ function codeOf(error: Error): string {
 export function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error)
   if (error instanceof AggregateError && error.errors.length > 0) return reasonOf(error.errors[0])
-  const code = (error as NodeJS.ErrnoException).code
+  const { code: given, reason } = error as { readonly code?: unknown; readonly reason?: unknown }
+  // (That of a DOMException is a number, and says nothing.)
+  const code = typeof given === 'string' ? given : undefined
   // OpenSSL's message is a line of its source; its reason is "wrong version number".
-  const { reason } = error as { readonly reason?: unknown }
-  const said = code?.startsWith('ERR_SSL_') === true && typeof reason === 'string' ? reason : error.message
+  const said = code?.startsWith('ERR_SSL_') && typeof reason === 'string' ? reason : error.message
   const text = said || code || error.name
   if (error.cause instanceof Error && text === 'fetch failed') return reasonOf(error.cause)
   return code !== undefined && !text.includes(code) ? `${text} (${code})` : text

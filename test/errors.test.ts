@@ -1,0 +1,23 @@
+/** What a failure is called in one line. */
+import { expect, test } from 'vitest'
+import { reasonOf } from '../src/errors.ts'
+
+test.each([
+  [new DOMException('it took too long', 'TimeoutError'), 'it took too long'],
+  [
+    Object.assign(new Error('connect ECONNREFUSED 127.0.0.1:9'), { code: 'ECONNREFUSED' }),
+    'connect ECONNREFUSED 127.0.0.1:9',
+  ],
+  [Object.assign(new Error(''), { code: 'ECONNRESET' }), 'ECONNRESET'],
+  [
+    Object.assign(new Error('C0F:error:0A00010B:SSL routines\n'), {
+      code: 'ERR_SSL_X',
+      reason: 'wrong version number',
+    }),
+    'wrong version number (ERR_SSL_X)',
+  ],
+  [new AggregateError([new Error('first'), new Error('second')]), 'first'],
+  ['a word', 'a word'],
+])('the reason of %s is %s', (error, reason) => {
+  expect(reasonOf(error)).toBe(reason)
+})
