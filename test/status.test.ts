@@ -17,6 +17,14 @@ test('a secret that begins another leaves nothing of it standing', () => {
   )
 })
 
+test('a secret that is learned late is cut out from then on', () => {
+  const redact = redactor()
+  redact.add('chmd_0123456789')
+  expect(redact('chmd_0123456789 chmd_renewed')).toBe('[redacted] chmd_renewed')
+  redact.add('chmd_renewed')
+  expect(redact('chmd_0123456789 chmd_renewed')).toBe('[redacted] [redacted]')
+})
+
 test('of the ids of sessions the last are known, and one that is named again stays', () => {
   const redact = redactor()
   redact.add('chmd_0123456789')

@@ -58,6 +58,8 @@ describe('requests of the server', () => {
     await bridge.waitFor('its end', () => bridge.received('notifications/cancelled').length === 1)
     bridge.send({ jsonrpc: '2.0', id: 'q', result: {} })
     await bridge.waitFor('why', () => /reply to request "q".*took the request back/.test(bridge.stderr))
+    server.push({ jsonrpc: '2.0', id: 'open', method: 'roots/list' })
+    await bridge.waitFor('another question', () => bridge.received('roots/list').length === 2)
     bridge.send({ jsonrpc: '2.0', id: 'nobody asked', result: {} })
     await bridge.waitFor('why', () =>
       /reply to request "nobody asked".*: no request of the server with that id is open/.test(bridge.stderr),

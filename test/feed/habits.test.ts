@@ -169,6 +169,18 @@ describe('an event', () => {
     await client.hears(2)
   })
 
+  test('without an id, but with a time, is told once though it comes twice', async () => {
+    const moot = await simulator()
+    const client = await connected(moot, { CONVO_SPACE_ID: SPACE })
+    await eventually('it is up', () => states(client).at(-1) === 'up')
+    const data = { timestamp: new Date().toISOString(), text: '@MyAgent nameless' }
+    const frame = JSON.stringify({ type: 'context_event', data })
+    for (let i = 0; i < 2; i++) moot.sockets.raw(SPACE, frame)
+    moot.publish(SPACE, { text: '@MyAgent after' })
+    await eventually('what follows', () => mentions(client, 'after') === 1)
+    expect(mentions(client, 'nameless')).toBe(1)
+  })
+
   test('nested too deep to be written down is told as any other, and so is what follows', async () => {
     const moot = await simulator()
     const client = await connected(moot, { CONVO_SPACE_ID: SPACE })

@@ -114,6 +114,17 @@ test('a cursor that gets 500 three times is kept: what was missed is replayed', 
   expect(far.pushes('up').at(-1)?.continuous).toBe(true)
 })
 
+test('a cursor that gets 500 again and again, but not for long, is kept: what was missed is replayed', async () => {
+  const server = await ScriptedServer.start({ replay: true })
+  let refused = 0
+  server.before((x) => (withCursor(x) && refused++ < 8 ? x.reply(500) : false))
+  const far = await open(server, { cursorDoubtMs: 5_000 })
+  await cut(server, far)
+  server.push(message('meanwhile'))
+  await eventually('what was missed', () => far.texts().includes('meanwhile'))
+  expect(far.pushes('up').at(-1)?.continuous).toBe(true)
+})
+
 test('a server whose headers come with its first event keeps being asked with the cursor: nothing is lost', async () => {
   const server = await ScriptedServer.start()
   let waiting: Exchange | undefined
