@@ -431,6 +431,20 @@ describe('a history that is not to be had', () => {
     expect(ups(client)).toEqual([true, false])
   })
 
+  test('at the start, and there before anything is said: the past is not told', async () => {
+    const [habit, gate] = gated(async () => ({ status: 503, body: {} }))
+    const moot = await simulator()
+    for (let i = 0; i < 3; i++) moot.publish(SPACE, { text: '@MyAgent long ago' })
+    const env = { CONVO_API_URL: await front(moot, habit), CONVO_SPACE_ID: SPACE }
+    const client = await connected(moot, env, { limits: { historyMs: 100 } })
+    await eventually('it is up', () => ups(client).length === 1)
+    gate.shut = false
+    await eventually('it is there again', () => client.log.includes('is there again'))
+    moot.publish(SPACE, { text: '@MyAgent live' })
+    await client.hears(1)
+    expect(words(client)).toEqual(['live'])
+  })
+
   test('after a break, without an answer: what is said meanwhile waits for it, no longer', async () => {
     const [habit, gate] = gated(() => never)
     gate.shut = false

@@ -338,6 +338,21 @@ async function polledCall(
   return { server, polls, far: await open(server, timing) }
 }
 
+test.each([401, 403, 405, 410, 429, 500, 502])(
+  'a server that refuses the push stream by %i is asked no more often than the backoff says',
+  async (status) => {
+    const server = await ScriptedServer.start()
+    const backoff = { ...DEFAULT_TIMING.backoff, baseMs: 100, capMs: 100 }
+    const far = await open(server, { backoff, random: () => 1 })
+    server.before((x) => (x.request.method === 'GET' ? x.reply(status) : false))
+    server.session.push.cut()
+    await eventually('some refusals', () => far.pushes('retrying').length >= 5)
+    // The first got the stream; the second came at once.
+    const at = server.of('GET').map((get) => get.at)
+    expect((at[5] ?? 0) - (at[1] ?? 0)).toBeGreaterThan(350)
+  },
+)
+
 test('a server that greets each stream with an event and hangs up is not asked in a hot loop', async () => {
   const server = await ScriptedServer.start()
   let gets = 0
