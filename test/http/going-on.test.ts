@@ -353,6 +353,57 @@ test.each([401, 403, 405, 410, 429, 500, 502])(
   },
 )
 
+/** A silent stream is looked after often. */
+const WATCHED = { idlePingMs: 40, minSilenceMs: 20 }
+const inWords = (status: number, code: number) => (x: Exchange) => x.error(code, 'no', status)
+
+test.each<[string, (x: Exchange) => unknown]>([
+  ['404', (x) => x.reply(404)],
+  ['410', (x) => x.reply(410)],
+  ['400 and -32000', inWords(400, -32000)],
+  ['-32001 in 200', inWords(200, -32001)],
+])('a silent stream whose session is gone, as a ping is told by %s: it is renewed', async (_, refuse) => {
+  const server = await ScriptedServer.start()
+  server.refuseLost = refuse
+  const far = await open(server, WATCHED)
+  server.wipe()
+  await eventually('the next session', () => server.listening())
+  server.push(message('two'))
+  await eventually('what is said then', () => far.texts().includes('two'))
+})
+
+test.each<[string, (x: Exchange) => unknown]>([
+  ['-32601 in 200', inWords(200, -32601)],
+  ['400 and -32601', inWords(400, -32601)],
+  ['-32602 in 200', inWords(200, -32602)],
+])('a silent stream of a server that says %s to a ping stays, and so does its session', async (_, answer) => {
+  const server = await ScriptedServer.start()
+  server.on('ping', answer)
+  await open(server, WATCHED)
+  await eventually('some pings', () => server.posts('ping').length >= 3)
+  expect([server.posts('initialize').length, server.of('GET').length]).toEqual([1, 1])
+})
+
+test.each([502, 504, 520, 530])(
+  'a silent stream whose ping gets %i, from in front of the server, is replaced in its session',
+  async (status) => {
+    const server = await ScriptedServer.start()
+    server.on('ping', (x) => x.reply(status))
+    server.secondStream = 'replace'
+    await open(server, WATCHED)
+    await eventually('the next stream', () => server.of('GET').length >= 2)
+    expect(server.posts('initialize')).toHaveLength(1)
+  },
+)
+
+test('a server that refuses every ping is not asked for one session after the other', async () => {
+  const server = await ScriptedServer.start()
+  server.on('ping', (x) => x.reply(400))
+  await open(server, WATCHED)
+  await eventually('pings in the next session', () => server.posts('ping').length >= 5)
+  expect(server.posts('initialize')).toHaveLength(2)
+})
+
 test('a server that greets each stream with an event and hangs up is not asked in a hot loop', async () => {
   const server = await ScriptedServer.start()
   let gets = 0
