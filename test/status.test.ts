@@ -1,12 +1,12 @@
 /** What stands in the log, and what never does. */
 import { expect, test } from 'vitest'
-import { redactor, SESSIONS_KNOWN, type Status, statusLog } from '../src/status.ts'
+import { type Level, redactor, SESSIONS_KNOWN, type Status, statusLog } from '../src/status.ts'
 
-/** A log of what is worth a warning. */
-function warnings() {
+/** A log of what is worth a warning, or at least `level`. */
+function warnings(level: Level = 'warn') {
   const lines: string[] = []
   const write = (line: string): unknown => lines.push(line)
-  return { lines, log: statusLog({ write, level: 'warn', format: 'text', redact: (text) => text }) }
+  return { lines, log: statusLog({ write, level, format: 'text', redact: (text) => text }) }
 }
 
 test('a secret that begins another leaves nothing of it standing', () => {
@@ -15,6 +15,14 @@ test('a secret that begins another leaves nothing of it standing', () => {
   expect(redact('Bearer chmd_0123456789, chmd_01234, chmd')).toBe(
     'Bearer [redacted], [redacted]4, [redacted]',
   )
+})
+
+test('a secret that is learned late is cut out from then on', () => {
+  const redact = redactor()
+  redact.add('chmd_0123456789')
+  expect(redact('chmd_0123456789 chmd_renewed')).toBe('[redacted] chmd_renewed')
+  redact.add('chmd_renewed')
+  expect(redact('chmd_0123456789 chmd_renewed')).toBe('[redacted] [redacted]')
 })
 
 test('of the ids of sessions the last are known, and one that is named again stays', () => {
@@ -68,4 +76,25 @@ test('who was warned that something is down reads that it is up again, and nobod
     'warn session 2 live after 5 ms\n',
     'warn push stream up again after 5 ms, 1 attempt\n',
   ])
+})
+
+test('of a stream that stays away the first failure is said, and not each', () => {
+  const { log, lines } = warnings('info')
+  const push = { kind: 'push', at: 0, generation: 1 } as const
+  for (let n = 0; n < 2; n++) {
+    for (const delayMs of [0, 250, 500]) log({ ...push, state: 'retrying', reason: 'ECONNREFUSED', delayMs })
+    expect(lines.splice(0)).toEqual([
+      expect.stringContaining('still down: ECONNREFUSED; trying again in 0 ms'),
+    ])
+    log({ ...push, state: 'up', downMs: 5, attempts: 3 })
+    expect(lines.splice(0)).toEqual([expect.stringContaining('up again')])
+  }
+})
+
+test('who was warned that there is no push stream reads that there is one after all', () => {
+  const { log, lines } = warnings()
+  const push = { kind: 'push', at: 0, generation: 1 } as const
+  log({ ...push, state: 'not-offered', reason: 'HTTP 405', severe: true })
+  log({ ...push, generation: 2, state: 'up', continuous: true })
+  expect(lines).toHaveLength(2)
 })

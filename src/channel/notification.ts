@@ -74,7 +74,7 @@ function usableMeta(meta: Readonly<Record<string, unknown>>): Record<string, str
   const names = usableKeys(present.map(([key]) => key))
   const entries = present.map(([key, value], i): [string, string] => [
     names[i] ?? key,
-    typeof value === 'string' ? value : (JSON.stringify(value) ?? String(value)),
+    typeof value === 'string' ? value : JSON.stringify(value),
   ])
   return Object.fromEntries(entries)
 }

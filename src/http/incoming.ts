@@ -5,16 +5,7 @@
  * read for, under the id token the client used.
  */
 import { impossible } from '../errors.ts'
-import { textAt } from '../json.ts'
-import {
-  errorResponse,
-  type Malformed,
-  METHOD,
-  type Message,
-  type Request,
-  type Response,
-  withId,
-} from '../protocol.ts'
+import { type Malformed, METHOD, type Message, type Request, type Response, withId } from '../protocol.ts'
 import type { Lane, Outlet, Room } from '../sides.ts'
 import type { AskedByServer } from './asked.ts'
 import type { SessionLife } from './session.ts'
@@ -36,11 +27,7 @@ export class Incoming {
   /** The answer of `request`, asked in the session `live`, as the client is to have it. */
   answer(response: Response, request: Request, live: Live): Room {
     if (response.result !== undefined && STATE_METHODS.has(request.method)) this.#life.keep(request, live)
-    if (response.id === request.id) return this.#outlet.deliver(response, 'answer')
-    const own =
-      response.id === undefined && response.error !== undefined
-        ? errorResponse(request.id, textAt(response.raw, response.error))
-        : withId(response, request.id)
+    const own = response.id === request.id ? response : withId(response, request.id)
     return this.#outlet.deliver(own, 'answer')
   }
 

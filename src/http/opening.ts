@@ -41,7 +41,7 @@ const LEAST_ALONE_MS = 1_000
 /** For the end of a session that nobody waited for. */
 const ABANDONED_LIMIT_MS = 1_000
 /** The last attempt within a patience may take so long beyond it. */
-const LAST_ATTEMPT_MS = 1_000
+export const LAST_ATTEMPT_MS = 1_000
 
 export class Opening {
   readonly #config: HttpConfig

@@ -16,7 +16,7 @@ import type { Outlet } from '../sides.ts'
 import type { HttpConfig } from './config.ts'
 import type { Exchange } from './exchange.ts'
 import { difference, Memory, type Seen, seenIn } from './memory.ts'
-import { isFinal, Opening } from './opening.ts'
+import { isFinal, LAST_ATTEMPT_MS, Opening } from './opening.ts'
 import { INITIALIZED, OwnCalls } from './own-calls.ts'
 import { Pulse } from './pulse.ts'
 import type { SessionHeaders } from './round-trip.ts'
@@ -131,10 +131,9 @@ export class SessionLife {
    * why there is none.
    */
   async ready(deadline: number, signal: Signal): Promise<Live> {
-    const { clock, reopenSpacingMs, random, backoff } = this.#config
+    const { clock, patienceMs, reopenSpacingMs, random, backoff } = this.#config
     const tries = new Backoff(backoff, random)
-    const none = (): BridgeError =>
-      errors.unreachable(this.#exchange.where, 'no session yet', this.#config.patienceMs)
+    const none = (): BridgeError => errors.unreachable(this.#exchange.where, 'no session yet', patienceMs)
     for (;;) {
       if (signal.aborted) throw signal.reason
       const session = this.#state.current
@@ -147,7 +146,8 @@ export class SessionLife {
         case 'new':
           if (left <= 0) throw session.cause ?? none()
           try {
-            await this.#openUnasked(left, signal)
+            // (The last one is given a moment: cut short it would say nothing of why there is no session.)
+            await this.#openUnasked(Math.max(left, Math.min(LAST_ATTEMPT_MS, patienceMs)), signal)
           } catch (error) {
             if (!isPassing(error)) throw error
             const wait = Math.min(tries.next(), deadline - clock.uptime())

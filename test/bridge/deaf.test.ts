@@ -106,6 +106,7 @@ describe('a push stream', () => {
   const words: readonly (readonly [string, Handler, Handler])[] = [
     ['400 in plain text, and a POST by 400 in JSON', (x) => x.reply(400, 'no such session'), inJson(400)],
     ['410, and a POST by 400', (x) => x.reply(410), inJson(400)],
+    ['410, and a POST by -32000 in 200', (x) => x.reply(410), inJson(200)],
     ['405, and a POST by 400', (x) => x.reply(405), inJson(400)],
     ['502, and a POST by 400', (x) => x.reply(502), inJson(400)],
     ['500, and a POST by 500 in JSON', (x) => x.reply(500), inJson(500)],

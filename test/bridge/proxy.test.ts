@@ -2,6 +2,7 @@
 import { createServer } from 'node:http'
 import { connect, type Socket } from 'node:net'
 import { expect, test } from 'vitest'
+import { proxyFor } from '../../src/http/network.ts'
 import { BridgeProcess, bin } from '../support/bridge-process.ts'
 import { eventually } from '../support/eventually.ts'
 import { ScriptedServer } from '../support/scripted-server.ts'
@@ -69,6 +70,38 @@ test('https without a proxy: the same server, and no tunnel', async () => {
   })
   expect((await bridge.call('tools/call')).error).toBeUndefined()
   expect(proxy.asked).toEqual([])
+})
+
+const MCP = 'https://mcp.example.com/mcp'
+const SIX = 'https://[2001:db8::1]:8443/mcp'
+test.each([
+  [MCP, 'example.org, xample.com mcp.example.com:8443', true],
+  [MCP, 'localhost,mcp.example.com', false],
+  [MCP, 'localhost  MCP.Example.com:443', false],
+  [MCP, 'example.com', false],
+  [MCP, '.example.com', false],
+  [MCP, '*.example.com', false],
+  [MCP, '*', false],
+  ['http://mcp.example.com/mcp', 'mcp.example.com:443', true],
+  ['http://mcp.example.com/mcp', 'mcp.example.com:80', false],
+  [SIX, '2001:db8::2,[2001:db8::1]:443', true],
+  [SIX, '2001:db8::1', false],
+  [SIX, '[2001:db8::1]', false],
+  [SIX, '[2001:db8::1]:8443', false],
+])('%s with NO_PROXY=%s: through the proxy? %s', (url, noProxy, isThrough) => {
+  for (const name of ['NO_PROXY', 'no_proxy']) {
+    const found = proxyFor(new URL(url), { ALL_PROXY: 'proxy.example.net:3128', [name]: noProxy })
+    expect(found?.url.host).toBe(isThrough ? 'proxy.example.net:3128' : undefined)
+  }
+})
+
+test('of several variables that of the protocol names the proxy, in small letters first', () => {
+  const env = { ALL_PROXY: 'http://all:1', HTTP_PROXY: 'http://plain:2', HTTPS_PROXY: 'http://tls:3' }
+  const of = (url: string, more = {}): string | undefined =>
+    proxyFor(new URL(url), { ...env, ...more })?.variable
+  expect([of(MCP), of('http://mcp.example.com')]).toEqual(['HTTPS_PROXY', 'HTTP_PROXY'])
+  expect(of(MCP, { https_proxy: 'http://small:4' })).toBe('https_proxy')
+  expect(of(MCP, { HTTPS_PROXY: '' })).toBe('ALL_PROXY')
 })
 
 test('a key for this machine does not leave it in plain http: HTTP_PROXY elsewhere is passed by', async () => {

@@ -58,6 +58,8 @@ describe('requests of the server', () => {
     await bridge.waitFor('its end', () => bridge.received('notifications/cancelled').length === 1)
     bridge.send({ jsonrpc: '2.0', id: 'q', result: {} })
     await bridge.waitFor('why', () => /reply to request "q".*took the request back/.test(bridge.stderr))
+    server.push({ jsonrpc: '2.0', id: 'open', method: 'roots/list' })
+    await bridge.waitFor('another question', () => bridge.received('roots/list').length === 2)
     bridge.send({ jsonrpc: '2.0', id: 'nobody asked', result: {} })
     await bridge.waitFor('why', () =>
       /reply to request "nobody asked".*: no request of the server with that id is open/.test(bridge.stderr),
@@ -102,6 +104,24 @@ describe('ids of server requests', () => {
     })
     await bridge.waitFor('the cancellation', () => bridge.received('notifications/cancelled').length === 1)
     expect(bridge.received('notifications/cancelled')[0]?.params).toEqual({ requestId: 'q', reason: 'x' })
+  })
+
+  test('the server takes back one that the client knows under an id of ours: it hears of that', async () => {
+    const server = await ScriptedServer.start()
+    const bridge = await BridgeProcess.listening(server)
+    for (const _ of [1, 2]) server.push({ jsonrpc: '2.0', id: 'q', method: 'sampling/createMessage' })
+    await bridge.waitFor('both', () => bridge.received('sampling/createMessage').length === 2)
+    bridge.send({ jsonrpc: '2.0', id: 'q', result: {} })
+    await eventually('the reply to the first', () => server.replies().length === 1)
+    const params = { requestId: 'q', reason: 'x' }
+    server.push({ jsonrpc: '2.0', method: 'notifications/cancelled', params })
+    await bridge.waitFor('the cancellation', () => bridge.received('notifications/cancelled').length === 1)
+    const second = bridge.received('sampling/createMessage')[1]
+    expect(second?.id).not.toBe('q')
+    expect(bridge.received('notifications/cancelled')[0]?.params).toEqual({
+      ...params,
+      requestId: second?.id,
+    })
   })
 
   test('a late reply to a request of the old session does not answer one of the new session with the same id', async () => {

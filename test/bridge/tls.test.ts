@@ -15,6 +15,20 @@ test('a server that wants a client certificate gets the one of --cert and --key'
   expect(new Set(peers)).toEqual(new Set(['localhost']))
 })
 
+test.each([
+  ['without --ca', []],
+  ['beside a --ca that vouches for another', ['--ca', cert]],
+])('so it does %s, where NODE_EXTRA_CA_CERTS vouches for the server', async (_, more) => {
+  const server = await ScriptedServer.start()
+  const { url, peers } = await withTls(server, { wantsCertificate: true })
+  const bridge = await BridgeProcess.connected(url, {
+    args: ['--cert', cert, '--key', key, ...more],
+    env: { NODE_EXTRA_CA_CERTS: ca },
+  })
+  expect((await bridge.call('ping')).result).toBeDefined()
+  expect(new Set(peers)).toEqual(new Set(['localhost']))
+})
+
 test('without one the error names the host, and the process lives on', async () => {
   const server = await ScriptedServer.start()
   const { url } = await withTls(server, { wantsCertificate: true })

@@ -415,6 +415,17 @@ describe('a down notice', () => {
     expect(it.notices().length).toBe(1)
   })
 
+  it('never carries a secret in its reason, nor does the word that it is over', async () => {
+    const it = open({ downAfterMs: 15, redact: (text) => text.replaceAll('chmd_1', '[redacted]') })
+    await it.connect()
+    it.server.report(push('up', { continuous: true }))
+    it.server.report(push('down', { reason: 'GET https://x/?token=chmd_1 failed' }))
+    expect((await oneNotice(it)).meta.reason).toBe('GET https://x/?token=[redacted] failed')
+    it.server.report(push('up', { continuous: true }))
+    await eventually('the second', () => it.notices().length === 2)
+    expect(JSON.stringify(it.notices())).not.toContain('chmd_1')
+  })
+
   it('is followed by a gap notice at once, even within the interval', async () => {
     const it = open({ downAfterMs: 15, gapIntervalMs: 60_000 })
     await it.connect()

@@ -19,6 +19,11 @@ async function isWell(moot: Simulator, client: FeedClient, text = 'are you well?
   expect(`${client.log}${JSON.stringify(client.statuses)}`).not.toContain(moot.key)
 }
 
+/** After how long each attempt that failed is followed by another, ms. */
+function retries(client: FeedClient): number[] {
+  return client.pushStatuses(SPACE).flatMap(({ delayMs }) => delayMs ?? [])
+}
+
 describe('a tool call is refused with a clear sentence when', () => {
   const refusals: readonly (readonly [string, (moot: Simulator) => void, RegExp])[] = [
     [
@@ -193,6 +198,19 @@ describe('a subscription is kept, and heals by itself, when', () => {
       () => client.pushStatuses(SPACE).filter(({ severe }) => severe).length === 3,
     )
     await isWell(moot, client, 'again?')
+  })
+
+  test('it was fine for long: it is looked for as often as ever', async () => {
+    const moot = await simulator()
+    const backoff = { ...QUICK_BACKOFF, baseMs: 40, slowAfterMs: 600, slowCapMs: 60_000, stableAfterMs: 50 }
+    const client = await connected(moot, { CONVO_SPACE_ID: SPACE }, { backoff, random: () => 1 })
+    await isWell(moot, client)
+    await pause(650)
+    await moot.stop()
+    await eventually('some attempts', () => retries(client).length >= 3)
+    expect(Math.max(...retries(client))).toBeLessThanOrEqual(QUICK_BACKOFF.capMs)
+    await moot.listen()
+    await isWell(moot, client, 'and now?')
   })
 
   test('the key is refused for a while after it was fine', async () => {

@@ -169,6 +169,18 @@ describe('an event', () => {
     await client.hears(2)
   })
 
+  test('without an id, but with a time, is told once though it comes twice', async () => {
+    const moot = await simulator()
+    const client = await connected(moot, { CONVO_SPACE_ID: SPACE })
+    await eventually('it is up', () => states(client).at(-1) === 'up')
+    const data = { timestamp: new Date().toISOString(), text: '@MyAgent nameless' }
+    const frame = JSON.stringify({ type: 'context_event', data })
+    for (let i = 0; i < 2; i++) moot.sockets.raw(SPACE, frame)
+    moot.publish(SPACE, { text: '@MyAgent after' })
+    await eventually('what follows', () => mentions(client, 'after') === 1)
+    expect(mentions(client, 'nameless')).toBe(1)
+  })
+
   test('nested too deep to be written down is told as any other, and so is what follows', async () => {
     const moot = await simulator()
     const client = await connected(moot, { CONVO_SPACE_ID: SPACE })
@@ -417,6 +429,20 @@ describe('a history that is not to be had', () => {
     moot.publish(SPACE, { text: '@MyAgent live' })
     await client.hears(1)
     expect(ups(client)).toEqual([true, false])
+  })
+
+  test('at the start, and there before anything is said: the past is not told', async () => {
+    const [habit, gate] = gated(async () => ({ status: 503, body: {} }))
+    const moot = await simulator()
+    for (let i = 0; i < 3; i++) moot.publish(SPACE, { text: '@MyAgent long ago' })
+    const env = { CONVO_API_URL: await front(moot, habit), CONVO_SPACE_ID: SPACE }
+    const client = await connected(moot, env, { limits: { historyMs: 100 } })
+    await eventually('it is up', () => ups(client).length === 1)
+    gate.shut = false
+    await eventually('it is there again', () => client.log.includes('is there again'))
+    moot.publish(SPACE, { text: '@MyAgent live' })
+    await client.hears(1)
+    expect(words(client)).toEqual(['live'])
   })
 
   test('after a break, without an answer: what is said meanwhile waits for it, no longer', async () => {

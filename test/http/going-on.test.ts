@@ -114,6 +114,17 @@ test('a cursor that gets 500 three times is kept: what was missed is replayed', 
   expect(far.pushes('up').at(-1)?.continuous).toBe(true)
 })
 
+test('a cursor that gets 500 again and again, but not for long, is kept: what was missed is replayed', async () => {
+  const server = await ScriptedServer.start({ replay: true })
+  let refused = 0
+  server.before((x) => (withCursor(x) && refused++ < 8 ? x.reply(500) : false))
+  const far = await open(server, { cursorDoubtMs: 5_000 })
+  await cut(server, far)
+  server.push(message('meanwhile'))
+  await eventually('what was missed', () => far.texts().includes('meanwhile'))
+  expect(far.pushes('up').at(-1)?.continuous).toBe(true)
+})
+
 test('a server whose headers come with its first event keeps being asked with the cursor: nothing is lost', async () => {
   const server = await ScriptedServer.start()
   let waiting: Exchange | undefined
@@ -326,6 +337,72 @@ async function polledCall(
   })
   return { server, polls, far: await open(server, timing) }
 }
+
+test.each([401, 403, 405, 410, 429, 500, 502])(
+  'a server that refuses the push stream by %i is asked no more often than the backoff says',
+  async (status) => {
+    const server = await ScriptedServer.start()
+    const backoff = { ...DEFAULT_TIMING.backoff, baseMs: 100, capMs: 100 }
+    const far = await open(server, { backoff, random: () => 1 })
+    server.before((x) => (x.request.method === 'GET' ? x.reply(status) : false))
+    server.session.push.cut()
+    await eventually('some refusals', () => far.pushes('retrying').length >= 5)
+    // The first got the stream; the second came at once.
+    const at = server.of('GET').map((get) => get.at)
+    expect((at[5] ?? 0) - (at[1] ?? 0)).toBeGreaterThan(350)
+  },
+)
+
+/** A silent stream is looked after often. */
+const WATCHED = { idlePingMs: 40, minSilenceMs: 20 }
+const inWords = (status: number, code: number) => (x: Exchange) => x.error(code, 'no', status)
+
+test.each<[string, (x: Exchange) => unknown]>([
+  ['404', (x) => x.reply(404)],
+  ['410', (x) => x.reply(410)],
+  ['400 and -32000', inWords(400, -32000)],
+  ['-32001 in 200', inWords(200, -32001)],
+])('a silent stream whose session is gone, as a ping is told by %s: it is renewed', async (_, refuse) => {
+  const server = await ScriptedServer.start()
+  server.refuseLost = refuse
+  const far = await open(server, WATCHED)
+  server.wipe()
+  await eventually('the next session', () => server.listening())
+  server.push(message('two'))
+  await eventually('what is said then', () => far.texts().includes('two'))
+})
+
+test.each<[string, (x: Exchange) => unknown]>([
+  ['-32601 in 200', inWords(200, -32601)],
+  ['400 and -32601', inWords(400, -32601)],
+  ['-32602 in 200', inWords(200, -32602)],
+])('a silent stream of a server that says %s to a ping stays, and so does its session', async (_, answer) => {
+  const server = await ScriptedServer.start()
+  server.on('ping', answer)
+  await open(server, WATCHED)
+  await eventually('some pings', () => server.posts('ping').length >= 3)
+  expect([server.posts('initialize').length, server.of('GET').length]).toEqual([1, 1])
+})
+
+test.each([502, 504, 520, 530])(
+  'a silent stream whose ping gets %i, from in front of the server, is replaced in its session',
+  async (status) => {
+    const server = await ScriptedServer.start()
+    server.on('ping', (x) => x.reply(status))
+    server.secondStream = 'replace'
+    await open(server, WATCHED)
+    await eventually('the next stream', () => server.of('GET').length >= 2)
+    expect(server.posts('initialize')).toHaveLength(1)
+  },
+)
+
+test('a server that refuses every ping is not asked for one session after the other', async () => {
+  const server = await ScriptedServer.start()
+  server.on('ping', (x) => x.reply(400))
+  await open(server, WATCHED)
+  await eventually('pings in the next session', () => server.posts('ping').length >= 5)
+  expect(server.posts('initialize')).toHaveLength(2)
+})
 
 test('a server that greets each stream with an event and hangs up is not asked in a hot loop', async () => {
   const server = await ScriptedServer.start()

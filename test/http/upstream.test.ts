@@ -163,6 +163,21 @@ test('an initialize that waits for the end of the session before, and is followe
   expect(server.posts('initialize').map((post) => post.rpc?.id)).toEqual(['0', '3'])
 })
 
+test('a request of a pipe, whose last attempt at a session comes late, says why there is none', async () => {
+  const server = await ScriptedServer.start()
+  let passed = 0
+  const clock = { now: systemClock.now, uptime: () => systemClock.uptime() + passed }
+  server.on('notifications/initialized', async (x) => {
+    // The first leaves the second hardly any time.
+    if (passed > 0) await pause(300)
+    passed = 9_850
+    x.reply(503)
+  })
+  const { upstream } = connect(server, { clock, patienceMs: 10_000 })
+  const list = upstream.send(compose({ jsonrpc: '2.0', id: 1, method: 'tools/list' }))
+  await expect(list).rejects.toThrow('took no initialized: HTTP 503')
+})
+
 test('a call that waits to be sent again goes as soon as the session is made anew', async () => {
   const server = await ScriptedServer.start()
   const backoff = { ...DEFAULT_TIMING.backoff, baseMs: 60_000, capMs: 60_000 }
