@@ -141,17 +141,35 @@ export class Abort implements Signal {
 }
 
 /**
+ * Does `task` after `ms`, and gives what calls it off. What has come by then is read first: a process that was stopped
+ * (Ctrl-Z, a frozen container) finds its timers due before its news.
+ */
+export function later(ms: number, task: () => void): () => void {
+  let due: NodeJS.Immediate | undefined
+  const timer = setTimeout(
+    () => {
+      due = setImmediate(task)
+    },
+    Math.min(ms, MAX_WAIT_MS),
+  )
+  return () => {
+    clearTimeout(timer)
+    clearImmediate(due)
+  }
+}
+
+/**
  * Resolves after `ms`, or as soon as one of `signals` is aborted. Never rejects: look at `aborted` afterwards.
  */
 export function sleep(ms: number, ...signals: readonly Signal[]): Promise<void> {
   if (signals.some(({ aborted }) => aborted)) return Promise.resolve()
   return new Promise((resolve) => {
     const done = (): void => {
-      clearTimeout(timer)
+      callOff()
       for (const signal of signals) signal.removeEventListener('abort', done)
       resolve()
     }
-    const timer = setTimeout(done, Math.min(ms, MAX_WAIT_MS))
+    const callOff = later(ms, done)
     for (const signal of signals) signal.addEventListener('abort', done, { once: true })
   })
 }
@@ -194,13 +212,12 @@ export interface Limit {
  */
 export function limit(ms: number, ...others: readonly Signal[]): Limit {
   const controller = new AbortController()
-  const timer = setTimeout(
-    () => controller.abort(new DOMException('The operation timed out', 'TimeoutError')),
-    Math.min(ms, MAX_WAIT_MS),
+  const callOff = later(ms, () =>
+    controller.abort(new DOMException('The operation timed out', 'TimeoutError')),
   )
   const follow = (): void => controller.abort(others.find(({ aborted }) => aborted)?.reason)
   const clear = (): void => {
-    clearTimeout(timer)
+    callOff()
     for (const other of others) other.removeEventListener('abort', follow)
   }
   for (const other of others) {

@@ -9,6 +9,7 @@
 import { plainText } from '../errors.ts'
 import { textAt } from '../json.ts'
 import { member, parse } from '../protocol.ts'
+import { later } from '../retry.ts'
 import type { Redactor } from '../status.ts'
 import type { Body } from './body.ts'
 import type { HttpConfig } from './config.ts'
@@ -139,12 +140,12 @@ function retryAfter(value: string | undefined): number | undefined {
 
 /** Reads a short rest so that the connection can be used again; a long or slow one is cut, and undefined. */
 export async function drained(body: Body): Promise<Buffer | undefined> {
-  const limit = setTimeout(() => body.destroy(), ERROR_BODY_MS)
+  const callOff = later(ERROR_BODY_MS, () => body.destroy())
   try {
     return await body.readAll(ERROR_BODY_BYTES)
   } catch {
     return undefined
   } finally {
-    clearTimeout(limit)
+    callOff()
   }
 }

@@ -4,6 +4,7 @@
  * Not a resume: nobody waits for it. The one rule: such a stream is to end soon, and then its connection can be kept;
  * one that does not is cut off.
  */
+import { later } from '../retry.ts'
 import type { EventReader } from './events.ts'
 
 /** How long a server may take to end it. */
@@ -11,7 +12,7 @@ const LINGER_MS = 250
 
 /** Hands each message text on; `take` gives false when no more is wanted. Never rejects. */
 export async function readOn(events: EventReader, take: (text: Buffer) => Promise<boolean>): Promise<void> {
-  const late = setTimeout(() => events.destroy(), LINGER_MS)
+  const callOff = later(LINGER_MS, () => events.destroy())
   try {
     for (let event = await events.next(); event !== undefined; event = await events.next()) {
       if (event.kind === 'comment' || event.data.length === 0) continue
@@ -20,6 +21,6 @@ export async function readOn(events: EventReader, take: (text: Buffer) => Promis
   } catch {
     // It broke: nobody waits for it.
   }
-  clearTimeout(late)
+  callOff()
   events.destroy()
 }

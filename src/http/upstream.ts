@@ -14,7 +14,7 @@ import {
   type Request,
   type Response,
 } from '../protocol.ts'
-import { type Signal, sleep, turn } from '../retry.ts'
+import { later, type Signal, sleep, turn } from '../retry.ts'
 import type { OpenUpstream, Outlet, Upstream } from '../sides.ts'
 import { Answers } from './answer.ts'
 import { AskedByServer } from './asked.ts'
@@ -192,16 +192,15 @@ class HttpUpstream implements Upstream {
   async #limited(task: (flight: Flight) => Promise<void>): Promise<void> {
     const flight = new Flight()
     const { privateLimitMs } = this.#config
-    const late = setTimeout(() => {
-      flight.abort(errors.unreachable(this.#exchange.where, 'no answer', privateLimitMs))
-    }, privateLimitMs)
-    late.unref()
+    const callOff = later(privateLimitMs, () =>
+      flight.abort(errors.unreachable(this.#exchange.where, 'no answer', privateLimitMs)),
+    )
     const end = (): void => flight.abort(errors.closing())
     this.#ended.signal.addEventListener('abort', end)
     try {
       await task(flight)
     } finally {
-      clearTimeout(late)
+      callOff()
       this.#ended.signal.removeEventListener('abort', end)
     }
   }

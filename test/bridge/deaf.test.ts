@@ -300,3 +300,34 @@ describe('connections', () => {
     expect(ports.size).toBe(1)
   })
 })
+
+test.skipIf(process.platform === 'win32')(
+  'a process that was stopped for a while (Ctrl-Z) takes what came meanwhile for what it is: in time',
+  async () => {
+    const server = await ScriptedServer.start()
+    await server.down()
+    server.heartbeatMs = 200
+    await server.up()
+    server.on('tools/call', async (x) => {
+      await pause(1_000)
+      x.result({ content: [] })
+    })
+    const args = [...stateful.args, '--tool-timeout', '3s', '--log-level', 'info']
+    const bridge = await BridgeProcess.connected(server.url, { args })
+    await eventually('the push stream', () => server.listening())
+    await pause(1_500)
+    bridge.send({ jsonrpc: '2.0', id: 'slow', method: 'tools/call', params: { name: 'slow' } })
+    await eventually('the call', () => server.posts('tools/call').length === 1)
+    bridge.signal('SIGSTOP')
+    await pause(3_000)
+    server.push(notification(1))
+    await pause(3_500)
+    bridge.signal('SIGCONT')
+    expect((await bridge.reply('slow')).result).toEqual({ content: [] })
+    await bridge.waitFor('the event', () => heard(bridge).includes(1))
+    await pause(500)
+    expect(server.of('GET')).toHaveLength(1)
+    expect(bridge.stderr).not.toContain('push stream down')
+  },
+  15_000,
+)
