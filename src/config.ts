@@ -126,12 +126,21 @@ export function duration(values: OptionValues, name: string): number | undefined
   return Math.min(Number(match[1]) * unit, MAX_WAIT_MS)
 }
 
+/** The same of one that cannot be 0. */
+export function lengthOf(
+  values: OptionValues,
+  name: string,
+  hint = 'write 30s, 10m or 1h',
+): number | undefined {
+  const ms = duration(values, name)
+  if (ms === 0) throw invalid(`${asGiven(values, name)} is no time`, hint)
+  return ms
+}
+
 /** A limit that may be none: `never`, as its default is written; 0 would end everything before it began. */
 export function timeLimit(values: OptionValues, name: string): number | undefined {
   if (text(values[name])?.trim() === 'never') return undefined
-  const ms = duration(values, name)
-  if (ms !== 0) return ms
-  throw invalid(`${asGiven(values, name)} is no time`, 'write 30s, 10m or 1h; never is without a limit')
+  return lengthOf(values, name, 'write 30s, 10m or 1h; never is without a limit')
 }
 
 /** `--patience` in milliseconds. With less than a connection takes, every request would fail with all being well. */

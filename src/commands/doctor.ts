@@ -4,6 +4,8 @@
  * Between a message out there and an agent here stand a dozen things that fail without a word. Each has a named
  * check. The one rule: nothing is changed, and what is printed can be pasted into an issue.
  */
+
+import { lengthOf } from '../config.ts'
 import { PLACEHOLDER } from '../credentials.ts'
 import type { OptionValues } from '../options.ts'
 import { redactor } from '../status.ts'
@@ -18,7 +20,6 @@ import { SERVER_CHECKS } from './doctor/server.ts'
 import { STREAM_CHECKS } from './doctor/stream.ts'
 import { WAY_CHECKS } from './doctor/way.ts'
 import { CONNECTION_OPTIONS } from './far-side.ts'
-import { lengthOf } from './values.ts'
 
 export const doctor: CommandSpec = {
   name: 'doctor',

@@ -6,7 +6,7 @@
  */
 import { spawn } from 'node:child_process'
 import { parseFilter, passes } from '../channel/filter.ts'
-import { list, text } from '../config.ts'
+import { lengthOf, list, text } from '../config.ts'
 import { BridgeError, invalid, seconds } from '../errors.ts'
 import { nameGiven, type OptionValues } from '../options.ts'
 import type { Notification } from '../protocol.ts'
@@ -18,7 +18,7 @@ import type { CommandSpec, Io } from './command.ts'
 import { type Asked, mootAsked, withoutTwins } from './entry.ts'
 import { CONNECTION_OPTIONS, type FarSide, mootSide, serverSide, watched } from './far-side.ts'
 import { type Heard, heard, type Page, pageFor } from './listen/page.ts'
-import { count, lengthOf, spaceWithoutMoot } from './values.ts'
+import { count, spaceWithoutMoot } from './values.ts'
 
 export const listen: CommandSpec = {
   name: 'listen',

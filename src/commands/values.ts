@@ -3,17 +3,9 @@
  *
  * The one rule: a value that cannot be meant is an error that names the flag, or the variable.
  */
-import { duration, refuseLogin, refusePlain, text } from '../config.ts'
+import { refuseLogin, refusePlain, text } from '../config.ts'
 import { type BridgeError, invalid } from '../errors.ts'
 import { asGiven, type OptionValues, shown } from '../options.ts'
-
-/** Milliseconds, more than none. */
-export function lengthOf(values: OptionValues, name: string): number | undefined {
-  const ms = duration(values, name)
-  if (ms !== undefined && ms <= 0)
-    throw invalid(`${asGiven(values, name)} is no time`, 'write 30s, 10m or 1h')
-  return ms
-}
 
 /** A number from 0. */
 export function numberOf(values: OptionValues, name: string): number | undefined {

@@ -81,11 +81,7 @@ it('down cuts agents on arrival and comes back by itself, while the console goes
   await back.text()
 })
 
-it('refuse closes the port and opens it again', async () => {
-  const simulator = await start()
-  simulator.fault('refuse', { seconds: 0.3 })
-  const refused = await initialize(simulator).catch((error: Error) => error.cause)
-  expect((refused as NodeJS.ErrnoException).code).toMatch(/ECONNREFUSED|UND_ERR_SOCKET|ECONNRESET/)
+async function answersAgain(simulator: Simulator): Promise<void> {
   let status = 0
   await eventually(() => {
     void initialize(simulator).then(
@@ -97,6 +93,14 @@ it('refuse closes the port and opens it again', async () => {
     )
     return status === 200
   })
+}
+
+it('refuse closes the port and opens it again', async () => {
+  const simulator = await start()
+  simulator.fault('refuse', { seconds: 0.3 })
+  const refused = await initialize(simulator).catch((error: Error) => error.cause)
+  expect((refused as NodeJS.ErrnoException).code).toMatch(/ECONNREFUSED|UND_ERR_SOCKET|ECONNRESET/)
+  await answersAgain(simulator)
 })
 
 it('clear ends a refuse too', async () => {
@@ -105,17 +109,7 @@ it('clear ends a refuse too', async () => {
   expect(simulator.faults.on('refuse')).toBe(true)
   simulator.fault('clear')
   expect(simulator.faults.on('refuse')).toBe(false)
-  let status = 0
-  await eventually(() => {
-    void initialize(simulator).then(
-      (answer) => {
-        status = answer.status
-        void answer.text()
-      },
-      () => undefined,
-    )
-    return status === 200
-  })
+  await answersAgain(simulator)
 })
 
 it('drop cuts the stream and leaves the session', async () => {
