@@ -20,7 +20,7 @@ export const FAULTS = {
   'forget-404': 'sessions forgotten, connections stay; the next use is 404',
   'forget-400': 'the same, but the next use is 400',
   'hold-stream': 'cuts the push streams and refuses new ones with 409 (for 5 s)',
-  clear: 'ends every fault',
+  clear: 'ends every fault (during refuse only a scenario can say it)',
 } as const
 
 export type FaultName = keyof typeof FAULTS
