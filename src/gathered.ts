@@ -48,10 +48,10 @@ export class Gathered {
   /** All of it; the next piece is a first one again. */
   take(): Buffer {
     this.#closeBlock()
-    const [first = NOTHING] = this.#pieces
-    const all = this.#only ?? (this.#pieces.length <= 1 ? first : Buffer.concat(this.#pieces, this.#length))
+    const pieces = this.#pieces
+    const all = this.#only ?? (pieces.length > 1 ? Buffer.concat(pieces, this.#length) : (pieces[0] ?? NOTHING))
     this.#only = undefined
-    this.#pieces = []
+    if (pieces.length > 0) this.#pieces = []
     this.#length = 0
     return all
   }

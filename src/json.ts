@@ -172,11 +172,14 @@ export function isObject(text: Buffer, span: Span): boolean {
   return text[span.start] === OPEN_OBJECT
 }
 
+/** What closes the values that are open, outermost first; a deeper text than this takes one of its own. */
+const shallow = new Uint8Array(32)
+
 /** Index behind the value that starts at `at`, or -1. Iterative: nesting costs memory, never the stack. */
 function skipValue(text: Buffer, at: number): number {
   const first = text[at]
   if (first !== OPEN_OBJECT && first !== OPEN_LIST) return skipScalar(text, at)
-  let closers = new Uint8Array(32)
+  let closers = shallow
   let depth = 0
   let i = at
   for (;;) {
