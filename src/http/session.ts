@@ -149,7 +149,7 @@ export class SessionLife {
             // (The last one is given a moment: cut short it would say nothing of why there is no session.)
             await this.#openUnasked(Math.max(left, Math.min(LAST_ATTEMPT_MS, patienceMs)), signal)
           } catch (error) {
-            if (!isPassing(error)) throw error
+            if (!isPassing(error) || this.#closing.signal.aborted) throw error
             const wait = Math.min(tries.next(), deadline - clock.uptime())
             if (wait > 0) await this.changedWithin(wait, signal)
           }

@@ -78,6 +78,18 @@ describe('EOF', () => {
     expect(more).toEqual([])
   })
 
+  test('a pipe is told why the server that is away could not be asked', async () => {
+    const bridge = BridgeProcess.start('http://127.0.0.1:1/mcp', { args: drain(600) })
+    const id = bridge.ask('tools/list')
+    bridge.eof()
+    expect((await bridge.gone()).code).toBe(1)
+    const [answer, ...more] = bridge.answersTo(id)
+    expect(answer?.error?.data?.code).toBe('SERVER_UNREACHABLE')
+    expect(answer?.error?.message).toMatch(/127\.0\.0\.1:1.*ECONNREFUSED/)
+    expect(bridge.stderr).toContain('ECONNREFUSED')
+    expect(more).toEqual([])
+  })
+
   test('an initialize of ours that is answered with nonsense in the goodbye takes no answer from the others', async () => {
     const server = await ScriptedServer.start()
     server.on('tools/call', () => {})
