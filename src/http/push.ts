@@ -177,7 +177,10 @@ export class Push {
     this.#retryMs = held.retryMs ?? this.#retryMs
     this.#isPrompt ||= held.quietMs >= AT_ONCE_MS
     // Asked for with its cursor, an event that is too long would come again for ever.
-    if (end.poisoned) this.#place.forget()
+    if (end.poisoned) {
+      this.#place.forget()
+      this.#outlet.report({ kind: 'dropped', what: 'what the server pushed', why: end.reason })
+    }
     const upMs = clock.uptime() - upAt
     if (upMs < AT_ONCE_MS && held.events === 0) this.#place.failed()
     else this.#place.held()

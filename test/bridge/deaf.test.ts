@@ -81,7 +81,9 @@ describe('a push stream', () => {
       args: ['--stateful', '--log-level', 'info', ...maxMessage(200_000)],
     })
     await bridge.waitFor('what comes after', () => heard(bridge).includes(4), 8_000)
-    expect(bridge.stderr).toMatch(/an event is over the limit of 200000 bytes/)
+    expect(bridge.stderr).toMatch(
+      /warn dropped what the server pushed: an event is over the limit of 200000 bytes/,
+    )
     expect(heard(bridge)).not.toContain(3)
   })
 
