@@ -56,7 +56,7 @@ export function extraHeaders(
     if (/[^\t\x20-\x7e\x80-\xff]/.test(value)) {
       throw invalid(
         `the value of --header ${name} holds characters that no header can`,
-        'check it for line breaks',
+        'check it for line breaks, typographic quotes and invisible characters',
       )
     }
     if (OURS.has(name.toLowerCase())) {

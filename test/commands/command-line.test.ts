@@ -178,6 +178,17 @@ test('listen --moot looks at --ca too', async () => {
   expect(stderr).toContain('/nope')
 })
 
+test('--header with typographic quotes is refused, and the hint names them', async () => {
+  const { code, stdout, stderr } = await runCli([
+    'https://mcp.example.com/mcp',
+    '--header',
+    'X-Key: “TOPSECRET9”',
+  ])
+  expect({ code, stdout }).toEqual({ code: 2, stdout: '' })
+  expect(stderr).toMatch(/error: .*--header X-Key holds characters.*\ntry: .*typographic quotes/)
+  expect(stderr).not.toContain('TOPSECRET9')
+})
+
 test('SSL_CERT_FILE is for many programs: over plain http it is nothing to fail of', async () => {
   const input = '{"jsonrpc":"2.0","id":1,"method":"server/discover"}\n'
   const { code, stdout } = await runCli(['http://127.0.0.1:9/mcp'], {
