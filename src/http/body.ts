@@ -29,6 +29,8 @@ export class Body {
   #ended = false
   #error: Error | undefined
   #endedAt: number | undefined
+  /** When its last byte came (wall, ms). */
+  #heardAt = systemClock.now()
   #pausedAt: { readonly wall: number; readonly uptime: number } | undefined
   /** The reader let the socket stand: since when (wall, ms), and until when (uptime) what that held up is on its way. */
   #behind: { readonly since: number; readonly until: number } | undefined
@@ -48,7 +50,8 @@ export class Body {
 
   /**
    * Wall time (ms) at which it ended: whoever does not read hears of it later. Of one that broke while the
-   * reader held it up, since when it did: what the server could not send is gone.
+   * reader held it up, since when it did: what the server could not send is gone. Of one that the system gave up, when
+   * it was last heard: a path that is dead for long (a router forgot it) breaks it only when somebody asks.
    */
   get endedAt(): number | undefined {
     return this.#endedAt
@@ -108,6 +111,7 @@ export class Body {
 
   push(chunk: Buffer): void {
     if (this.#error !== undefined) return
+    this.#heardAt = systemClock.now()
     const gathering = this.#gathering
     if (gathering !== undefined) {
       const { all, maxBytes, expectedBytes } = gathering
@@ -144,7 +148,8 @@ export class Body {
     this.#noteBehind()
     const behind = this.#behind
     const isBehind = behind !== undefined && systemClock.uptime() < behind.until
-    this.#endedAt = isBehind ? behind.since : systemClock.now()
+    const brokeAt = isOfSystem(error) ? this.#heardAt : systemClock.now()
+    this.#endedAt = isBehind ? Math.min(behind.since, brokeAt) : brokeAt
     this.#reader?.reject(error)
     this.#reader = undefined
     const gathering = this.#gathering
@@ -183,6 +188,11 @@ export class Body {
     const since = before !== undefined && paused.uptime < before.until ? before.since : paused.wall
     this.#behind = { since, until: now + CATCHING_UP_MS }
   }
+}
+
+/** "read ETIMEDOUT", "read ECONNRESET": not an end that the other side wrote behind all it had to say. */
+function isOfSystem(error: Error): boolean {
+  return (error as NodeJS.ErrnoException).syscall !== undefined
 }
 
 function overLimit(maxBytes: number): RangeError {

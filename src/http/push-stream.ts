@@ -157,7 +157,7 @@ export class PushStream {
         await sleep(Math.min(leftMs, minSilenceMs), signal)
         continue
       }
-      const silentSince = clock.now() - (clock.uptime() - quietSince)
+      const silentSince = Math.round(clock.now() - (clock.uptime() - quietSince))
       if (allowedMs !== undefined) {
         this.#liveness.suspect()
         return this.end(`nothing was heard for ${seconds(limitMs)}, far beyond its usual pace`, silentSince)

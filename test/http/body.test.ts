@@ -38,3 +38,16 @@ test('one that breaks behind a reader who took every burst at once ended then', 
   body.fail(new Error('reset'))
   expect(body.endedAt).toBeGreaterThanOrEqual(before)
 })
+
+test.each(['ETIMEDOUT', 'ECONNRESET'])(
+  'one that the system gives up (%s) ended when it was last heard',
+  async (code) => {
+    const body = new Body({ pause: () => undefined, resume: () => undefined, abort: () => undefined })
+    body.push(Buffer.from(':\n'))
+    await body.read()
+    const heardAt = Date.now()
+    await pause(50)
+    body.fail(Object.assign(new Error(`read ${code}`), { code, syscall: 'read' }))
+    expect(body.endedAt).toBeLessThanOrEqual(heardAt)
+  },
+)
