@@ -20,12 +20,14 @@ import { type Outcome, type Success, sayOutcome } from './outcome.ts'
 import { Place } from './place.ts'
 import type { SessionLife } from './session.ts'
 import type { Live } from './session-state.ts'
-import { signatureOf } from './signature.ts'
+import { isGatewayFailure, signatureOf } from './signature.ts'
 
 /** What is said so often in a row is not taken for a moment of a redeploy. */
 const SUSPICIOUS_REFUSALS = 4
 /** A server that refuses for longer than this is asked seldom; a stream that is down for longer is warned of. */
 const SLOW_AFTER_MS = 60_000
+/** What a gateway says of all that is asked in a session is not taken for the session's end before. */
+const GATEWAY_AFTER_MS = 30_000
 /** A stream that is over by then ended at once. */
 const AT_ONCE_MS = 100
 /** A stream that brought something is asked for again within this: a server may end its stream after each event. */
@@ -224,7 +226,10 @@ export class Push {
   async #suspectSession(outcome: Outcome, live: Live): Promise<boolean> {
     if (++this.#refusalsInRow < SUSPICIOUS_REFUSALS) return false
     this.#refusalsInRow = 0
-    return await this.#life.pulse.gone(live, signatureOf(outcome), true)
+    const said = signatureOf(outcome)
+    const isPassing = isGatewayFailure(said) && this.#failingForMs < GATEWAY_AFTER_MS
+    if (isPassing) return (await this.#life.pulse.check(live)) === 'lost'
+    return await this.#life.pulse.gone(live, said, true)
   }
 
   async #refused(outcome: Outcome & { kind: 'refused' }, live: Live, signal: AbortSignal): Promise<void> {

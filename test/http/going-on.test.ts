@@ -396,6 +396,20 @@ test.each([502, 504, 520, 530])(
   },
 )
 
+test('a gateway that fails for a moment does not cost the session, nor what its server replays', async () => {
+  const server = await ScriptedServer.start({ replay: true })
+  const far = await open(server, { backoff: { ...DEFAULT_TIMING.backoff, baseMs: 10, capMs: 10 } })
+  server.push(message('one'))
+  await eventually('the first', () => far.texts().includes('one'))
+  const through = server.before((x) => x.reply(502))
+  server.session.push.cut()
+  await eventually('some pings', () => server.posts('ping').length >= 2)
+  server.push(message('two'))
+  through()
+  await eventually('what was said meanwhile', () => far.texts().includes('two'))
+  expect(server.posts('initialize')).toHaveLength(1)
+})
+
 test('a server that refuses every ping is not asked for one session after the other', async () => {
   const server = await ScriptedServer.start()
   server.on('ping', (x) => x.reply(400))
