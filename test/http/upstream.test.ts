@@ -1,6 +1,7 @@
 /** The far side without a process around it, where a process would have to wait too long, or hides too much. */
 
 import { type AddressInfo, createServer } from 'node:net'
+import { Client, type Dispatcher } from 'undici'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { DEFAULT_TIMING, type HttpConfig } from '../../src/http/config.ts'
 import { Exchange } from '../../src/http/exchange.ts'
@@ -271,6 +272,45 @@ describe('a first initialize without an answer', () => {
     first[0]?.reply(503)
     expect(await sent).toMatchObject({ code: 'SERVER_UNREACHABLE' })
     expect(server.posts('initialize').length).toBeLessThan(20)
+  })
+})
+
+describe('a request that finds no way to the server', () => {
+  /** The far side with a session, and from then on connections by `dispatch` only. */
+  async function cutOff(dispatch: Dispatcher['dispatch']): Promise<Upstream> {
+    const server = await ScriptedServer.start()
+    const url = new URL(server.url)
+    let gone = false
+    const nowhere = { dispatch, close: () => Promise.resolve(), destroy: () => Promise.resolve() }
+    const open = (): Dispatcher => (gone ? (nowhere as unknown as Dispatcher) : new Client(url.origin))
+    // (What has idled for so long is not used again.)
+    const clock = {
+      now: () => systemClock.now() + (gone ? 5_000 : 0),
+      uptime: () => systemClock.uptime() + (gone ? 5_000 : 0),
+    }
+    const proxy = { open, url, variable: 'HTTP_PROXY' }
+    const { upstream } = connect(server, { proxy, clock, patienceMs, connectTimeoutMs: 10_000 })
+    await upstream.send(compose(initialize()))
+    gone = true
+    return upstream
+  }
+  const call = compose({ jsonrpc: '2.0', id: 1, method: 'tools/call' })
+  const patienceMs = 700
+
+  test('is told so when its patience is over, not when the connection is given up', async () => {
+    const attempts: object[] = []
+    const upstream = await cutOff((options) => attempts.push(options) > 0)
+    await expect(upstream.send(call)).rejects.toMatchObject({ code: 'SERVER_UNREACHABLE' })
+    expect(attempts).toHaveLength(1)
+  })
+
+  test('for its certificate is told of that', async () => {
+    const expired = Object.assign(new Error('certificate has expired'), { code: 'CERT_HAS_EXPIRED' })
+    const upstream = await cutOff((_, handler) => {
+      handler.onResponseError?.(undefined as unknown as Dispatcher.DispatchController, expired)
+      return true
+    })
+    await expect(upstream.send(call)).rejects.toMatchObject({ code: 'CERTIFICATE_REFUSED' })
   })
 })
 
