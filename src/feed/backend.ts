@@ -8,7 +8,7 @@
 import { Agent, type Dispatcher, request } from 'undici'
 import { reasonOf, seconds } from '../errors.ts'
 import { limit } from '../retry.ts'
-import type { FeedConfig } from './config.ts'
+import { ADDRESS_MS, type FeedConfig } from './config.ts'
 import { isRecord, text } from './filter.ts'
 import { failedBy, no, type Reply, refusedBy, retryAfterMs, unreadable, yes } from './refusal.ts'
 import { startOf } from './texts.ts'
@@ -56,7 +56,11 @@ export class Backend {
     this.#host = new URL(config.apiUrl).host
     const { httpMs, maxBodyBytes } = config.limits
     this.#agent = new Agent({
-      connect: { timeout: httpMs, ...(config.ca === undefined ? {} : { ca: [...config.ca] }) },
+      connect: {
+        timeout: httpMs,
+        autoSelectFamilyAttemptTimeout: ADDRESS_MS,
+        ...(config.ca === undefined ? {} : { ca: [...config.ca] }),
+      },
       headersTimeout: httpMs,
       bodyTimeout: httpMs,
       maxResponseSize: maxBodyBytes,

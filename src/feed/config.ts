@@ -79,6 +79,9 @@ export const DEFAULT_LIMITS: FeedLimits = {
   maxQueued: 256 * 1024,
 }
 
+/** How long one address of a name may take: Node's own 250 ms are too few on a long way (a satellite, a busy cell). */
+export const ADDRESS_MS = 1_000
+
 export const DEFAULT_API_URL = 'https://mootup.io'
 
 /**

@@ -11,6 +11,7 @@ import type { Duplex } from 'node:stream'
 import { Agent, DecoratorHandler, type Dispatcher, ping, WebSocket } from 'undici'
 import type { Clock } from '../retry.ts'
 import { firstOf, sleep } from '../retry.ts'
+import { ADDRESS_MS } from './config.ts'
 import { Frames } from './frames.ts'
 import {
   type Clean,
@@ -70,6 +71,7 @@ export async function dial(options: DialOptions, signal: AbortSignal): Promise<R
   const agent = new Agent({
     connect: {
       timeout: options.handshakeMs,
+      autoSelectFamilyAttemptTimeout: ADDRESS_MS,
       ...(options.ca === undefined ? {} : { ca: [...options.ca] }),
     },
     headersTimeout: options.handshakeMs,

@@ -13,6 +13,8 @@ import { type HttpConfig, KEEP_ALIVE_MS } from './config.ts'
 
 /** Idle connections kept for reuse; more are closed. */
 const MAX_IDLE = 64
+/** Node gives each but the last of a name's addresses 250 ms: too few on a long way (a satellite, a busy cell). */
+const LONG_WAY_MS = 2_500
 
 interface Idle {
   readonly connection: Dispatcher
@@ -22,7 +24,9 @@ interface Idle {
 }
 
 export class Connections {
-  readonly #open: () => Dispatcher
+  #open: () => Dispatcher
+  /** Opens them with more time for each address, from now on. */
+  #openPatiently: (() => void) | undefined
   readonly #all = new Set<Dispatcher>()
   readonly #clock: Clock
   /** The last used at the end. */
@@ -35,18 +39,18 @@ export class Connections {
       this.#open = () => proxy.open()
       return
     }
-    // One connector for all clients, so that they share its TLS session tickets.
-    const connect = buildConnector({
-      ...config.tls,
-      timeout: config.connectTimeoutMs,
-      keepAlive: true,
-      keepAliveInitialDelay: 15_000,
-      allowH2: false,
-    })
-    // Limits on silence are ours to set (a quiet stream, a long tool call): undici's are off.
-    const limits = { headersTimeout: 0, bodyTimeout: 0 }
-    const idle = { keepAliveTimeout: KEEP_ALIVE_MS, keepAliveMaxTimeout: KEEP_ALIVE_MS }
-    this.#open = () => new Client(origin, { connect, pipelining: 1, ...limits, ...idle })
+    this.#open = opener(config, origin)
+    this.#openPatiently = () => {
+      this.#open = opener(config, origin, LONG_WAY_MS)
+    }
+  }
+
+  /** Told why a connection could not be made. True when the next is made otherwise, so that one more try makes sense. */
+  failed(cause: unknown): boolean {
+    if (this.#openPatiently === undefined || !wasHasty(cause)) return false
+    this.#openPatiently()
+    this.#openPatiently = undefined
+    return true
   }
 
   /** A connection for one call. To be given back when the call is over. */
@@ -86,4 +90,27 @@ export class Connections {
     this.#all.delete(connection)
     void connection.close().catch(() => undefined)
   }
+}
+
+/** `addressMs`: how long one address of a name may take, where that is not Node's own. */
+function opener(config: HttpConfig, origin: string, addressMs?: number): () => Dispatcher {
+  // One connector for all clients, so that they share its TLS session tickets.
+  const connect = buildConnector({
+    ...config.tls,
+    ...(addressMs === undefined ? {} : { autoSelectFamilyAttemptTimeout: addressMs }),
+    timeout: config.connectTimeoutMs,
+    keepAlive: true,
+    keepAliveInitialDelay: 15_000,
+    allowH2: false,
+  })
+  // Limits on silence are ours to set (a quiet stream, a long tool call): undici's are off.
+  const limits = { headersTimeout: 0, bodyTimeout: 0 }
+  const idle = { keepAliveTimeout: KEEP_ALIVE_MS, keepAliveMaxTimeout: KEEP_ALIVE_MS }
+  return () => new Client(origin, { connect, pipelining: 1, ...limits, ...idle })
+}
+
+/** An address was given up before it had its time, and no other was left. */
+function wasHasty(cause: unknown): boolean {
+  if (!(cause instanceof AggregateError)) return false
+  return cause.errors.some((each: NodeJS.ErrnoException) => each.code === 'ETIMEDOUT')
 }

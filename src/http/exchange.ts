@@ -100,7 +100,10 @@ export class Exchange {
       if (heard.kind === 'failure') {
         const { sent, status, cause } = heard
         if (status !== undefined && cause instanceof RangeError) return refusal(status, tooLong(cause))
-        if (sent || !isCertificateFailure(cause) || !(await this.#trustMore(cause))) {
+        const isOtherwise =
+          !sent &&
+          (this.#connections.failed(cause) || (isCertificateFailure(cause) && (await this.#trustMore(cause))))
+        if (!isOtherwise) {
           const why = isTimeout(call.signal) ? 'no answer' : reasonOf(cause)
           const { proxy } = this.#config
           const through = proxy === undefined ? '' : ` (through the proxy ${proxy.url.host})`

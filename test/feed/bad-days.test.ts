@@ -3,8 +3,8 @@
  * told holds no key.
  */
 import { randomBytes } from 'node:crypto'
-import { createServer } from 'node:net'
-import { describe, expect, onTestFinished, test } from 'vitest'
+import net, { createServer } from 'node:net'
+import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { eventually, pause } from '../support/eventually.ts'
 import { configFrom, connected, FeedClient, QUICK_BACKOFF, type Simulator, simulator } from './feed-client.ts'
 
@@ -508,4 +508,15 @@ describe('the end', () => {
     await client.upstream.close(1_000)
     await eventually('the connection is gone', () => moot.sockets.waiting === 0)
   })
+})
+
+test('no address of a name is given up as early as Node does', async () => {
+  const dial = vi.spyOn(net, 'connect')
+  onTestFinished(() => dial.mockRestore())
+  const moot = await simulator()
+  const client = await connected(moot, { CONVO_SPACE_ID: SPACE })
+  await isWell(moot, client)
+  const dialled = dial.mock.calls.map(([options]) => options)
+  expect(dialled.length).toBeGreaterThan(1)
+  for (const each of dialled) expect(each).toMatchObject({ autoSelectFamilyAttemptTimeout: 1_000 })
 })

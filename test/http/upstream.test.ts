@@ -1,8 +1,8 @@
 /** The far side without a process around it, where a process would have to wait too long, or hides too much. */
 
-import { type AddressInfo, createServer } from 'node:net'
+import net, { type AddressInfo, createServer } from 'node:net'
 import { Client, type Dispatcher } from 'undici'
-import { describe, expect, onTestFinished, test } from 'vitest'
+import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { DEFAULT_TIMING, type HttpConfig } from '../../src/http/config.ts'
 import { Exchange } from '../../src/http/exchange.ts'
 import { Liveness } from '../../src/http/liveness.ts'
@@ -312,6 +312,26 @@ describe('a request that finds no way to the server', () => {
     })
     await expect(upstream.send(call)).rejects.toMatchObject({ code: 'CERTIFICATE_REFUSED' })
   })
+})
+
+test('where no address of a name answered in time, each is given more', async () => {
+  const server = await ScriptedServer.start()
+  const dialled: unknown[] = []
+  const really = net.connect as (options: object) => net.Socket
+  const dial = vi.spyOn(net, 'connect').mockImplementation(((options: object) => {
+    dialled.push((options as net.TcpNetConnectOpts).autoSelectFamilyAttemptTimeout)
+    if (dialled.length > 2) return really(options)
+    const socket = new net.Socket()
+    const late = Object.assign(new Error('connect ETIMEDOUT'), { code: 'ETIMEDOUT' })
+    const unreachable = Object.assign(new Error('connect ENETUNREACH'), { code: 'ENETUNREACH' })
+    const errors = dialled.length === 1 ? [unreachable] : [late, unreachable]
+    queueMicrotask(() => socket.destroy(new AggregateError(errors)))
+    return socket
+  }) as typeof net.connect)
+  onTestFinished(() => dial.mockRestore())
+  const { upstream } = connect(server, {})
+  await upstream.send(compose(initialize()))
+  expect(dialled).toEqual([undefined, undefined, 2_500])
 })
 
 test('an initialized that a balancer swallows in a renewal leaves time for another attempt', async () => {

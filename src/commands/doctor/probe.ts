@@ -45,6 +45,9 @@ export interface SessionRef {
 
 const MAX_BODY = 4 * 1024 * 1024
 
+/** Of a name with several addresses each may take long, as with the bridge. */
+export const LONG_WAY = { autoSelectFamilyAttemptTimeout: 2_500 } as const
+
 export class Probe {
   readonly #config: HttpConfig
   readonly #signal: AbortSignal
@@ -126,7 +129,7 @@ export class Probe {
       const request = url.protocol === 'https:' ? httpsRequest : httpRequest
       const call = request(
         url,
-        { method, headers, signal, agent: false, ...this.#config.tls },
+        { method, headers, signal, agent: false, ...LONG_WAY, ...this.#config.tls },
         (response) => {
           const headersMs = performance.now() - start
           resolve({ status: response.statusCode ?? 0, headers: response.headers, body: response, headersMs })

@@ -11,7 +11,7 @@ import { isLoopback } from '../../loopback.ts'
 import { askedFor } from '../entry.ts'
 import { type Check, fail, ok, skip, warn } from './check.ts'
 import type { Facts, ServerContext } from './context.ts'
-import { Probe } from './probe.ts'
+import { LONG_WAY, Probe } from './probe.ts'
 
 const PROXY = /^(https?|all)_proxy$/i
 
@@ -136,11 +136,13 @@ function portOf(url: URL): number {
   return url.protocol === 'https:' ? 443 : 80
 }
 
+const PATIENT = { timeout: 10_000, ...LONG_WAY } as const
+
 /** Milliseconds to connect. */
 function reach(host: string, port: number): Promise<number> {
   const start = performance.now()
   return new Promise((resolve, reject) => {
-    const socket = connect({ host: host.replace(/^\[|\]$/g, ''), port, timeout: 10_000 })
+    const socket = connect({ host: host.replace(/^\[|\]$/g, ''), port, ...PATIENT })
     socket.once('connect', () => {
       socket.destroy()
       resolve(Math.round(performance.now() - start))
@@ -169,7 +171,7 @@ function peer(url: URL, options: ServerSettings['http']['tls']): Promise<Peer> {
       ...name,
       ...options,
       rejectUnauthorized: false,
-      timeout: 10_000,
+      ...PATIENT,
     })
     socket.once('secureConnect', () => {
       const found = socket.getPeerCertificate()
