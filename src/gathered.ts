@@ -49,7 +49,8 @@ export class Gathered {
   take(): Buffer {
     this.#closeBlock()
     const pieces = this.#pieces
-    const all = this.#only ?? (pieces.length > 1 ? Buffer.concat(pieces, this.#length) : (pieces[0] ?? NOTHING))
+    const [first = NOTHING] = pieces
+    const all = this.#only ?? (pieces.length <= 1 ? first : Buffer.concat(pieces, this.#length))
     this.#only = undefined
     if (pieces.length > 0) this.#pieces = []
     this.#length = 0

@@ -19,6 +19,8 @@ const HIGH_WATER_BYTES = 128 * 1024
 const HELD_UP_MS = 100
 /** How long it then takes to give what it holds. */
 const CATCHING_UP_MS = 1_000
+/** A dead path is found out within this: a probe after 15 s without a byte, ten more a second apart (libuv). */
+const FOUND_OUT_MS = 30_000
 /** A shorter body is put together at its end: that takes less than a tenth of a millisecond. */
 const WORTH_EXPECTING_BYTES = 256 * 1024
 
@@ -51,7 +53,7 @@ export class Body {
   /**
    * Wall time (ms) at which it ended: whoever does not read hears of it later. Of one that broke while the
    * reader held it up, since when it did: what the server could not send is gone. Of one that the system gave up, when
-   * it was last heard: a path that is dead for long (a router forgot it) breaks it only when somebody asks.
+   * it was last heard: that the path is dead (a router forgot it) is found out by the next probe.
    */
   get endedAt(): number | undefined {
     return this.#endedAt
@@ -148,7 +150,8 @@ export class Body {
     this.#noteBehind()
     const behind = this.#behind
     const isBehind = behind !== undefined && systemClock.uptime() < behind.until
-    const brokeAt = isOfSystem(error) ? this.#heardAt : systemClock.now()
+    const now = systemClock.now()
+    const brokeAt = isOfSystem(error) ? Math.max(this.#heardAt, now - FOUND_OUT_MS) : now
     this.#endedAt = isBehind ? Math.min(behind.since, brokeAt) : brokeAt
     this.#reader?.reject(error)
     this.#reader = undefined

@@ -15,6 +15,8 @@ import { type HttpConfig, KEEP_ALIVE_MS } from './config.ts'
 const MAX_IDLE = 64
 /** Node gives each but the last of a name's addresses 250 ms: too few on a long way (a satellite, a busy cell). */
 const LONG_WAY_MS = 2_500
+/** A connection is given this long, however little the patience. */
+const LEAST_MS = 1_000
 
 interface Idle {
   readonly connection: Dispatcher
@@ -98,7 +100,7 @@ function opener(config: HttpConfig, origin: string, addressMs?: number): () => D
   const connect = buildConnector({
     ...config.tls,
     ...(addressMs === undefined ? {} : { autoSelectFamilyAttemptTimeout: addressMs }),
-    timeout: config.connectTimeoutMs,
+    timeout: Math.min(config.connectTimeoutMs, Math.max(config.patienceMs, LEAST_MS)),
     keepAlive: true,
     keepAliveInitialDelay: 15_000,
     allowH2: false,

@@ -7,11 +7,10 @@
  */
 import { BridgeError, errors, impossible, isCertificateFailure } from '../errors.ts'
 import { METHOD, type Notification, type Request, type Response, sameId } from '../protocol.ts'
-import { Abort, Backoff, later, type Signal, sleep } from '../retry.ts'
+import { Abort, Backoff, type Signal, sleep } from '../retry.ts'
 import { type Answers, isRepeatable } from './answer.ts'
 import type { HttpConfig } from './config.ts'
 import type { Exchange } from './exchange.ts'
-import { LAST_ATTEMPT_MS } from './opening.ts'
 import {
   isSuccess,
   type Outcome,
@@ -20,7 +19,6 @@ import {
   sayOutcome,
   type Unavailable,
 } from './outcome.ts'
-import type { Call } from './round-trip.ts'
 import type { SessionLife } from './session.ts'
 import type { Live } from './session-state.ts'
 import { refusalSignature } from './signature.ts'
@@ -84,10 +82,9 @@ export class Forwarder {
     flight: Flight,
     take: (outcome: Success, live: Live) => boolean | Promise<boolean>,
   ): Promise<void> {
-    const { clock, patienceMs, connectTimeoutMs, backoff, random } = this.#config
+    const { clock, patienceMs, backoff, random } = this.#config
     const deadline = clock.uptime() + patienceMs
     let tries: Backoff | undefined
-    let told: Unavailable | undefined
     let first: Live | undefined
     for (let renewals = 0; ; ) {
       const live = this.#life.live ?? (await this.#life.ready(deadline, flight))
@@ -95,12 +92,13 @@ export class Forwarder {
       // A later session heard it from the renewal, or is to hear it from the client that has initialized again.
       if (live !== first && message.method === METHOD.initialized) return
       flight.sent = false
-      const call = { method: 'POST', body: message.raw, session: live, signal: flight, flight } as const
-      const mayOutlast = tries !== undefined || patienceMs < connectTimeoutMs
-      const late = mayOutlast ? new Abort() : undefined
-      const outcome = await (late === undefined
-        ? this.#exchange.call(call)
-        : this.#callBy(deadline, call, late))
+      const outcome = await this.#exchange.call({
+        method: 'POST',
+        body: message.raw,
+        session: live,
+        signal: flight,
+        flight,
+      })
       if (flight.aborted) throw flight.reason
       // Refused: the server has not got it any more, and a cancellation withdraws it.
       if (!isSuccess(outcome)) flight.sent = false
@@ -137,15 +135,7 @@ export class Forwarder {
           break
         case 'unavailable':
           tries ??= new Backoff(backoff, random)
-          // An attempt that our own deadline cut short says less than the one before it, and is the last.
-          if (late?.aborted !== true || told === undefined) told = outcome
-          await this.#waitOrFail(
-            told,
-            message.method,
-            tries,
-            late?.aborted === true ? clock.uptime() : deadline,
-            flight,
-          )
+          await this.#waitOrFail(outcome, message.method, tries, deadline, flight)
           break
         case 'unauthorized':
         case 'not-offered':
@@ -154,25 +144,6 @@ export class Forwarder {
           return impossible(outcome)
       }
       if (lost && ++renewals > MAX_RENEWALS) throw errors.sessionLost(message.method, this.#exchange.where)
-    }
-  }
-
-  /** One attempt, which ends through `signal` if nothing of it could be written by the deadline. */
-  async #callBy(deadline: number, call: Call & { readonly flight: Flight }, signal: Abort): Promise<Outcome> {
-    const { flight } = call
-    const follow = (): void => signal.abort(flight.reason)
-    const { clock, patienceMs } = this.#config
-    const ms = Math.max(Math.min(LAST_ATTEMPT_MS, patienceMs), deadline - clock.uptime())
-    const callOff = later(ms, () => {
-      if (!flight.sent) signal.abort(new DOMException('The operation timed out', 'TimeoutError'))
-    })
-    if (flight.aborted) follow()
-    flight.addEventListener('abort', follow)
-    try {
-      return await this.#exchange.call({ ...call, signal })
-    } finally {
-      callOff()
-      flight.removeEventListener('abort', follow)
     }
   }
 
