@@ -132,3 +132,17 @@ test('a proxy that is not there is named in the error', async () => {
   expect(error?.message).toContain('through the proxy 127.0.0.1:9')
   expect(JSON.stringify(error) + bridge.stderr).not.toContain('secret')
 })
+
+test.each([
+  [407, 'the proxy answered 407: its URL needs a user name and a password'],
+  [502, 'the proxy answered 502'],
+])('a proxy that makes no tunnel is quoted: %i', async (status, words) => {
+  const proxy = createServer()
+  proxy.on('connect', (_, socket: Socket) => socket.end(`HTTP/1.1 ${status} No\r\nContent-Length: 0\r\n\r\n`))
+  const bridge = BridgeProcess.start('https://mcp.example.invalid/mcp', {
+    args: patience(300),
+    env: { HTTPS_PROXY: `http://127.0.0.1:${await listen(proxy)}` },
+  })
+  const { error } = await bridge.reply(bridge.ask('tools/list'))
+  expect(error?.message).toContain(`${words} (through the proxy 127.0.0.1:`)
+})
