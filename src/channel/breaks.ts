@@ -54,9 +54,15 @@ export interface BreaksOptions {
   readonly clock: Clock
 }
 
+/** By both clocks: the wall clock may be set back meanwhile, the other stands still while the machine sleeps. */
+interface Moment {
+  readonly at: number
+  readonly uptime: number
+}
+
 interface Down {
   readonly kind: 'down'
-  readonly since: number
+  readonly since: Moment
   /** Why it broke, and why it last failed to come back. */
   readonly reason: string | undefined
   latest: string | undefined
@@ -81,7 +87,7 @@ export class Breaks {
   readonly #options: BreaksOptions
   readonly #listener: BreakListener
   readonly #streams = new Map<string | undefined, Stream>()
-  #initializedAt: number | undefined
+  #initializedAt: Moment | undefined
   /** Uptime since when the one stream of a server is waited for, until it is known that there is none. */
   #awaitedSince: number | undefined
   /** Why the session was lost, until a stream of the next one is up. */
@@ -97,8 +103,8 @@ export class Breaks {
 
   /** The client said `notifications/initialized`: from now on it expects to hear. */
   initialized(): void {
-    this.#initializedAt = this.#options.clock.now()
-    this.#awaitedSince = this.#options.clock.uptime()
+    this.#initializedAt = this.#momentOf(this.#options.clock.now())
+    this.#awaitedSince = this.#initializedAt.uptime
   }
 
   /** The client starts anew: what was before is nothing to it. */
@@ -169,7 +175,7 @@ export class Breaks {
     const down: Down = {
       kind: 'down',
       // The one stream of a server is expected from the start, others from when they are first heard of.
-      since: first && stream.name === undefined ? (this.#initializedAt ?? status.at) : status.at,
+      since: (first && stream.name === undefined && this.#initializedAt) || this.#momentOf(status.at),
       reason: status.reason,
       latest: undefined,
       first,
@@ -201,10 +207,12 @@ export class Breaks {
     await sleep(Math.max(0, downAfterMs - awaitedMs), signal)
     if (signal.aborted) return
     down.told = true
+    const now = clock.now()
+    const downMs = this.#msSince(down.since, now)
     this.#listener.down({
       stream: stream.name,
-      since: down.since,
-      downMs: Math.max(0, clock.now() - down.since),
+      since: now - downMs,
+      downMs,
       reason: this.#loss ?? down.latest ?? down.reason ?? 'the connection broke',
     })
   }
@@ -220,35 +228,51 @@ export class Breaks {
     const told = before.kind === 'down' && before.told
     if (told && stream.pending === undefined) {
       const { since, reason, latest } = before
-      const downMs = Math.max(0, status.at - since)
+      const downMs = this.#msSince(since, status.at)
       const why = loss ?? latest ?? reason ?? 'the connection broke'
-      this.#listener.up({ stream: stream.name, since, to: since + downMs, downMs, reason: why })
+      this.#listener.up({
+        stream: stream.name,
+        since: status.at - downMs,
+        to: status.at,
+        downMs,
+        reason: why,
+      })
     } else if (told || this.#options.clock.uptime() >= stream.quietUntil) this.#announce(stream)
   }
 
   /** The break that ends with `up`, unless nothing can have been missed. */
   #gapBefore(name: string | undefined, before: Stream['state'], up: PushStatus): Gap | undefined {
-    const startedAt = this.#initializedAt ?? up.at
     if (before.kind === 'awaited' || (before.kind === 'down' && before.first)) {
+      const startedMs = this.#initializedAt === undefined ? 0 : this.#msSince(this.#initializedAt, up.at)
       // A stream with a name that opens without trouble was asked for only now.
-      const expectedAt = before.kind === 'down' ? before.since : name === undefined ? startedAt : up.at
-      const from = Math.max(expectedAt, startedAt)
-      if (up.at - from <= this.#options.lateFirstMs) return undefined
+      const awaitedMs = name === undefined ? startedMs : 0
+      const lateMs =
+        before.kind === 'down' ? Math.min(this.#msSince(before.since, up.at), startedMs) : awaitedMs
+      if (lateMs <= this.#options.lateFirstMs) return undefined
       const why = before.kind === 'down' ? (before.latest ?? before.reason) : undefined
-      return this.#gap(name, from, up.at, `the stream opened late${why === undefined ? '' : `: ${why}`}`)
+      return this.#gap(name, lateMs, up.at, `the stream opened late${why === undefined ? '' : `: ${why}`}`)
     }
     if (up.continuous === true) return undefined
-    const since = before.kind === 'down' ? before.since : up.at - (up.downMs ?? 0)
+    const deafMs = before.kind === 'down' ? this.#msSince(before.since, up.at) : (up.downMs ?? 0)
     // Why it broke, and why that can't be made good.
     const causes = [before.kind === 'down' ? before.reason : undefined, up.reason]
     const why = causes.filter((cause) => cause !== undefined).join(', and ') || 'the connection broke'
-    return this.#gap(name, Math.min(since, up.at), up.at, why)
+    return this.#gap(name, deafMs, up.at, why)
   }
 
-  #gap(stream: string | undefined, from: number, to: number, why: string): Gap {
+  #gap(stream: string | undefined, deafMs: number, to: number, why: string): Gap {
     const changed = this.#changed
     this.#changed = undefined
-    return { stream, from, to, deafMs: to - from, reason: this.#loss ?? why, breaks: 1, changed }
+    return { stream, from: to - deafMs, to, deafMs, reason: this.#loss ?? why, breaks: 1, changed }
+  }
+
+  #momentOf(at: number): Moment {
+    return { at, uptime: this.#options.clock.uptime() }
+  }
+
+  /** Until `at`, which is about now. */
+  #msSince(moment: Moment, at: number): number {
+    return Math.max(0, at - moment.at, Math.floor(this.#options.clock.uptime() - moment.uptime))
   }
 
   #ended(stream: Stream): void {

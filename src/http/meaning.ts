@@ -49,7 +49,7 @@ export async function meaningOf(call: Call, reply: Reply, config: HttpConfig): P
     return { kind: 'not-offered' }
   }
   if (isUnavailable(status)) {
-    const retryAfterMs = retryAfter(header(reply.headers, 'retry-after'))
+    const retryAfterMs = retryAfter(header(reply.headers, 'retry-after'), header(reply.headers, 'date'))
     const { text, rpcError } = await readError(reply, redact)
     const why = `HTTP ${status}${text === '' ? '' : `: ${text}`}`
     return { kind: 'unavailable', sent: true, why, cause: undefined, status, retryAfterMs, rpcError }
@@ -128,14 +128,20 @@ function isUnavailable(status: number): boolean {
   return [429, 502, 503, 504].includes(status) || (status >= 520 && status <= 524)
 }
 
-/** [RFC 9110 §10.2.3] seconds or a date; milliseconds from now, a year at most. */
-function retryAfter(value: string | undefined): number | undefined {
+/** [RFC 9110 §10.2.3] seconds or a date, by the server's own clock if it tells; milliseconds from now, a year at most. */
+function retryAfter(value: string | undefined, date: string | undefined): number | undefined {
   if (value === undefined) return undefined
   if (/^\d+$/.test(value.trim())) return Math.min(Number(value) * 1_000, YEAR_MS)
+  const at = timeOf(value)
+  return at === undefined ? undefined : Math.min(Math.max(0, at - (timeOf(date) ?? Date.now())), YEAR_MS)
+}
+
+/** Milliseconds since 1970 of an HTTP date. */
+function timeOf(date = ''): number | undefined {
   // (`Date.parse` takes "1.5" and "5, 10" for days in the year 2001.)
-  if (!/^\s*(mon|tue|wed|thu|fri|sat|sun)/i.test(value)) return undefined
-  const at = Date.parse(value)
-  return Number.isNaN(at) ? undefined : Math.min(Math.max(0, at - Date.now()), YEAR_MS)
+  if (!/^\s*(mon|tue|wed|thu|fri|sat|sun)/i.test(date)) return undefined
+  const at = Date.parse(date)
+  return Number.isNaN(at) ? undefined : at
 }
 
 /** Reads a short rest so that the connection can be used again; a long or slow one is cut, and undefined. */

@@ -250,6 +250,19 @@ describe('never sent again', () => {
     expect(server.posts('tools/call')).toHaveLength(1)
   })
 
+  test.each([-3_600_000, 3_600_000])(
+    'the date of a Retry-After counts by the clock of the server, %d ms beside ours',
+    async (apartMs) => {
+      const server = await ScriptedServer.start()
+      const date = (inMs: number) => new Date(Date.now() + apartMs + inMs).toUTCString()
+      failing(server, 'tools/call', 1, (x) => x.reply(503, '', { date: date(0), 'retry-after': date(2_000) }))
+      const bridge = await BridgeProcess.connected(server.url)
+      const at = performance.now()
+      expect((await bridge.call('tools/call', {}, 10_000)).result).toBeDefined()
+      expect(performance.now() - at).toBeGreaterThan(1_900)
+    },
+  )
+
   test('and one without end names a time that can be read', async () => {
     const server = await ScriptedServer.start()
     server.on('tools/call', (x) => x.reply(429, '', { 'retry-after': '9'.repeat(22) }))

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { Breaks, type Gap } from '../../src/channel/breaks.ts'
+import { Breaks, type Gap, type Outage } from '../../src/channel/breaks.ts'
 import { systemClock } from '../../src/retry.ts'
 import type { PushStatus } from '../../src/status.ts'
 import { eventually } from '../support/eventually.ts'
@@ -50,4 +50,49 @@ describe('whatever the order of facts', () => {
       { numRuns: 60 },
     )
   })
+})
+
+describe('a wall clock that is set back by an hour meanwhile', () => {
+  /** Says facts of one stream, the clocks moving on as told. */
+  function told(...facts: readonly [PushStatus['state'], { passed: number; setBack?: true }][]) {
+    const said: (Gap | Outage)[] = []
+    let [wall, uptime] = [Date.UTC(2026, 10, 22, 12), 5_000]
+    const listener = { gap: (gap: Gap) => said.push(gap), down: () => undefined, up: () => undefined }
+    const breaks = new Breaks(
+      {
+        gapIntervalMs: 60_000,
+        downAfterMs: 60_000,
+        lateFirstMs: 5_000,
+        clock: { now: () => wall, uptime: () => uptime },
+      },
+      listener,
+    )
+    breaks.initialized()
+    for (const [state, { passed, setBack }] of facts) {
+      wall += passed - (setBack === true ? 3_600_000 : 0)
+      uptime += passed
+      breaks.observe({ kind: 'push', state, at: wall, generation: 1, continuous: false })
+    }
+    breaks.close()
+    return { said, now: wall }
+  }
+
+  it('does not shorten a break', () => {
+    const { said, now } = told(
+      ['up', { passed: 100 }],
+      ['down', { passed: 9_000 }],
+      ['up', { passed: 20_000, setBack: true }],
+    )
+    expect(said).toMatchObject([{ from: now - 20_000, to: now, deafMs: 20_000, breaks: 1 }])
+  })
+
+  it.each<PushStatus['state']>(['retrying', 'up'])(
+    'does not hide a first stream that is late (%s)',
+    (first) => {
+      const { said, now } = told([first, { passed: 10_000, setBack: true }], ['up', { passed: 2_000 }])
+      const lateMs = first === 'up' ? 10_000 : 12_000
+      const to = first === 'up' ? now - 2_000 : now
+      expect(said[0]).toMatchObject({ from: to - lateMs, to, deafMs: lateMs })
+    },
+  )
 })
