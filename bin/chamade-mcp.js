@@ -30,12 +30,10 @@ if (version === 11) v8.setFlagsFromString('--interrupt-budget=15000')
 // The real path, by which the other chunks will ask for it.
 const file = fs.realpathSync(join(__dirname, '..', 'dist', 'cli.js'))
 const cacheFile = `${file}.${process.versions.v8}.cache`
-const { mtimeMs, size } = fs.statSync(file)
-/** What a cache must be of: this build, this V8. */
-const build = `${process.versions.v8} ${process.arch} ${mtimeMs} ${size}`
+const content = fs.readFileSync(file)
 
 const kept = readCache()
-const source = `(function (exports, require, module) {${fs.readFileSync(file, 'utf8')}\n})`
+const source = `(function (exports, require, module) {${content}\n})`
 const script = new vm.Script(source, { filename: file, cachedData: kept?.code })
 let fits = kept !== undefined && !script.cachedDataRejected
 const main = new Module(file, module)
@@ -54,12 +52,13 @@ main.loaded = true
 /** The file is one line (label) and the code. V8 dies of a code that was damaged, so it has a checksum. */
 function readCache() {
   try {
-    const content = fs.readFileSync(cacheFile)
-    const end = content.indexOf('\n')
-    const code = content.subarray(end + 1)
-    const line = content.toString('latin1', 0, end)
-    const soon = line === label(code, true)
-    return soon || line === label(code, false) ? { code, soon } : undefined
+    const cached = fs.readFileSync(cacheFile)
+    const end = cached.indexOf('\n')
+    const code = cached.subarray(end + 1)
+    const line = cached.toString('latin1', 0, end)
+    const made = label(code)
+    const soon = line === `${made} soon`
+    return soon || line === made ? { code, soon } : undefined
   } catch {
     return undefined
   }
@@ -70,7 +69,7 @@ function writeCache(soon) {
   const unfinished = `${cacheFile}.${process.pid}`
   try {
     const code = script.createCachedData()
-    fs.writeFileSync(unfinished, Buffer.concat([Buffer.from(`${label(code, soon)}\n`), code]))
+    fs.writeFileSync(unfinished, Buffer.concat([Buffer.from(`${label(code)}${soon ? ' soon' : ''}\n`), code]))
     fs.renameSync(unfinished, cacheFile)
   } catch {
     // A folder that is not ours: the next start compiles again.
@@ -86,6 +85,7 @@ function remove(path) {
   }
 }
 
-function label(code, soon) {
-  return `${build} ${zlib.crc32(code)}${soon ? ' soon' : ''}`
+/** What a cache must be of: this V8, this build. V8 knows its source by the length alone, and archives set all times alike. */
+function label(code) {
+  return `${process.versions.v8} ${process.arch} ${zlib.crc32(content)} ${zlib.crc32(code)}`
 }

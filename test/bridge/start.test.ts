@@ -108,10 +108,23 @@ describe('the compiled code beside the bundle', () => {
     }
   })
 
-  test('of another build it is made anew', () => {
+  test('of another build it is made anew, also of one as long and with the same time', () => {
+    const bundle = join(folder, 'dist', 'cli.js')
+    const version = (): string =>
+      spawnSync(process.execPath, [join(folder, 'bin', 'chamade-mcp.js'), '--version'], { encoding: 'utf8' })
+        .stdout
+    const unpack = (text: string): void => {
+      writeFileSync(bundle, text)
+      utimesSync(bundle, 1, 1)
+    }
+    const text = readFileSync(bundle, 'utf8')
+    unpack(text)
     start()
     const before = readFileSync(cache, 'latin1').split('\n', 1)
-    utimesSync(join(folder, 'dist', 'cli.js'), 1, 1)
+    const old = version().trim()
+    const other = old.replaceAll(/\d/g, '7')
+    unpack(text.replaceAll(old, other))
+    expect(version()).toBe(`${other}\n`)
     start()
     expect(readFileSync(cache, 'latin1').split('\n', 1)).not.toEqual(before)
   })
