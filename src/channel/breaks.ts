@@ -309,8 +309,8 @@ function merge(earlier: Gap | undefined, later: Gap): Gap {
   const reasons = known.includes(later.reason) || known.length >= 3 ? known : [...known, later.reason]
   return {
     stream: later.stream,
-    from: earlier.from,
-    to: later.to,
+    from: Math.min(earlier.from, later.from),
+    to: Math.max(earlier.to, later.to),
     deafMs: earlier.deafMs + later.deafMs,
     reason: reasons.join('; '),
     breaks: earlier.breaks + later.breaks,

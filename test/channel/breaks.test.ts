@@ -86,6 +86,22 @@ describe('a wall clock that is set back by an hour meanwhile', () => {
     expect(said).toMatchObject([{ from: now - 20_000, to: now, deafMs: 20_000, breaks: 1 }])
   })
 
+  it('between two breaks told together leaves neither out', () => {
+    const { said, now } = told(
+      ['up', { passed: 1_000 }],
+      ['down', { passed: 1_000 }],
+      ['up', { passed: 2_000 }],
+      ['down', { passed: 1_000 }],
+      ['up', { passed: 2_000 }],
+      ['down', { passed: 1_000, setBack: true }],
+      ['up', { passed: 60_000 }],
+    )
+    expect(said).toMatchObject([
+      { breaks: 1 },
+      { from: now - 60_000, to: now + 3_600_000 - 61_000, deafMs: 62_000, breaks: 2 },
+    ])
+  })
+
   it.each<PushStatus['state']>(['retrying', 'up'])(
     'does not hide a first stream that is late (%s)',
     (first) => {
