@@ -18,10 +18,13 @@ const PARSER_WITHOUT_SIMD = {
   wants: '../llhttp/llhttp-wasm.js',
 }
 
-/** Channels that nobody can listen to: 5 kB that only `NODE_DEBUG=undici` would miss. */
+/**
+ * Channels that nobody can listen to: 5 kB that only `NODE_DEBUG=undici` would miss. `NODE_DEBUG=websocket`, which
+ * Node's own undici heeds, would print the address of each socket that closes, and in it the key.
+ */
 const NO_CHANNELS = `
 const names = ['beforeConnect', 'connected', 'connectError', 'sendHeaders', 'create', 'bodySent', 'bodyChunkSent',
-  'bodyChunkReceived', 'headers', 'trailers', 'error', 'proxyConnected']
+  'bodyChunkReceived', 'headers', 'trailers', 'error', 'proxyConnected', 'open', 'close', 'socketError', 'ping', 'pong']
 module.exports = { channels: Object.fromEntries(names.map((name) => [name, { hasSubscribers: false }])) }`
 
 /** Of 15 kB of tables of the parser the two that are asked. */
@@ -39,6 +42,8 @@ const LIGHT = {
   './diagnostics.js': NO_CHANNELS,
   '../core/diagnostics.js': NO_CHANNELS,
   '../core/diagnostics': NO_CHANNELS,
+  '../../core/diagnostics': NO_CHANNELS,
+  '../../../core/diagnostics': NO_CHANNELS,
 }
 
 /**
@@ -70,7 +75,7 @@ const leaveOut = {
     const matches = ({ from, wants }) => source === wants && from.test(path)
     // Not for undici's fetch and WebSocket: they use more of these, and are in a chunk of their own (moot).
     const core = path.includes('/undici/lib/') && !path.includes('/undici/lib/web/')
-    if (core && source in LIGHT) return `\0light:${source}`
+    if (source in LIGHT && (core || LIGHT[source] === NO_CHANNELS)) return `\0light:${source}`
     if (matches(PARSER_WITHOUT_SIMD)) return { id: './llhttp-wasm.js', external: true }
     return LEFT_OUT.some(matches) ? `\0left-out:${source}` : null
   },

@@ -60,6 +60,19 @@ test('a client that probes, shakes hands, subscribes, hears, and leaves', async 
   expect(bridge.stderr).not.toContain(moot.key)
 })
 
+test.each(['*', 'undici,websocket'])('NODE_DEBUG=%s does not print the key', async (names) => {
+  const moot = await simulator()
+  const bridge = start(moot, ['--space', SPACE], { NODE_DEBUG: names })
+  await bridge.handshake()
+  await eventually('the space is followed', () => moot.sockets.count(SPACE) === 1)
+  await moot.stop()
+  await moot.listen()
+  await eventually('the space is followed again', () => moot.sockets.count(SPACE) === 1)
+  bridge.eof()
+  expect((await bridge.exited).code).toBe(0)
+  expect(bridge.stderr).not.toContain(moot.key)
+})
+
 test('a redeploy loses nothing, and costs no notice when the gap could be filled', async () => {
   const moot = await simulator()
   const bridge = start(moot, ['--space', SPACE])
