@@ -5,7 +5,7 @@
  * ping nothing is learned by one.
  */
 import { METHOD } from '../protocol.ts'
-import { firstOf, MAX_WAIT_MS, type Signal } from '../retry.ts'
+import { firstOf, MAX_WAIT_MS, type Signal, sleep } from '../retry.ts'
 import type { OwnCalls } from './own-calls.ts'
 import type { SessionHeaders } from './round-trip.ts'
 import type { Live } from './session-state.ts'
@@ -14,6 +14,8 @@ import { isGatewayFailure, isSaidInFront, isSessionRefusal, type Signature } fro
 const PING_LIMIT_MS = 10_000
 /** How long a refused message waits for the ping that decides what the refusal means. */
 const REFUSED_LIMIT_MS = 3_000
+/** A ping that a gateway could not pass on is sent again after so long. */
+const AGAIN_MS = 300
 
 /** The session whose pulse it is: which is live, and what is to be told of it. */
 interface Life {
@@ -47,13 +49,14 @@ export class Pulse {
   async gone(live: Live, refusal: Signature, inAnyWords = false, signal?: Signal): Promise<boolean> {
     if (this.#life.live !== live) return true
     if (live.id === undefined) return false
-    const decided = this.#decide(live).then((said) => {
+    const word = inAnyWords ? this.#decide(live) : this.#word(live, refusal)
+    const decided = word.then((said) => {
       const isRefused = said === refusal || (inAnyWords && isSessionRefusal(said, refusal))
       const isGone = said === 'no-such-session' || (isRefused && !isSaidInFront(said))
       if (said === 'no-such-session') this.#life.lose(live, '404 to a ping')
       else if (isGone) this.#life.giveUp(live, `the server refuses it (${said})`)
       else if (said === 'ok') this.#life.seen(live)
-      return isGone
+      return isGone || (isUndecided(said) && this.#life.live !== live)
     })
     const limitMs = inAnyWords ? MAX_WAIT_MS : REFUSED_LIMIT_MS
     const first = await firstOf([decided], limitMs, ...(signal === undefined ? [] : [signal]))
@@ -70,7 +73,7 @@ export class Pulse {
       this.#life.lose(live, '404 to a ping')
       return 'lost'
     }
-    if (said === 'unavailable' || isGatewayFailure(said) || isSaidInFront(said)) return 'failed'
+    if (isUndecided(said) || isSaidInFront(said)) return 'failed'
     if (isSessionRefusal(said) && !this.#refusesPings) {
       this.#pingRefused = true
       this.#life.giveUp(live, 'the server refuses a ping')
@@ -89,6 +92,16 @@ export class Pulse {
     })
   }
 
+  /** What a ping says; one that did not come to the server (a gateway with nobody behind it) is sent again. */
+  async #word(live: Live, refusal: Signature): Promise<Signature> {
+    for (let left = REFUSED_LIMIT_MS / AGAIN_MS; ; left--) {
+      const said = await this.#decide(live)
+      if (said === refusal || !isUndecided(said)) return said
+      if (left <= 0 || this.#life.live !== live || this.#calls.ended.aborted) return said
+      await sleep(AGAIN_MS, this.#calls.ended)
+    }
+  }
+
   #decide(session: SessionHeaders): Promise<Signature> {
     if (this.#deciding?.session === session) return this.#deciding.said
     const mine = { session, said: this.#ping(session) }
@@ -104,4 +117,9 @@ export class Pulse {
     if (said === 'ok') this.#refusesPings = false
     return said
   }
+}
+
+/** Nobody who knows of sessions has spoken. */
+function isUndecided(said: Signature): boolean {
+  return said === 'unavailable' || isGatewayFailure(said)
 }

@@ -418,6 +418,26 @@ test('a server that refuses every ping is not asked for one session after the ot
   expect(server.posts('initialize')).toHaveLength(2)
 })
 
+test.each<[string, (x: Exchange) => unknown]>([
+  ['503', (x) => x.reply(503)],
+  ['a cut connection', (x) => x.reset()],
+])(
+  'a call refused by 400 and -32000, while a first ping gets %s, is sent again in the next session',
+  async (_, refuse) => {
+    const server = await ScriptedServer.start()
+    server.refuseLost = inWords(400, -32000)
+    const far = await open(server)
+    let pings = 0
+    server.before((x) => {
+      if (x.request.method === 'GET' && server.posts('initialize').length === 1) return x.reply(503)
+      return x.rpc.method === 'ping' && pings++ === 0 ? refuse(x) : false
+    })
+    server.wipe()
+    expect(await far.call(1)).toBeUndefined()
+    expect(far.answers().filter((text) => text.includes('"id":1,'))).toHaveLength(1)
+  },
+)
+
 test('a server that greets each stream with an event and hangs up is not asked in a hot loop', async () => {
   const server = await ScriptedServer.start()
   let gets = 0
