@@ -77,7 +77,7 @@ export const errors = {
   busy: (where: string, status: number, retryAfterMs: number): BridgeError =>
     new BridgeError(
       'SERVER_BUSY',
-      `${where} answered ${status} and asks to wait ${seconds(retryAfterMs)}, longer than a client waits`,
+      `${where} answered ${status} and asks to wait ${seconds(retryAfterMs)}, longer than is left for this request (--patience)`,
       { hint: `try again in ${seconds(retryAfterMs)}`, retryAfterMs },
     ),
   refused: (where: string, status: number, text: string, rpcError?: string): BridgeError =>
@@ -173,6 +173,7 @@ export function reasonOf(error: unknown): string {
   const proxySaid = /^Proxy response \((\d+)\)/.exec(said)?.[1]
   if (proxySaid === '407') return 'the proxy answered 407: its URL needs a user name and a password'
   if (proxySaid !== undefined) return `the proxy answered ${proxySaid}`
+  if (code === 'EMFILE' || code === 'ENFILE') return `no more files can be opened (${code}; see ulimit -n)`
   const text = said || code || error.name
   if (error.cause instanceof Error && text === 'fetch failed') return reasonOf(error.cause)
   return code !== undefined && !text.includes(code) ? `${text} (${code})` : text

@@ -16,6 +16,10 @@ test.each([
     }),
     'wrong version number (ERR_SSL_X)',
   ],
+  [
+    Object.assign(new Error('connect EMFILE 1.2.3.4:443 - Local (undefined:undefined)'), { code: 'EMFILE' }),
+    'no more files can be opened (EMFILE; see ulimit -n)',
+  ],
   [new AggregateError([new Error('first'), new Error('second')]), 'first'],
   ['a word', 'a word'],
 ])('the reason of %s is %s', (error, reason) => {

@@ -223,7 +223,9 @@ export class EventReader {
     const data = this.#data.take()
     // [WHATWG] an event without a type is a "message"; MCP knows no other.
     const isMessage = this.#dataLines > 0 && (this.#type === '' || this.#type === 'message')
-    if (isMessage) this.#ready.push({ kind: 'message', id, data })
+    // (A priming event is kept as `{}` by the event stores of the SDK, and comes so when it is replayed.)
+    const isEmpty = spells(data, 0, data.length, '{}')
+    if (isMessage) this.#ready.push({ kind: 'message', id, data: isEmpty ? NOTHING : data })
     // [WHATWG] an id moves the cursor whatever it is the id of.
     else if (id !== undefined) this.#ready.push({ kind: 'message', id, data: NOTHING })
     this.#dataLines = 0

@@ -141,6 +141,11 @@ test('a comment is one, however long and in however many pieces', async () => {
   expect(await readAll(pieces, 20)).toEqual([':', '=x'])
 })
 
+test('a priming event is one, also where it is replayed as an empty object', async () => {
+  const primed = await readAll([Buffer.from('id: 7\ndata:\n\ndata: x\n\n')])
+  expect(await readAll([Buffer.from('id: 7\ndata: {}\n\ndata: x\n\n')])).toEqual(primed)
+})
+
 test('an event that nothing follows does not keep what it came with', async () => {
   const body = new Body(VALVE)
   const reader = new EventReader(body, 1 << 20)
