@@ -133,6 +133,7 @@ export class SessionLife {
   async ready(deadline: number, signal: Signal): Promise<Live> {
     const { clock, patienceMs, reopenSpacingMs, random, backoff } = this.#config
     const tries = new Backoff(backoff, random)
+    const cameAt = clock.uptime()
     const none = (): BridgeError => errors.unreachable(this.#exchange.where, 'no session yet', patienceMs)
     for (;;) {
       if (signal.aborted) throw signal.reason
@@ -165,7 +166,7 @@ export class SessionLife {
         case 'lost': {
           const rested = clock.uptime() - session.attemptEndedAt
           const spacing = Math.max(reopenSpacingMs, session.cause.retryAfterMs ?? 0)
-          if (left <= 0 || (isFinal(session.cause) && rested < reopenSpacingMs)) throw session.cause
+          if (left <= 0 || (isFinal(session.cause) && session.attemptEndedAt >= cameAt)) throw session.cause
           if (spacing > reopenSpacingMs && spacing - rested > left) throw session.cause
           const wait = rested >= spacing ? tries.next() : spacing - rested + tries.next()
           if (wait > 0) await this.changedWithin(Math.min(wait, left), signal)

@@ -71,6 +71,19 @@ describe('the key', () => {
     },
   )
 
+  test('refused in a session until it was given up for that, and taken again: the next call is answered', async () => {
+    const { server, good } = await guarded()
+    const bridge = await BridgeProcess.listening(server, {
+      env: { CHAMADE_API_KEY: key },
+      args: ['--stateful'],
+    })
+    good.key = 'chmd_another_0123456789'
+    server.session.push.cut()
+    await bridge.waitFor('the loss', () => bridge.stderr.includes('session 1 lost'), 8_000)
+    good.key = key
+    expect((await bridge.call('tools/call')).result).toBeDefined()
+  })
+
   test('not what a 403 is about that a server explains (a Host that it does not take): its own words', async () => {
     const server = await ScriptedServer.start()
     server.before((x) => x.error(-32000, 'Invalid Host: mcp.example', 403) ?? true)
