@@ -85,7 +85,10 @@ function remove(path) {
   }
 }
 
-/** What a cache must be of: this V8, this build. V8 knows its source by the length alone, and archives set all times alike. */
+/**
+ * What a cache must be of: this V8, this build. V8 knows its source by the length alone, and archives set all times
+ * alike.
+ */
 function label(code) {
   return `${process.versions.v8} ${process.arch} ${zlib.crc32(content)} ${zlib.crc32(code)}`
 }

@@ -73,6 +73,9 @@ export interface HttpTiming {
   readonly backoff: BackoffOptions
 }
 
+/** Node gives each but the last of a name's addresses 250 ms: too few on a long way (a satellite, a busy cell). */
+export const LONG_WAY_MS = 2_500
+
 export const DEFAULT_TIMING: HttpTiming = {
   patienceMs: 25_000,
   connectTimeoutMs: 10_000,

@@ -9,12 +9,10 @@ import type { Dispatcher } from 'undici'
 import buildConnector from 'undici/lib/core/connect.js'
 import Client from 'undici/lib/dispatcher/client.js'
 import type { Clock } from '../retry.ts'
-import { type HttpConfig, KEEP_ALIVE_MS } from './config.ts'
+import { type HttpConfig, KEEP_ALIVE_MS, LONG_WAY_MS } from './config.ts'
 
 /** Idle connections kept for reuse; more are closed. */
 const MAX_IDLE = 64
-/** Node gives each but the last of a name's addresses 250 ms: too few on a long way (a satellite, a busy cell). */
-const LONG_WAY_MS = 2_500
 /** A connection is given this long, however little the patience. */
 const LEAST_MS = 1_000
 

@@ -1,5 +1,5 @@
 /** When a body ended, as far as its reader can tell. */
-import { expect, test } from 'vitest'
+import { expect, onTestFinished, test, vi } from 'vitest'
 import { Body } from '../../src/http/body.ts'
 import { pause } from '../support/eventually.ts'
 
@@ -51,3 +51,13 @@ test.each(['ETIMEDOUT', 'ECONNRESET'])(
     expect(body.endedAt).toBeLessThanOrEqual(heardAt)
   },
 )
+
+test('one that the system gives up long after it was heard ended no longer ago than a probe takes', () => {
+  vi.useFakeTimers({ toFake: ['Date'] })
+  onTestFinished(() => void vi.useRealTimers())
+  const body = new Body({ pause: () => undefined, resume: () => undefined, abort: () => undefined })
+  body.push(Buffer.from(':\n'))
+  vi.setSystemTime(Date.now() + 3_600_000)
+  body.fail(Object.assign(new Error('read ECONNRESET'), { code: 'ECONNRESET', syscall: 'read' }))
+  expect(body.endedAt).toBe(Date.now() - 30_000)
+})

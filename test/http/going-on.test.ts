@@ -4,6 +4,7 @@ import { expect, onTestFinished, test } from 'vitest'
 import { DEFAULT_TIMING, type HttpConfig, type HttpTiming } from '../../src/http/config.ts'
 import { openHttp } from '../../src/http/upstream.ts'
 import { compose } from '../../src/protocol.ts'
+import { systemClock } from '../../src/retry.ts'
 import type { PushStatus, Status } from '../../src/status.ts'
 import type { EventStream } from '../support/event-stream.ts'
 import { eventually, pause } from '../support/eventually.ts'
@@ -416,6 +417,22 @@ test('a server that refuses every ping is not asked for one session after the ot
   await open(server, WATCHED)
   await eventually('pings in the next session', () => server.posts('ping').length >= 5)
   expect(server.posts('initialize')).toHaveLength(2)
+})
+
+test('a gateway that fails all of one session for longer does cost it', async () => {
+  const server = await ScriptedServer.start()
+  let laterMs = 0
+  const clock = { ...systemClock, uptime: () => systemClock.uptime() + laterMs }
+  const far = await open(server, { clock, backoff: { ...DEFAULT_TIMING.backoff, baseMs: 10, capMs: 10 } })
+  const { id } = server.session
+  server.before((x) => x.request.headers['mcp-session-id'] === id && x.reply(502))
+  server.session.push.cut()
+  await eventually('some pings', () => server.posts('ping').length >= 2)
+  expect(server.posts('initialize')).toHaveLength(1)
+  laterMs = 5_000
+  await eventually('the next session', () => server.posts('initialize').length === 2)
+  server.push(message('two'))
+  await eventually('what is said then', () => far.texts().includes('two'))
 })
 
 test.each<[string, (x: Exchange) => unknown]>([

@@ -12,6 +12,7 @@ import type { Readable } from 'node:stream'
 import { createParser } from 'eventsource-parser'
 import type { ServerSettings } from '../../config.ts'
 import { plainText } from '../../errors.ts'
+import { LONG_WAY_MS } from '../../http/config.ts'
 import { HEADER, LATEST_LEGACY_VERSION } from '../../protocol.ts'
 import { limit } from '../../retry.ts'
 import { record } from '../client.ts'
@@ -46,7 +47,7 @@ export interface SessionRef {
 const MAX_BODY = 4 * 1024 * 1024
 
 /** Of a name with several addresses each may take long, as with the bridge. */
-export const LONG_WAY = { autoSelectFamilyAttemptTimeout: 2_500 } as const
+export const LONG_WAY = { autoSelectFamilyAttemptTimeout: LONG_WAY_MS } as const
 
 export class Probe {
   readonly #config: HttpConfig
