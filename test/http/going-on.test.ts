@@ -431,7 +431,7 @@ test('a gateway that fails all of one session for longer does cost it', async ()
   expect(server.posts('initialize')).toHaveLength(1)
   laterMs = 5_000
   await eventually('the next session', () => server.posts('initialize').length === 2)
-  server.push(message('two'))
+  await eventually('somebody who listens', () => server.push(message('two')))
   await eventually('what is said then', () => far.texts().includes('two'))
 })
 
