@@ -6,8 +6,7 @@
  * fit (another V8, other flags, another build) is made anew; one that cannot be written is done without.
  */
 const fs = require('node:fs')
-const Module = require('node:module')
-const { join } = require('node:path')
+const { dirname, join } = require('node:path')
 const v8 = require('node:v8')
 const vm = require('node:vm')
 const zlib = require('node:zlib')
@@ -19,6 +18,8 @@ const version = Number.parseInt(process.versions.v8, 10)
 if (version <= 14) v8.setFlagsFromString('--liftoff-only')
 // Newer ones do it all the same when they are told so late, but for this: 55 MB idle and not 61 (Node 26).
 if (version >= 12 && version <= 14) v8.setFlagsFromString('--wasm-tiering-budget=2000000000')
+// It is compiled as a whole beside the rest of the start (rolldown.config.mjs), and not when its first byte comes.
+if (version <= 14) v8.setFlagsFromString('--no-wasm-lazy-compilation')
 // A host runs one of these per server and window: what a load took is given back within a second or two, 68 MB to
 // 54 (Node 20; without these two it is kept), and a heavier load takes 61 MB instead of 85.
 if (version <= 14) v8.setFlagsFromString('--optimize-for-size')
@@ -33,20 +34,31 @@ const cacheFile = `${file}.${process.versions.v8}.cache`
 const content = fs.readFileSync(file)
 
 const kept = readCache()
-const source = `(function (exports, require, module) {${content}\n})`
+const wrapped = [
+  Buffer.from('(function (exports, require, module, __filename, __dirname) {'),
+  content,
+  Buffer.from('\n})'),
+]
+// (As one piece: what is put together of strings is there twice, and a first collection 1 ms earlier.)
+const source = Buffer.concat(wrapped).toString('latin1')
 const script = new vm.Script(source, { filename: file, cachedData: kept?.code })
 let fits = kept !== undefined && !script.cachedDataRejected
-const main = new Module(file, module)
+// (`require('node:module')` would load what nobody asks for: 0.3 ms.)
+const main = new module.constructor(file, module)
 main.filename = file
 main.paths = []
 require.cache[file] = main
 // Of all that can be run, a bridge is what has to start quickly, and what compiles the code for it: the longer it
 // ran, the more of it. A run that is soon over leaves what it has, one that is not replaces that.
 if (!/^([a-z]+|-h|--help|-V|--version)$/.test(process.argv[2] ?? '')) {
-  if (!fits || kept.soon) setTimeout(() => writeCache(false), 1_000).unref()
+  // What ran often enough to be compiled by Sparkplug is so again at once with every start from that cache: 2 ms.
+  if (!fits || kept.soon) {
+    if (version <= 14) v8.setFlagsFromString('--no-sparkplug')
+    setTimeout(() => writeCache(false), 1_000).unref()
+  }
   process.once('exit', (code) => code === 0 && !fits && writeCache(true))
 }
-script.runInThisContext()(main.exports, Module.createRequire(file), main)
+script.runInThisContext()(main.exports, main.require.bind(main), main, file, dirname(file))
 main.loaded = true
 
 /** The file is one line (label) and the code. V8 dies of a code that was damaged, so it has a checksum. */
@@ -66,6 +78,8 @@ function readCache() {
 
 function writeCache(soon) {
   fits = true
+  // (The cache is good for the flags of this moment.)
+  if (version <= 14) v8.setFlagsFromString('--sparkplug')
   const unfinished = `${cacheFile}.${process.pid}`
   try {
     const code = script.createCachedData()
