@@ -129,12 +129,17 @@ export function credentialsFor(
     return constant(headers, name === undefined ? undefined : `--header ${name}`)
   }
   if (key === PLACEHOLDER) {
-    return without(headers, notes, `CHAMADE_API_KEY still says ${PLACEHOLDER}`, 'put your key there')
+    return without(
+      headers,
+      notes,
+      `CHAMADE_API_KEY still says ${PLACEHOLDER}`,
+      'put your key there, then restart the client',
+    )
   }
   // Most clients say ${NAME}; Gemini CLI and its kin $NAME, of which Qwen Code hands on what is not set.
   if (/^\$(\{[^}]*\}|[A-Z_][A-Z0-9_]*)$/.test(key)) {
     const problem = `CHAMADE_API_KEY is the literal text ${key}: the variable is not set where your client expands it`
-    return without(headers, notes, problem, 'set the variable before you start the client')
+    return without(headers, notes, problem, setting(key))
   }
   redact.add(key)
   checkKey(key, 'CHAMADE_API_KEY')
@@ -154,7 +159,13 @@ function without(
   hint: string,
 ): Credentials {
   notes.push({ kind: 'note', level: 'warn', text: problem, hint })
-  return { ...constant(headers, undefined), problem }
+  return { ...constant(headers, undefined), problem: { text: problem, hint } }
+}
+
+/** (Named without its braces: Claude Code cuts each value of the entry's `env` out of what it shows.) */
+function setting(reference: string): string {
+  const name = /^\$\{?(?:env:)?(\w+)\}?$/.exec(reference)?.[1] ?? 'the variable'
+  return `set ${name} where you start the client, then start it again`
 }
 
 /** Chamade's own hosts, this machine, and the host that was named for the key. */

@@ -96,10 +96,14 @@ export const errors = {
       hint: 'check the path; if the server speaks only the HTTP+SSE transport of 2024-11-05, it is not supported',
     }),
   /** `said`: the status, and what the server said with it. */
-  keyMissing: (where: string, said: string, problem?: string): BridgeError =>
-    new BridgeError('KEY_MISSING', `${where} wants an API key (${said}) and ${problem ?? 'none is set'}`, {
-      hint: KEY_HINT,
-    }),
+  keyMissing: (where: string, said: string, problem?: { text: string; hint: string }): BridgeError =>
+    new BridgeError(
+      'KEY_MISSING',
+      `${where} wants an API key (${said}) and ${problem?.text ?? 'none is set'}`,
+      {
+        hint: problem?.hint ?? KEY_HINT,
+      },
+    ),
   keyRefused: (where: string, said: string, source: string): BridgeError =>
     new BridgeError('KEY_REFUSED', `${where} refused the API key from ${source} (${said})`, {
       hint: source.startsWith('--header') ? 'check that header, and the variables in it' : KEY_HINT,

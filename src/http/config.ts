@@ -11,7 +11,7 @@ export interface Credentials {
   /** Where the credential comes from, for texts ("CHAMADE_API_KEY"); undefined when there is none. */
   readonly source: string | undefined
   /** What is wrong with it, when that is known ("CHAMADE_API_KEY is the literal text ${CHAMADE_API_KEY}"). */
-  readonly problem?: string
+  readonly problem?: { readonly text: string; readonly hint: string }
   /** Headers of every call. Names in lower case. */
   headers(): Readonly<Record<string, string>>
   /** After a 401 to a call with the headers `used`: true when `headers` differ now, so that one more try makes sense. */

@@ -112,6 +112,10 @@ describe('the key', () => {
       const { error } = await tryInitialize(bridge)
       expect(error?.data?.code).toBe('KEY_MISSING')
       expect(error?.message).toContain(`is the literal text ${literal}: the variable is not set`)
+      // (Not "set it in the entry": it is named there. Claude Code shows each value of `env` as "[redacted]".)
+      expect(error?.message).toMatch(
+        /Try: set CHAMADE_API_KEY where you start the client, then start it again$/,
+      )
       expect(server.requests.every((each) => each.headers.authorization === undefined)).toBe(true)
     },
   )
@@ -122,6 +126,7 @@ describe('the key', () => {
     const { error } = await tryInitialize(bridge)
     expect(error?.data?.code).toBe('KEY_MISSING')
     expect(error?.message).toContain('CHAMADE_API_KEY still says put-your-key-here')
+    expect(error?.message).toMatch(/Try: put your key there, then restart the client$/)
     expect(server.requests.every((each) => each.headers.authorization === undefined)).toBe(true)
   })
 

@@ -63,11 +63,11 @@ function keyFinding(facts: Facts): Finding {
   const source = credentials?.source
   const set = 'set CHAMADE_API_KEY (in the "env" of the entry, for a client), or --api-key-file PATH'
   const challenge = text(headers['www-authenticate'])
-  const isOfKey = [source, credentials?.problem, challenge].some((each) => each !== undefined)
+  const isOfKey = [source, credentials?.problem?.text, challenge].some((each) => each !== undefined)
   // (A 403 that the server explains itself may be about anything: a Host that it does not take.)
   if (status === 401 || (status === 403 && (isOfKey || facts.first.message?.error === undefined))) {
     facts.reached = false
-    if (credentials?.problem !== undefined) return fail(credentials.problem, set)
+    if (credentials?.problem !== undefined) return fail(credentials.problem.text, credentials.problem.hint)
     if (source !== undefined)
       return fail(`the key from ${source} is refused (HTTP ${status})`, `check it, or make a new one; ${set}`)
     if (/resource_metadata/i.test(challenge ?? '')) {
