@@ -204,7 +204,9 @@ class Bridge {
 
   #failed(id: string, line: Line, cause: unknown): void {
     if (this.#ledger.get(id) !== line) return
-    const error = toBridgeError(cause)
+    const failed = toBridgeError(cause)
+    const isAway = line.method === METHOD.initialize && failed.code === 'SERVER_UNREACHABLE'
+    const error = isAway ? errors.notConnected(failed) : failed
     if (error.code !== 'CLOSING' && !line.cancelled) {
       this.#options.report({ kind: 'failed', what: line.method, error })
     }

@@ -74,6 +74,12 @@ export const errors = {
       cause,
     })
   },
+  /** Clients end a bridge whose `initialize` failed: no next request comes by itself. */
+  notConnected: (error: BridgeError): BridgeError =>
+    new BridgeError(error.code, error.message, {
+      hint: 'check the URL and your network, then connect again (Claude Code: /mcp, Reconnect)',
+      cause: error.cause,
+    }),
   busy: (where: string, status: number, retryAfterMs: number): BridgeError =>
     new BridgeError(
       'SERVER_BUSY',

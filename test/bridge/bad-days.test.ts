@@ -315,6 +315,7 @@ describe('the address', () => {
       const reply = await tryInitialize(bridge)
       expect(performance.now() - at).toBeGreaterThan(400)
       expect(reply.error?.message).toMatch(text)
+      expect(reply.error?.message).toMatch(/connect again \(Claude Code: \/mcp, Reconnect\)$/)
       await pause(50)
       expect(bridge.exit).toBeUndefined()
       bridge.send({ jsonrpc: '2.0', id: 'p', method: 'server/discover' })
