@@ -61,11 +61,15 @@ const CONTINUE = { from: /if \(statusCode === 100\) \{[^}]+\}/, to: '' }
 
 /**
  * What undici compiles when its first socket is open is compiled beside the rest of the start by then: V8 knows the
- * bytes again, 2 ms of a start of 50.
+ * bytes again, 2 ms of a start of 50. Where that fails (--jitless has no WebAssembly, a file is missing), the first
+ * connection tells it, or does with the other parser.
  */
 const COMPILED_EARLY = {
   from: /let llhttpInstance = null/,
-  to: "$&\nWebAssembly.compile(require('../llhttp/llhttp_simd-wasm.js')).catch(() => undefined)",
+  to: `$&
+try {
+  WebAssembly.compile(require('../llhttp/llhttp_simd-wasm.js')).catch(() => undefined)
+} catch {}`,
 }
 
 /** undici's parser is WebAssembly, 72 kB as text: a file of its own is read in less time (0.6 ms of a start) than that. */

@@ -48,12 +48,13 @@ const main = new Module(file, module)
 main.filename = file
 main.paths = []
 require.cache[file] = main
+let sparkplugWaits = false
 // Of all that can be run, a bridge is what has to start quickly, and what compiles the code for it: the longer it
 // ran, the more of it. A run that is soon over leaves what it has, one that is not replaces that.
 if (!/^([a-z]+|-h|--help|-V|--version)$/.test(process.argv[2] ?? '')) {
   // What ran often enough to be compiled by Sparkplug is so again at once with every start from that cache: 2 ms.
   if (!fits || kept.soon) {
-    if (version <= 14) v8.setFlagsFromString('--no-sparkplug')
+    if (version <= 14) sparkplugWaits = turnOff('--no-sparkplug')
     setTimeout(() => writeCache(false), 1_000).unref()
   }
   process.once('exit', (code) => code === 0 && !fits && writeCache(true))
@@ -76,10 +77,17 @@ function readCache() {
   }
 }
 
+/** True if that changed anything: what was off before (--jitless, Android) has to stay off. */
+function turnOff(flag) {
+  const before = v8.cachedDataVersionTag()
+  v8.setFlagsFromString(flag)
+  return v8.cachedDataVersionTag() !== before
+}
+
 function writeCache(soon) {
   fits = true
   // (The cache is good for the flags of this moment.)
-  if (version <= 14) v8.setFlagsFromString('--sparkplug')
+  if (sparkplugWaits) v8.setFlagsFromString('--sparkplug')
   const unfinished = `${cacheFile}.${process.pid}`
   try {
     const code = script.createCachedData()

@@ -10,11 +10,14 @@ import {
   readdirSync,
   readFileSync,
   renameSync,
+  rmSync,
   statSync,
   symlinkSync,
   utimesSync,
   writeFileSync,
 } from 'node:fs'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { beforeEach, describe, expect, test } from 'vitest'
 import { BridgeProcess, bin, root } from '../support/bridge-process.ts'
@@ -26,9 +29,11 @@ const name = `cli.js.${process.versions.v8}.cache`
 describe('the compiled code beside the bundle', () => {
   let folder: string
   let cache: string
+  let node: readonly string[]
 
   beforeEach(() => {
     folder = emptyFolder()
+    node = []
     cpSync(join(root, 'bin'), join(folder, 'bin'), { recursive: true })
     cpSync(join(root, 'dist'), join(folder, 'dist'), {
       recursive: true,
@@ -43,7 +48,7 @@ describe('the compiled code beside the bundle', () => {
     const argv = args.length > 0 ? args : ['--url', 'http://127.0.0.1:9/mcp']
     const { status, stdout, stderr, signal } = spawnSync(
       process.execPath,
-      [join(folder, 'bin', 'chamade-mcp.js'), ...argv],
+      [...node, join(folder, 'bin', 'chamade-mcp.js'), ...argv],
       { input: '{"jsonrpc":"2.0","id":1,"method":"ping"}\n', encoding: 'utf8' },
     )
     expect({ status, signal, stderr }).toEqual({ status: 0, signal: null, stderr: '' })
@@ -144,6 +149,59 @@ describe('the compiled code beside the bundle', () => {
     start()
     expect(files()).toEqual([name])
   })
+
+  test('without Sparkplug it is used as well', () => {
+    node = ['--no-sparkplug']
+    start()
+    const { mtimeMs, ino } = statSync(cache)
+    start()
+    expect(statSync(cache)).toMatchObject({ mtimeMs, ino })
+  })
+
+  test('without the file of the parser the other one does it', async () => {
+    rmSync(join(folder, 'dist', 'llhttp_simd.wasm'))
+    start('--version')
+    const server = createServer((_, answer) => answer.writeHead(401).end())
+    server.listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    const { port } = server.address() as AddressInfo
+    const bridge = BridgeProcess.start(`http://127.0.0.1:${port}/mcp`, {
+      command: [process.execPath, join(folder, 'bin', 'chamade-mcp.js')],
+    })
+    bridge.send('{"jsonrpc":"2.0","id":1,"method":"tools/list"}')
+    expect(JSON.stringify(await bridge.reply(1))).toContain('401')
+    bridge.eof()
+    await bridge.gone()
+    server.close()
+  })
+})
+
+test('without WebAssembly (--jitless) the bridge starts, and says what is missing when it is asked for it', async () => {
+  const bridge = BridgeProcess.start('http://127.0.0.1:9/mcp', {
+    // (V8 itself says that it disables a flag.)
+    command: [process.execPath, '--import', 'data:text/javascript,delete globalThis.WebAssembly', bin],
+  })
+  bridge.send('{"jsonrpc":"2.0","id":1,"method":"ping"}')
+  expect(await bridge.reply(1)).toEqual({ jsonrpc: '2.0', id: 1, result: {} })
+  bridge.eof()
+  expect(await bridge.gone()).toMatchObject({ code: 0 })
+  expect(bridge.stderr).toBe('')
+})
+
+test('where modules are plain objects, as those of Bun, it starts', async () => {
+  const plain = `data:text/javascript,import Module from "node:module"
+const { load } = Module.prototype
+Module.prototype.load = function (file) {
+  Object.defineProperty(this, "constructor", { value: Object })
+  return load.call(this, file)
+}`.replaceAll('\n', ';')
+  const bridge = BridgeProcess.start('http://127.0.0.1:9/mcp', {
+    command: [process.execPath, '--import', plain, bin],
+  })
+  bridge.send('{"jsonrpc":"2.0","id":1,"method":"ping"}')
+  expect(await bridge.reply(1)).toEqual({ jsonrpc: '2.0', id: 1, result: {} })
+  bridge.eof()
+  expect(await bridge.gone()).toMatchObject({ code: 0 })
 })
 
 const withBun = spawnSync('bun', ['--version']).status === 0
