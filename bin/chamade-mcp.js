@@ -48,13 +48,15 @@ const main = new Module(file, module)
 main.filename = file
 main.paths = []
 require.cache[file] = main
-let sparkplugWaits = false
+/** Flags of V8 that are off until the code is kept. */
+let waiting = []
 // Of all that can be run, a bridge is what has to start quickly, and what compiles the code for it: the longer it
 // ran, the more of it. A run that is soon over leaves what it has, one that is not replaces that.
 if (!/^([a-z]+|-h|--help|-V|--version)$/.test(process.argv[2] ?? '')) {
-  // What ran often enough to be compiled by Sparkplug is so again at once with every start from that cache: 2 ms.
+  // What ran often enough to be compiled by Sparkplug is so again at once with every start from that cache: 2 ms. And
+  // what the start alone needs would be thrown away by the sixth collection, which a load brings within a second: 8.
   if (!fits || kept.soon) {
-    if (version <= 14) sparkplugWaits = turnOff('--no-sparkplug')
+    if (version <= 14) waiting = ['sparkplug', 'flush-bytecode'].filter(turnOff)
     setTimeout(() => writeCache(false), 1_000).unref()
   }
   process.once('exit', (code) => code === 0 && !fits && writeCache(true))
@@ -80,14 +82,14 @@ function readCache() {
 /** True if that changed anything: what was off before (--jitless, Android) has to stay off. */
 function turnOff(flag) {
   const before = v8.cachedDataVersionTag()
-  v8.setFlagsFromString(flag)
+  v8.setFlagsFromString(`--no-${flag}`)
   return v8.cachedDataVersionTag() !== before
 }
 
 function writeCache(soon) {
   fits = true
   // (The cache is good for the flags of this moment.)
-  if (sparkplugWaits) v8.setFlagsFromString('--sparkplug')
+  for (const flag of waiting) v8.setFlagsFromString(`--${flag}`)
   const unfinished = `${cacheFile}.${process.pid}`
   try {
     const code = script.createCachedData()

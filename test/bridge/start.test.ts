@@ -150,12 +150,32 @@ describe('the compiled code beside the bundle', () => {
     expect(files()).toEqual([name])
   })
 
-  test('without Sparkplug it is used as well', () => {
-    node = ['--no-sparkplug']
+  test.each(['--no-sparkplug', '--no-flush-bytecode'])('under %s it is used as well', (flag) => {
+    node = [flag]
     start()
     const { mtimeMs, ino } = statSync(cache)
     start()
     expect(statSync(cache)).toMatchObject({ mtimeMs, ino })
+  })
+
+  test('the collections of a heavy load take nothing out of it', async () => {
+    const kept = async (busyS: number): Promise<number> => {
+      rmSync(cache, { force: true })
+      const load = [
+        'let last = []',
+        'const fill = () => { last = Array.from({ length: 3e5 }, (_, x) => ({ x })) }',
+        `const timer = setInterval(() => { fill(); if (process.uptime() > ${busyS}) clearInterval(timer) }, 5)`,
+      ]
+      const preload = `data:text/javascript,${load.join(';')}`
+      const bridge = BridgeProcess.start('http://127.0.0.1:9/mcp', {
+        command: [process.execPath, '--import', preload, join(folder, 'bin', 'chamade-mcp.js')],
+      })
+      await pause(2_000)
+      bridge.eof()
+      await bridge.gone()
+      return statSync(cache).size
+    }
+    expect(await kept(0.9)).toBeGreaterThan(0.95 * (await kept(0)))
   })
 
   test('without the file of the parser the other one does it', async () => {
