@@ -40,7 +40,7 @@ const wrapped = [
   content,
   Buffer.from('\n})'),
 ]
-// (As one piece: what is put together of strings is there twice, and a first collection 1 ms earlier.)
+// (In one piece: what is put together of strings is there twice.)
 const source = Buffer.concat(wrapped).toString('latin1')
 const script = new vm.Script(source, { filename: file, cachedData: kept?.code })
 let fits = kept !== undefined && !script.cachedDataRejected
