@@ -10,6 +10,7 @@ import { invalid } from './errors.ts'
 import { DEFAULT_TIMING, type HttpConfig, SYSTEM } from './http/config.ts'
 import { isLoopback } from './loopback.ts'
 import { asGiven, DEFAULT_URL, nameGiven, type OptionValues, shown, TWINS } from './options.ts'
+import { pem } from './pem.ts'
 import { MAX_WAIT_MS } from './retry.ts'
 import { LEVELS, type Level, type NoteStatus, type Redactor } from './status.ts'
 import { VERSION } from './version.ts'
@@ -76,7 +77,7 @@ async function networkSettings(
   values: OptionValues,
   env: Environment,
   redact: Redactor,
-): Promise<Pick<HttpConfig, 'tls' | 'proxy'>> {
+): Promise<Pick<HttpConfig, 'tls' | 'tlsLater' | 'proxy'>> {
   const proxied = Object.keys(env).some((name) => /^(https?|all)_proxy$/i.test(name))
   const https = url.protocol === 'https:'
   // Over plain http they are looked at all the same, but for SSL_CERT_FILE, which is not ours and not about this.
@@ -89,6 +90,11 @@ async function networkSettings(
   const files = { ca, cert: text(values.cert), key: text(values.key), setBy }
   const named = ca.length > 0 || files.cert !== undefined || files.key !== undefined
   if (!proxied && !named) return {}
+  // Set for many programs, and as a rule to what Node trusts anyway: read (50 ms) for a server that Node does not trust.
+  if (!proxied && values[TWINS]?.ca !== undefined && files.cert === undefined && files.key === undefined) {
+    for (const path of ca) pem(path, 'CA certificate', setBy.ca)
+    return { tlsLater: async () => (await import('./http/network.ts')).tlsOptions(files, env) }
+  }
   const { proxyFor, throughProxy, tlsOptions } = await import('./http/network.ts')
   const tls = tlsOptions(files, env)
   const proxy = proxyFor(url, env)

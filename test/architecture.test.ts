@@ -33,12 +33,12 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     'tool-rules',
     'version',
   ],
-  config: ['credentials', 'errors', 'status', 'retry', 'http', 'loopback', 'options', 'version'],
+  config: ['credentials', 'errors', 'status', 'retry', 'http', 'loopback', 'options', 'pem', 'version'],
   credentials: ['errors', 'status', 'http', 'loopback'],
   options: ['errors'],
   bridge: ['sides', 'protocol', 'errors', 'status', 'retry'],
   stdio: ['sides', 'protocol', 'json', 'gathered'],
-  http: ['sides', 'protocol', 'errors', 'status', 'retry', 'json', 'gathered', 'loopback'],
+  http: ['sides', 'protocol', 'errors', 'status', 'retry', 'json', 'gathered', 'loopback', 'pem'],
   feed: ['sides', 'protocol', 'errors', 'status', 'retry', 'channel', 'loopback', 'options', 'version'],
   channel: ['sides', 'protocol', 'errors', 'status', 'retry', 'json', 'glob'],
   'tool-rules': ['sides', 'protocol', 'errors', 'retry', 'json', 'glob'],
@@ -52,6 +52,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   json: [],
   gathered: [],
   loopback: [],
+  pem: ['errors'],
   glob: [],
 }
 

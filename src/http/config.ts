@@ -18,6 +18,11 @@ export interface Credentials {
   renew(used: Readonly<Record<string, string>>): Promise<boolean>
 }
 
+/** What `tls.connect` is given: one context for all connections, since reading 140 certificates takes 50 ms. */
+export interface Tls {
+  readonly secureContext: SecureContext
+}
+
 export interface HttpConfig extends HttpTiming {
   /** The endpoint, its query as it will be sent. */
   readonly url: string
@@ -30,7 +35,9 @@ export interface HttpConfig extends HttpTiming {
   /** Longest answer or event, bytes. */
   readonly maxMessageBytes: number
   /** Whom we trust and who we are, where that differs from Node's own. */
-  readonly tls?: { readonly secureContext: SecureContext }
+  readonly tls?: Tls
+  /** The same for a server that Node does not trust, made when that turns out. */
+  readonly tlsLater?: () => Promise<Tls | undefined>
   /** `open` takes the place of a connection of our own; `url` may hold credentials, `variable` names it. */
   readonly proxy?: { readonly open: () => Dispatcher; readonly url: URL; readonly variable: string }
   /** Told every session id; cuts secrets out of what is quoted from the server. */

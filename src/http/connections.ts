@@ -8,8 +8,7 @@
 import type { Dispatcher } from 'undici'
 import buildConnector from 'undici/lib/core/connect.js'
 import Client from 'undici/lib/dispatcher/client.js'
-import type { Clock } from '../retry.ts'
-import { type HttpConfig, KEEP_ALIVE_MS, LONG_WAY_MS } from './config.ts'
+import { type HttpConfig, KEEP_ALIVE_MS, LONG_WAY_MS, type Tls } from './config.ts'
 
 /** Idle connections kept for reuse; more are closed. */
 const MAX_IDLE = 64
@@ -24,33 +23,33 @@ interface Idle {
 }
 
 export class Connections {
+  #config: HttpConfig
+  readonly #origin: string
+  /** How long one address of a name may take, where that is not Node's own. */
+  #addressMs: number | undefined
   #open: () => Dispatcher
-  /** Opens them with more time for each address, from now on. */
-  #openPatiently: (() => void) | undefined
   readonly #all = new Set<Dispatcher>()
-  readonly #clock: Clock
   /** The last used at the end. */
   readonly #idle: Idle[] = []
 
   constructor(config: HttpConfig, origin: string) {
-    this.#clock = config.clock
-    const { proxy } = config
-    if (proxy !== undefined) {
-      this.#open = () => proxy.open()
-      return
-    }
-    this.#open = opener(config, origin)
-    this.#openPatiently = () => {
-      this.#open = opener(config, origin, LONG_WAY_MS)
-    }
+    this.#config = config
+    this.#origin = origin
+    this.#open = this.#opener()
   }
 
   /** Told why a connection could not be made. True when the next is made otherwise, so that one more try makes sense. */
   failed(cause: unknown): boolean {
-    if (this.#openPatiently === undefined || !wasHasty(cause)) return false
-    this.#openPatiently()
-    this.#openPatiently = undefined
+    if (this.#config.proxy !== undefined || this.#addressMs !== undefined || !wasHasty(cause)) return false
+    this.#addressMs = LONG_WAY_MS
+    this.#open = this.#opener()
     return true
+  }
+
+  /** Whom the next ones trust. */
+  trust(tls: Tls): void {
+    this.#config = { ...this.#config, tls }
+    this.#open = this.#opener()
   }
 
   /** A connection for one call. To be given back when the call is over. */
@@ -68,7 +67,8 @@ export class Connections {
   /** `usable`: its call came to a good end. One that did not is left (undici would open it anew, for nobody). */
   giveBack(connection: Dispatcher, usable: boolean): void {
     if (usable && this.#idle.length < MAX_IDLE) {
-      this.#idle.push({ connection, sinceWall: this.#clock.now(), sinceUptime: this.#clock.uptime() })
+      const { clock } = this.#config
+      this.#idle.push({ connection, sinceWall: clock.now(), sinceUptime: clock.uptime() })
       return
     }
     if (usable) return this.#close(connection)
@@ -82,7 +82,7 @@ export class Connections {
   }
 
   #isFresh({ sinceWall, sinceUptime }: Idle): boolean {
-    const clock = this.#clock
+    const { clock } = this.#config
     return clock.now() - sinceWall <= KEEP_ALIVE_MS && clock.uptime() - sinceUptime <= KEEP_ALIVE_MS
   }
 
@@ -90,23 +90,24 @@ export class Connections {
     this.#all.delete(connection)
     void connection.close().catch(() => undefined)
   }
-}
 
-/** `addressMs`: how long one address of a name may take, where that is not Node's own. */
-function opener(config: HttpConfig, origin: string, addressMs?: number): () => Dispatcher {
-  // One connector for all clients, so that they share its TLS session tickets.
-  const connect = buildConnector({
-    ...config.tls,
-    ...(addressMs === undefined ? {} : { autoSelectFamilyAttemptTimeout: addressMs }),
-    timeout: Math.min(config.connectTimeoutMs, Math.max(config.patienceMs, LEAST_MS)),
-    keepAlive: true,
-    keepAliveInitialDelay: 15_000,
-    allowH2: false,
-  })
-  // Limits on silence are ours to set (a quiet stream, a long tool call): undici's are off.
-  const limits = { headersTimeout: 0, bodyTimeout: 0 }
-  const idle = { keepAliveTimeout: KEEP_ALIVE_MS, keepAliveMaxTimeout: KEEP_ALIVE_MS }
-  return () => new Client(origin, { connect, pipelining: 1, ...limits, ...idle })
+  #opener(): () => Dispatcher {
+    const { tls, proxy, connectTimeoutMs, patienceMs } = this.#config
+    if (proxy !== undefined) return () => proxy.open()
+    // One connector for all clients, so that they share its TLS session tickets.
+    const connect = buildConnector({
+      ...tls,
+      ...(this.#addressMs === undefined ? {} : { autoSelectFamilyAttemptTimeout: this.#addressMs }),
+      timeout: Math.min(connectTimeoutMs, Math.max(patienceMs, LEAST_MS)),
+      keepAlive: true,
+      keepAliveInitialDelay: 15_000,
+      allowH2: false,
+    })
+    // Limits on silence are ours to set (a quiet stream, a long tool call): undici's are off.
+    const limits = { headersTimeout: 0, bodyTimeout: 0 }
+    const idle = { keepAliveTimeout: KEEP_ALIVE_MS, keepAliveMaxTimeout: KEEP_ALIVE_MS }
+    return () => new Client(this.#origin, { connect, pipelining: 1, ...limits, ...idle })
+  }
 }
 
 /** An address was given up before it had its time, and no other was left. */

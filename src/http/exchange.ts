@@ -10,7 +10,7 @@
 import { isCertificateFailure, plainText, reasonOf } from '../errors.ts'
 import { HEADER } from '../protocol.ts'
 import { limit, type Signal } from '../retry.ts'
-import type { HttpConfig } from './config.ts'
+import type { HttpConfig, Tls } from './config.ts'
 import { Connections } from './connections.ts'
 import { drained, meaningOf, refusal } from './meaning.ts'
 import type { Outcome, Refused, Unavailable } from './outcome.ts'
@@ -40,6 +40,8 @@ export class Exchange {
   readonly #config: HttpConfig
   readonly #connections: Connections
   readonly #target: Target
+  /** What has been made of the setting of that name. */
+  #tlsLater: Promise<Tls | undefined> | undefined
   /** The headers of the last POST: those of the next are the same unless the session or the key changed. */
   #posted: { session: SessionHeaders | undefined; used: object; headers: readonly string[] } | undefined
 
@@ -93,6 +95,7 @@ export class Exchange {
   /** What was no plain answer: a redirect is followed, a key read again; the rest gets its meaning. */
   async #lookInto(call: Call, first: Reply | Failure): Promise<Outcome> {
     let renewed = false
+    let trusted = false
     let target = this.#target
     let heard: Heard = first
     for (let redirects = 0; ; ) {
@@ -100,10 +103,10 @@ export class Exchange {
       if (heard.kind === 'failure') {
         const { sent, status, cause } = heard
         if (status !== undefined && cause instanceof RangeError) return refusal(status, tooLong(cause))
-        const isOtherwise =
-          !sent &&
-          (this.#connections.failed(cause) || (isCertificateFailure(cause) && (await this.#trustMore(cause))))
-        if (!isOtherwise) {
+        const isTrusted: boolean =
+          !sent && !trusted && isCertificateFailure(cause) && (await this.#trustMore(cause))
+        trusted ||= isTrusted
+        if (!isTrusted && (sent || !this.#connections.failed(cause))) {
           const why = isTimeout(call.signal) ? 'no answer' : reasonOf(cause)
           const { proxy } = this.#config
           const through = proxy === undefined ? '' : ` (through the proxy ${proxy.url.host})`
@@ -181,10 +184,17 @@ export class Exchange {
     return Object.entries(headers).flat()
   }
 
-  /** Nobody we trust knows the server's certificate: perhaps the operating system does. */
+  /** Nobody we trust knows the server's certificate: perhaps SSL_CERT_FILE does, or the operating system. */
   async #trustMore(cause: unknown): Promise<boolean> {
     const { isUntrusted, trustSystem } = await import('./network.ts')
-    return isUntrusted(cause) && this.#config.tls === undefined && trustSystem()
+    const { tls, tlsLater } = this.#config
+    if (tls !== undefined || !isUntrusted(cause)) return false
+    if (tlsLater === undefined) return trustSystem()
+    // (A file that is gone by now vouches for nobody.)
+    this.#tlsLater ??= tlsLater().catch(() => undefined)
+    const more = await this.#tlsLater
+    if (more !== undefined) this.#connections.trust(more)
+    return more !== undefined
   }
 
   /** The redirect's target, or why it is not followed. */

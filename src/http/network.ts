@@ -5,7 +5,7 @@
  * The one rule: a proxy or a certificate that does not work is said by name, never worked around.
  */
 import { readFileSync } from 'node:fs'
-import tls, { type SecureContext } from 'node:tls'
+import tls from 'node:tls'
 import type { Dispatcher } from 'undici'
 import connect from 'undici/lib/api/api-connect.js'
 import request from 'undici/lib/api/api-request.js'
@@ -14,7 +14,8 @@ import DispatcherBase from 'undici/lib/dispatcher/dispatcher.js'
 import ProxyAgent from 'undici/lib/dispatcher/proxy-agent.js'
 import { invalid, reasonOf } from '../errors.ts'
 import { isLoopback } from '../loopback.ts'
-import { DEFAULT_TIMING, KEEP_ALIVE_MS } from './config.ts'
+import { pem } from '../pem.ts'
+import { DEFAULT_TIMING, KEEP_ALIVE_MS, type Tls } from './config.ts'
 
 type Environment = Readonly<Record<string, string | undefined>>
 
@@ -25,11 +26,6 @@ export interface TlsFiles {
   readonly key: string | undefined
   /** The flag or the variable that each was set with, for error texts. */
   readonly setBy: Readonly<Record<'ca' | 'cert' | 'key', string>>
-}
-
-/** What `tls.connect` is given: one context for all connections, since reading 140 certificates takes a while. */
-export interface TlsOptions {
-  readonly secureContext: SecureContext
 }
 
 /** A proxy that the environment names. */
@@ -72,7 +68,7 @@ export function proxyFor(url: URL, env: Environment): NamedProxy | undefined {
  */
 export function throughProxy(
   proxy: URL,
-  options: TlsOptions | undefined,
+  options: Tls | undefined,
   tunnelMs = DEFAULT_TIMING.connectTimeoutMs,
 ): Dispatcher {
   // A tunnel is asked for with `connect`, which undici hangs on its dispatchers only in its index; `doctor` asks with
@@ -91,7 +87,7 @@ export function throughProxy(
 }
 
 /** Reads the files. Undefined when there is nothing to set. Throws CONFIG_INVALID for what cannot be read. */
-export function tlsOptions(files: TlsFiles, env: Environment): TlsOptions | undefined {
+export function tlsOptions(files: TlsFiles, env: Environment): Tls | undefined {
   if ((files.cert === undefined) !== (files.key === undefined)) {
     const only = files.cert === undefined ? files.setBy.key : files.setBy.cert
     throw invalid(
@@ -101,12 +97,11 @@ export function tlsOptions(files: TlsFiles, env: Environment): TlsOptions | unde
   }
   if (files.ca.length === 0 && files.cert === undefined) return undefined
   // Naming certificates takes the place of Node's own, NODE_EXTRA_CA_CERTS among them: add those again.
-  const extra = env.NODE_EXTRA_CA_CERTS
   const { setBy } = files
   const ca = [
     ...tls.rootCertificates,
     ...files.ca.map((path) => pem(path, 'CA certificate', setBy.ca)),
-    ...(extra === undefined || extra === '' ? [] : [pem(extra, 'CA certificate', 'NODE_EXTRA_CA_CERTS')]),
+    ...extraCertificates(env),
     ...systemCertificates(),
   ]
   const cert = files.cert === undefined ? {} : { cert: pem(files.cert, 'client certificate', setBy.cert) }
@@ -155,27 +150,17 @@ interface TlsOfLaterNodes {
   readonly setDefaultCACertificates?: (certificates: readonly string[]) => void
 }
 
-function systemCertificates(): string[] {
-  return (tls as TlsOfLaterNodes).getCACertificates?.('system') ?? []
+/** Those of NODE_EXTRA_CA_CERTS; of a file that can't be read Node has said that it is ignored. */
+function extraCertificates({ NODE_EXTRA_CA_CERTS: path = '' }: Environment): string[] {
+  try {
+    return path === '' ? [] : [readFileSync(path, 'utf8')]
+  } catch {
+    return []
+  }
 }
 
-function pem(path: string, what: string, setBy: string): string {
-  let text: string
-  try {
-    text = readFileSync(path, 'utf8')
-  } catch (cause) {
-    throw invalid(
-      `the ${what} ${path} cannot be read (${reasonOf(cause)})`,
-      `check the path in ${setBy} and its permissions`,
-    )
-  }
-  if (!text.includes('-----BEGIN ')) {
-    throw invalid(
-      `the ${what} ${path} is not PEM`,
-      'convert it: openssl x509 -inform der -in FILE -out FILE.pem',
-    )
-  }
-  return text
+function systemCertificates(): string[] {
+  return (tls as TlsOfLaterNodes).getCACertificates?.('system') ?? []
 }
 
 /** NO_PROXY: a list of hosts, domains with or without a leading dot or `*.`, IPv6 with or without brackets, each with or without a port; `*` for all. */

@@ -69,6 +69,26 @@ test.each([
   expect((await bridge.call('ping')).result).toBeDefined()
 })
 
+test('SSL_CERT_FILE vouches for a server that Node does not trust, also beside a NODE_EXTRA_CA_CERTS that is gone', async () => {
+  const server = await ScriptedServer.start()
+  const { url } = await withTls(server)
+  const bridge = BridgeProcess.start(url, { env: { SSL_CERT_FILE: ca, NODE_EXTRA_CA_CERTS: '/nope' } })
+  expect((await bridge.call('initialize', initializeParams)).result).toBeDefined()
+  const of = await BridgeProcess.connected(url, { env: { SSL_CERT_FILE: cert, NODE_EXTRA_CA_CERTS: ca } })
+  expect((await of.call('ping')).result).toBeDefined()
+})
+
+test('where it does not, the certificate is refused once, and named', async () => {
+  const server = await ScriptedServer.start()
+  const { url } = await withTls(server)
+  const bridge = BridgeProcess.start(url, { env: { SSL_CERT_FILE: cert, NODE_EXTRA_CA_CERTS: '' } })
+  for (let i = 0; i < 2; i++) {
+    const { error } = await bridge.call('initialize', initializeParams)
+    expect(error?.data?.code).toBe('CERTIFICATE_REFUSED')
+    expect(error?.message).toMatch(/^the certificate of https:.* is refused: .*SELF_SIGNED_CERT_IN_CHAIN/)
+  }
+})
+
 test('--cert without --key, and files that cannot be used, are said before anything is sent', async () => {
   const wrong: [string[], RegExp][] = [
     [['--cert', cert], /belong together/],

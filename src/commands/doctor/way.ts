@@ -20,8 +20,11 @@ const settings: Check<ServerContext> = {
   async run({ values, operands, io, redact, facts, signal }) {
     const asked = await askedFor(values, operands, io)
     const found = await serverSettings({ ...asked.values, stateful: true }, asked.operands, asked.env, redact)
-    facts.settings = found
-    facts.probe = new Probe(found.http, signal)
+    // (The bridge asks SSL_CERT_FILE only where Node does not trust the server.)
+    const tls = found.http.tls ?? (await found.http.tlsLater?.())
+    const http = tls === undefined ? found.http : { ...found.http, tls }
+    facts.settings = { ...found, http }
+    facts.probe = new Probe(http, signal)
     const url = facts.probe.url(false)
     const { source } = found.http.credentials
     const [note] = found.notes.filter(({ level }) => level === 'warn' || level === 'error')
