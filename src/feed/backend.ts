@@ -59,7 +59,7 @@ export class Backend {
       connect: {
         timeout: httpMs,
         autoSelectFamilyAttemptTimeout: ADDRESS_MS,
-        ...(config.ca === undefined ? {} : { ca: [...config.ca] }),
+        ...(config.secureContext === undefined ? {} : { secureContext: config.secureContext }),
       },
       headersTimeout: httpMs,
       bodyTimeout: httpMs,

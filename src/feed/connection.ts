@@ -7,7 +7,9 @@
  * undici's WebSocket tells neither why a handshake failed nor lets itself be paused. Both are had from its
  * dispatcher, which sees the response, the error, and the socket of the upgrade.
  */
+
 import type { Duplex } from 'node:stream'
+import type { SecureContext } from 'node:tls'
 import { Agent, DecoratorHandler, type Dispatcher, ping, WebSocket } from 'undici'
 import type { Clock } from '../retry.ts'
 import { firstOf, sleep } from '../retry.ts'
@@ -30,7 +32,7 @@ export interface DialOptions {
   readonly url: string
   /** What this connection is for: "follow space x". */
   readonly what: string
-  readonly ca?: readonly string[] | undefined
+  readonly secureContext?: SecureContext | undefined
   readonly handshakeMs: number
   readonly pingMs: number
   readonly maxFrameBytes: number
@@ -72,7 +74,7 @@ export async function dial(options: DialOptions, signal: AbortSignal): Promise<R
     connect: {
       timeout: options.handshakeMs,
       autoSelectFamilyAttemptTimeout: ADDRESS_MS,
-      ...(options.ca === undefined ? {} : { ca: [...options.ca] }),
+      ...(options.secureContext === undefined ? {} : { secureContext: options.secureContext }),
     },
     headersTimeout: options.handshakeMs,
     allowH2: false,

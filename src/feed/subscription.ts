@@ -127,7 +127,7 @@ export function dialing(config: FeedConfig, url: string, what: string): ReturnTy
   return {
     url,
     what,
-    ca: config.ca,
+    secureContext: config.secureContext,
     handshakeMs,
     pingMs,
     maxFrameBytes,

@@ -78,7 +78,7 @@ test('SSL_CERT_FILE vouches for a server that Node does not trust, also beside a
   expect((await of.call('ping')).result).toBeDefined()
 })
 
-test('where it does not, the certificate is refused once, and named', async () => {
+test('where it does not, the certificate is refused each time, and named', async () => {
   const server = await ScriptedServer.start()
   const { url } = await withTls(server)
   const bridge = BridgeProcess.start(url, { env: { SSL_CERT_FILE: cert, NODE_EXTRA_CA_CERTS: '' } })

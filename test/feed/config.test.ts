@@ -6,7 +6,7 @@ import { describe, expect, test } from 'vitest'
 import { withEnvironment } from '../../src/commands/command.ts'
 import { FEED_OPTIONS, moot } from '../../src/commands/moot.ts'
 import { BridgeError } from '../../src/errors.ts'
-import { type FeedConfig, resolveFeed } from '../../src/feed/config.ts'
+import { authorities, type FeedConfig, resolveFeed } from '../../src/feed/config.ts'
 import { redactor } from '../../src/status.ts'
 import { emptyFolder } from '../support/empty-folder.ts'
 import { ca } from '../support/tls.ts'
@@ -40,7 +40,7 @@ describe('defaults', () => {
       spaceId: undefined,
       firehose: false,
       autoSubscribe: false,
-      ca: undefined,
+      secureContext: undefined,
       wording: 'docs',
       maxText: 2_000,
     })
@@ -167,15 +167,16 @@ test('plain http is fine on this machine, and elsewhere when it is said to be', 
   )
 })
 
-test('SSL_CERT_FILE is trusted beside what Node trusts', () => {
-  const trusted = configOf({ ...KEY, SSL_CERT_FILE: ca }).ca ?? []
+test('SSL_CERT_FILE is trusted beside what Node trusts, and read once for all connections', () => {
+  expect(configOf({ ...KEY, SSL_CERT_FILE: ca }).secureContext).toBeDefined()
+  const trusted = authorities({ value: ca, name: 'SSL_CERT_FILE' }, {})
   expect(trusted.at(-1)).toBe(readFileSync(ca, 'utf8'))
   expect(trusted.length).toBeGreaterThan(50)
 })
 
 test('SSL_CERT_FILE is no matter of a moot without TLS', () => {
   const env = { ...KEY, SSL_CERT_FILE: '/nowhere' }
-  expect(configOf({ ...env, CONVO_API_URL: 'http://127.0.0.1:1' }).ca).toBeUndefined()
+  expect(configOf({ ...env, CONVO_API_URL: 'http://127.0.0.1:1' }).secureContext).toBeUndefined()
   for (const address of [
     {},
     { CONVO_API_URL: 'http://127.0.0.1:1', CONVO_CHANNEL_URL: 'wss://mootup.io/channel' },
