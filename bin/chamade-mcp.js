@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 'use strict'
 /**
- * Starts dist/cli.js with the code that V8 made of it last time, kept beside it: 5 ms of a start of 50 on Node 20,
+ * Starts dist/cli.js with the code that V8 made of it last time, kept beside it: 10 ms of a start of 55 on Node 20,
  * where `module.enableCompileCache` is missing, and no less than that gives on newer ones. A cache that does not
  * fit (another V8, other flags, another build) is made anew; one that cannot be written is done without.
  */
