@@ -59,7 +59,8 @@ if (!/^([a-z]+|-h|--help|-V|--version)$/.test(process.argv[2] ?? '')) {
     if (version <= 14) waiting = ['sparkplug', 'flush-bytecode'].filter(turnOff)
     setTimeout(() => writeCache(false), 1_000).unref()
   }
-  process.once('exit', (code) => code === 0 && !fits && writeCache(true))
+  // (Hosts end a bridge by a signal as well.)
+  process.once('exit', (code) => (code === 0 || code > 128) && !fits && writeCache(true))
 }
 script.runInThisContext()(main.exports, Module.createRequire(file), main, file, dirname(file))
 main.loaded = true

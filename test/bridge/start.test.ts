@@ -150,6 +150,17 @@ describe('the compiled code beside the bundle', () => {
     expect(files()).toEqual([name])
   })
 
+  test('a run that a signal ended leaves it as well', async () => {
+    const bridge = BridgeProcess.start('http://127.0.0.1:9/mcp', {
+      command: [process.execPath, join(folder, 'bin', 'chamade-mcp.js')],
+    })
+    bridge.send('{"jsonrpc":"2.0","id":1,"method":"ping"}')
+    await bridge.reply(1)
+    bridge.signal('SIGTERM')
+    expect((await bridge.gone()).code).toBe(143)
+    expect(files()).toEqual([name])
+  })
+
   test.each(['--no-sparkplug', '--no-flush-bytecode'])('under %s it is used as well', (flag) => {
     node = [flag]
     start()
