@@ -82,6 +82,9 @@ interface Stream {
   gathering: boolean
 }
 
+/** The clocks tick apart, and `at` is a moment old: by more than this the wall clock was set back. */
+const CLOCK_SET_MS = 500
+
 /** Watches `Status` facts of all streams. */
 export class Breaks {
   readonly #options: BreaksOptions
@@ -270,9 +273,11 @@ export class Breaks {
     return { at, uptime: this.#options.clock.uptime() }
   }
 
-  /** Until `at`, which is about now. */
+  /** Until `at`, which is about now; from one beginning always the same `at` less this, but for a clock that was set. */
   #msSince(moment: Moment, at: number): number {
-    return Math.max(0, at - moment.at, Math.floor(this.#options.clock.uptime() - moment.uptime))
+    const wallMs = Math.max(0, at - moment.at)
+    const uptimeMs = Math.floor(this.#options.clock.uptime() - moment.uptime)
+    return uptimeMs - wallMs > CLOCK_SET_MS ? uptimeMs : wallMs
   }
 
   #ended(stream: Stream): void {

@@ -54,7 +54,9 @@ describe('whatever the order of facts', () => {
 
 describe('a wall clock that is set back by an hour meanwhile', () => {
   /** Says facts of one stream, the clocks moving on as told. */
-  function told(...facts: readonly [PushStatus['state'], { passed: number; setBack?: true }][]) {
+  function told(
+    ...facts: readonly [PushStatus['state'], { passed: number; setBack?: true; apart?: number }][]
+  ) {
     const said: (Gap | Outage)[] = []
     let [wall, uptime] = [Date.UTC(2026, 10, 22, 12), 5_000]
     const listener = { gap: (gap: Gap) => said.push(gap), down: () => undefined, up: () => undefined }
@@ -68,9 +70,9 @@ describe('a wall clock that is set back by an hour meanwhile', () => {
       listener,
     )
     breaks.initialized()
-    for (const [state, { passed, setBack }] of facts) {
+    for (const [state, { passed, setBack, apart = 0 }] of facts) {
       wall += passed - (setBack === true ? 3_600_000 : 0)
-      uptime += passed
+      uptime += passed + apart
       breaks.observe({ kind: 'push', state, at: wall, generation: 1, continuous: false })
     }
     breaks.close()
@@ -84,6 +86,15 @@ describe('a wall clock that is set back by an hour meanwhile', () => {
       ['up', { passed: 20_000, setBack: true }],
     )
     expect(said).toMatchObject([{ from: now - 20_000, to: now, deafMs: 20_000, breaks: 1 }])
+  })
+
+  it('is no clock that ticks a millisecond later', () => {
+    const { said, now } = told(
+      ['up', { passed: 100 }],
+      ['down', { passed: 9_000 }],
+      ['up', { passed: 20_000, apart: 1 }],
+    )
+    expect(said).toMatchObject([{ from: now - 20_000, to: now, deafMs: 20_000 }])
   })
 
   it('between two breaks told together leaves neither out', () => {
