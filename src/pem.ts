@@ -1,5 +1,5 @@
 /**
- * Certificates and keys in files.
+ * Certificates and keys in files: what is read, and what is said of a file that can't be.
  */
 import { readFileSync } from 'node:fs'
 import { invalid, reasonOf } from './errors.ts'
@@ -22,4 +22,14 @@ export function pem(path: string, what: string, setBy: string): string {
     )
   }
   return text
+}
+
+/** Those of NODE_EXTRA_CA_CERTS; of a file that can't be read Node has said that it is ignored. */
+export function extraCertificates(env: Readonly<Record<string, string | undefined>>): string[] {
+  const { NODE_EXTRA_CA_CERTS: path = '' } = env
+  try {
+    return path === '' ? [] : [readFileSync(path, 'utf8')]
+  } catch {
+    return []
+  }
 }

@@ -9,6 +9,7 @@ import { createSecureContext, rootCertificates, type SecureContext } from 'node:
 import { invalid, reasonOf } from '../errors.ts'
 import { isLoopback } from '../loopback.ts'
 import { nameGiven, shown, TWINS } from '../options.ts'
+import { extraCertificates } from '../pem.ts'
 import { type BackoffOptions, type Clock, DEFAULT_BACKOFF, systemClock } from '../retry.ts'
 import type { NoteStatus, Redactor } from '../status.ts'
 import { VERSION } from '../version.ts'
@@ -253,14 +254,6 @@ function certificates({ value: path, name }: Setting): string {
 /** Naming certificates takes the place of Node's own: these, and what it was told to trust beside them, go on being trusted. */
 export function authorities(named: Setting, env: Environment): string[] {
   return [...rootCertificates, certificates(named), ...extraCertificates(env)]
-}
-
-function extraCertificates({ NODE_EXTRA_CA_CERTS: path }: Environment): readonly string[] {
-  try {
-    return path ? [readFileSync(path, 'utf8')] : []
-  } catch {
-    return [] // Node has said so.
-  }
 }
 
 function fileText(path: string, what: string): string {

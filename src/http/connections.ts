@@ -46,10 +46,11 @@ export class Connections {
     return true
   }
 
-  /** Whom the next ones trust. */
-  trust(tls: Tls): void {
+  /** Whom the next ones trust. True, as of `failed`. */
+  trust(tls: Tls): boolean {
     this.#config = { ...this.#config, tls }
     this.#open = this.#opener()
+    return true
   }
 
   /** A connection for one call. To be given back when the call is over. */

@@ -10,7 +10,7 @@
 import { isCertificateFailure, plainText, reasonOf } from '../errors.ts'
 import { HEADER } from '../protocol.ts'
 import { limit, type Signal } from '../retry.ts'
-import type { HttpConfig, Tls } from './config.ts'
+import type { HttpConfig } from './config.ts'
 import { Connections } from './connections.ts'
 import { drained, meaningOf, refusal } from './meaning.ts'
 import type { Outcome, Refused, Unavailable } from './outcome.ts'
@@ -40,8 +40,8 @@ export class Exchange {
   readonly #config: HttpConfig
   readonly #connections: Connections
   readonly #target: Target
-  /** What has been made of the setting of that name. */
-  #tlsLater: Promise<Tls | undefined> | undefined
+  /** True once the next connections trust whom SSL_CERT_FILE names. */
+  #trusting: Promise<boolean> | undefined
   /** The headers of the last POST: those of the next are the same unless the session or the key changed. */
   #posted: { session: SessionHeaders | undefined; used: object; headers: readonly string[] } | undefined
 
@@ -191,10 +191,11 @@ export class Exchange {
     if (tls !== undefined || !isUntrusted(cause)) return false
     if (tlsLater === undefined) return trustSystem()
     // (A file that is gone by now vouches for nobody.)
-    this.#tlsLater ??= tlsLater().catch(() => undefined)
-    const more = await this.#tlsLater
-    if (more !== undefined) this.#connections.trust(more)
-    return more !== undefined
+    this.#trusting ??= tlsLater().then(
+      (more) => more !== undefined && this.#connections.trust(more),
+      () => false,
+    )
+    return await this.#trusting
   }
 
   /** The redirect's target, or why it is not followed. */

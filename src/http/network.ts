@@ -4,7 +4,6 @@
  * Not a connection: what is made here is handed to the exchange. Loaded only where a setting asks for it.
  * The one rule: a proxy or a certificate that does not work is said by name, never worked around.
  */
-import { readFileSync } from 'node:fs'
 import tls from 'node:tls'
 import type { Dispatcher } from 'undici'
 import connect from 'undici/lib/api/api-connect.js'
@@ -14,7 +13,7 @@ import DispatcherBase from 'undici/lib/dispatcher/dispatcher.js'
 import ProxyAgent from 'undici/lib/dispatcher/proxy-agent.js'
 import { invalid, reasonOf } from '../errors.ts'
 import { isLoopback } from '../loopback.ts'
-import { pem } from '../pem.ts'
+import { extraCertificates, pem } from '../pem.ts'
 import { DEFAULT_TIMING, KEEP_ALIVE_MS, type Tls } from './config.ts'
 
 type Environment = Readonly<Record<string, string | undefined>>
@@ -148,15 +147,6 @@ export function trustSystem(): boolean {
 interface TlsOfLaterNodes {
   readonly getCACertificates?: (type: 'default' | 'system') => string[]
   readonly setDefaultCACertificates?: (certificates: readonly string[]) => void
-}
-
-/** Those of NODE_EXTRA_CA_CERTS; of a file that can't be read Node has said that it is ignored. */
-function extraCertificates({ NODE_EXTRA_CA_CERTS: path = '' }: Environment): string[] {
-  try {
-    return path === '' ? [] : [readFileSync(path, 'utf8')]
-  } catch {
-    return []
-  }
 }
 
 function systemCertificates(): string[] {

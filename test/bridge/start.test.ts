@@ -207,7 +207,7 @@ describe('the compiled code beside the bundle', () => {
   })
 })
 
-test('without WebAssembly (--jitless) the bridge starts, and says what is missing when it is asked for it', async () => {
+test('without WebAssembly (--jitless) the bridge starts all the same', async () => {
   const bridge = BridgeProcess.start('http://127.0.0.1:9/mcp', {
     // (V8 itself says that it disables a flag.)
     command: [process.execPath, '--import', 'data:text/javascript,delete globalThis.WebAssembly', bin],
