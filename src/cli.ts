@@ -2,12 +2,11 @@
  * The command table, and the only room that touches `process`: argv and environment become option values, errors
  * become a line and a hint, the outcome becomes an exit code.
  *
- * A host starts one of these per window and waits for it, so the default command with well-formed options is
- * read by node's own `parseArgs`; commander is loaded for everything else: subcommands, help, mistakes.
+ * A host starts one of these per window and waits for it, so well-formed options of the default command are read
+ * here (by node's own `parseArgs` in 1 ms); commander is loaded for everything else: subcommands, help, mistakes.
  * The one rule: stdout belongs to the command.
  */
 import { setMaxListeners } from 'node:events'
-import { parseArgs } from 'node:util'
 import { type CommandEntry, camelCase, type Io, longName, withEnvironment } from './commands/command.ts'
 import { connect } from './commands/connect.ts'
 import { harmless } from './commands/terminal.ts'
@@ -111,33 +110,36 @@ async function run(args: readonly string[], io: Io): Promise<number> {
   return await runCommand(args, connect, COMMANDS, io)
 }
 
-/** Options of the default command, when there is nothing to explain about them. */
+/** Options of the default command, when there is nothing to explain about them: all else is commander's to read. */
 function readQuickly(
   args: readonly string[],
   options: readonly OptionSpec[],
 ): { values: OptionValues; operands: readonly string[] } | undefined {
-  try {
-    const { values, positionals } = parseArgs({
-      args: [...args],
-      strict: true,
-      allowPositionals: true,
-      options: Object.fromEntries(options.map((option) => [longName(option), shapeOf(option)])),
-    })
-    if (positionals.length > 1 || (positionals[0] !== undefined && !positionals[0].includes(':')))
-      return undefined
-    return {
-      operands: positionals,
-      values: Object.fromEntries(
-        Object.entries(values).map(([name, value]) => [camelCase(name), value as OptionValues[string]]),
-      ),
+  const operands: string[] = []
+  const values: Record<string, string | true | string[]> = {}
+  const rest = args.values()
+  for (const arg of rest) {
+    if (!arg.startsWith('-')) {
+      operands.push(arg)
+      continue
     }
-  } catch {
-    return undefined
+    const [, name, given] = /^--([a-z-]+)(?:=(.*))?$/s.exec(arg) ?? []
+    const option = options.find((each) => longName(each) === name)
+    if (name === undefined || option === undefined) return undefined
+    const key = camelCase(name)
+    if (!option.flags.includes('<')) {
+      if (given !== undefined) return undefined
+      values[key] = true
+      continue
+    }
+    const value: string | undefined = given ?? rest.next().value
+    if (value === undefined || (given === undefined && value.startsWith('-'))) return undefined
+    const before = values[key]
+    values[key] = option.flags.includes('...') ? [...(Array.isArray(before) ? before : []), value] : value
   }
-}
-
-function shapeOf(option: OptionSpec): { type: 'string' | 'boolean'; multiple: boolean } {
-  return { type: option.flags.includes('<') ? 'string' : 'boolean', multiple: option.flags.includes('...') }
+  const [operand] = operands
+  const unclear = operands.length > 1 || (operand !== undefined && !operand.includes(':'))
+  return unclear ? undefined : { operands, values }
 }
 
 function worldOf(signal: AbortSignal): Io {

@@ -71,6 +71,9 @@ export async function serverSettings(
   return { http, notes }
 }
 
+/** Each is looked for in capitals as well. */
+const PROXIES = ['https_proxy', 'http_proxy', 'all_proxy'] as const
+
 /** What the endpoint is reached through. Throws CONFIG_INVALID. */
 async function networkSettings(
   url: URL,
@@ -78,7 +81,8 @@ async function networkSettings(
   env: Environment,
   redact: Redactor,
 ): Promise<Pick<HttpConfig, 'tls' | 'tlsLater' | 'proxy'>> {
-  const proxied = Object.keys(env).some((name) => /^(https?|all)_proxy$/i.test(name))
+  // (Asked one by one: to list the variables costs a start 0.1 ms.)
+  const proxied = PROXIES.some((name) => env[name] || env[name.toUpperCase()])
   const https = url.protocol === 'https:'
   // Over plain http they are looked at all the same, but for SSL_CERT_FILE, which is not ours and not about this.
   const ca = https || values[TWINS]?.ca === undefined ? list(values.ca) : []

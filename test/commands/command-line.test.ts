@@ -216,6 +216,42 @@ test.each([
   expect(stderr).toContain(`error: ${flag} is empty\ntry: `)
 })
 
+test.each(
+  [
+    ['URL'],
+    ['URL', '--header', 'X-A: 1', '--header=X-B: 2=3\n', '--stateful'],
+    ['--stateful', '--header', 'X-A: ', '--patience', '9s', '--patience=1h', '--url=URL'],
+    ['--url', 'URL', 'URL'],
+    ['--url', 'nowhere', '--url', 'URL'],
+    ['--header', '--url', 'URL'],
+    ['URL', '--header', '-'],
+    ['URL', '--patience', '-1'],
+    ['URL', '--patience=-1'],
+    ['URL', '--stateful=yes'],
+    ['URL', '--no-gap-notice', '--no-stateful'],
+    ['URL', '--gap-notice'],
+    ['URL', '--Stateful'],
+    ['URL', '--state'],
+    ['URL', '--toString'],
+    ['URL', '-V'],
+    ['URL', '-'],
+    ['URL', ''],
+    ['wrd'],
+  ].map((args) => [args]),
+)('%j: options are read as commander reads them', async (args) => {
+  const input = '{"jsonrpc":"2.0","id":1,"method":"tools/list"}\n'
+  const run = async (last: readonly string[]) => {
+    const server = await ScriptedServer.start()
+    const given = [...args.map((arg) => arg.replace('URL', server.url)), ...last]
+    const { code, stdout, stderr } = await runCli(given, { input })
+    const seen = server.requests.map(({ url, headers }) => [url, headers['x-a'], headers['x-b']])
+    return { code, stdout, stderr: stderr.replaceAll(server.url, 'URL').replaceAll(/^\d.*Z /gm, ''), seen }
+  }
+  // What follows `--` is operands for both; whoever starts us has no use for it, so it is commander's.
+  const [quick, slow] = await Promise.all([run([]), run(['--'])])
+  expect(quick).toEqual(slow)
+})
+
 test.each([
   'Expect: 100-continue',
   'Upgrade: h2c',
