@@ -6,6 +6,7 @@
  * data (we post buffers). The HTTP parser for machines without WebAssembly SIMD stays a file of its own, loaded
  * where SIMD fails.
  */
+import { createHash } from 'node:crypto'
 import { createRequire } from 'node:module'
 
 const LEFT_OUT = [
@@ -35,6 +36,8 @@ const LIGHT = {
   'node:http': 'module.exports = { maxHeaderSize: 16384, IncomingMessage: class {} }',
   // Called as assert(fact) and in no other way.
   'node:assert': "module.exports = (fact) => { if (!fact) throw new Error('undici: an assertion failed') }",
+  // What well-known header names are in lower case: undici makes that itself of others.
+  './constants': 'module.exports = { headerNameLowerCasedRecord: { __proto__: null } }',
   // A search tree of well-known header names; without a hit undici lower-cases the name itself.
   './tree': 'module.exports = { tree: { lookup: () => null } }',
   '../llhttp/constants.js': `module.exports = ${JSON.stringify({ ERROR, TYPE })}`,
@@ -112,6 +115,8 @@ const oneFile = {
     const asked = 'require("./rolldown-runtime.js")'
     if (!start.code.includes(asked)) this.error('the start has its helpers without us')
     start.code = start.code.replace(asked, () => `(exports => {${helpers.code};return exports})({})`)
+    // By this last line bin/ knows for which build it has compiled code.
+    start.code += `\n//${createHash('sha256').update(start.code).digest('hex')}`
   },
 }
 

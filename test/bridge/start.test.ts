@@ -97,11 +97,15 @@ describe('the compiled code beside the bundle', () => {
   test('damaged, cut short or empty, it is made anew', () => {
     start()
     const good = readFileSync(cache)
-    const damaged = Buffer.from(good)
-    for (let at = 200; at < damaged.length; at += 5_000) damaged[at] = (damaged[at] as number) ^ 0xff
+    /** What a crash of the machine makes of a page that had not reached the disk. */
+    const withoutPage = (at: number): Buffer => Buffer.from(good).fill(0, at, at + 4_096)
     for (const content of [
-      damaged,
+      withoutPage(0),
+      withoutPage(4_096),
+      withoutPage(Math.floor(good.length / 2)),
+      withoutPage(good.length - 4_096),
       good.subarray(0, good.length / 2),
+      good.subarray(0, good.length - 1),
       Buffer.alloc(0),
       Buffer.alloc(good.length),
     ]) {
@@ -113,25 +117,33 @@ describe('the compiled code beside the bundle', () => {
     }
   })
 
-  test('of another build it is made anew, also of one as long and with the same time', () => {
+  test.each([
+    [
+      'another build as long and with the same time',
+      (text: string) => text.replace(/\/\/\w{8}/, '//deadbeef'),
+      1,
+    ],
+    ['a text that was changed by hand', (text: string) => text, 2],
+  ])('of %s it is made anew', (_, rebuilt, time) => {
     const bundle = join(folder, 'dist', 'cli.js')
     const version = (): string =>
       spawnSync(process.execPath, [join(folder, 'bin', 'chamade-mcp.js'), '--version'], { encoding: 'utf8' })
         .stdout
-    const unpack = (text: string): void => {
+    const unpack = (text: string, seconds: number): void => {
       writeFileSync(bundle, text)
-      utimesSync(bundle, 1, 1)
+      utimesSync(bundle, seconds, seconds)
     }
     const text = readFileSync(bundle, 'utf8')
-    unpack(text)
+    unpack(text, 1)
     start()
-    const before = readFileSync(cache, 'latin1').split('\n', 1)
+    const line = (): string => readFileSync(cache, 'latin1').split('\n', 1)[0] ?? ''
+    const before = line()
     const old = version().trim()
     const other = old.replaceAll(/\d/g, '7')
-    unpack(text.replaceAll(old, other))
+    unpack(rebuilt(text.replaceAll(old, other)), time)
     expect(version()).toBe(`${other}\n`)
     start()
-    expect(readFileSync(cache, 'latin1').split('\n', 1)).not.toEqual(before)
+    expect(line()).not.toBe(before)
   })
 
   test('behind a link the program still runs once', () => {
