@@ -60,8 +60,12 @@ if (!/^([a-z]+|-h|--help|-V|--version)$/.test(process.argv[2] ?? '')) {
     if (version <= 14) waiting = ['sparkplug', 'flush-bytecode'].filter(turnOff)
     setTimeout(() => writeCache(false), 1_000).unref()
   }
-  // (Hosts end a bridge by a signal as well.)
-  process.once('exit', (code) => (code === 0 || code > 128) && !fits && writeCache(true))
+  if (!fits) {
+    // (Hosts end a bridge by a signal as well, and on Windows without a word: so the first time while its first request
+    // is on its way.)
+    setImmediate(() => setImmediate(writeCache, true))
+    process.once('exit', (code) => (code === 0 || code > 128) && !fits && writeCache(true))
+  }
 }
 script.runInThisContext()(main.exports, Module.createRequire(file), main, file, dirname(file))
 main.loaded = true
@@ -89,18 +93,20 @@ function turnOff(flag) {
 }
 
 function writeCache(soon) {
-  fits = true
+  fits ||= !soon
   // (The cache is good for the flags of this moment.)
   for (const flag of waiting) v8.setFlagsFromString(`--${flag}`)
   const unfinished = `${cacheFile}.${process.pid}`
   try {
+    // In a folder that is not ours this fails, and the next start compiles again.
+    fs.writeFileSync(unfinished, '')
     const code = script.createCachedData()
     fs.writeFileSync(unfinished, Buffer.concat([Buffer.from(`${label(code)}${soon ? ' soon' : ''}\n`), code]))
     fs.renameSync(unfinished, cacheFile)
   } catch {
-    // A folder that is not ours: the next start compiles again.
     remove(unfinished)
   }
+  if (soon) for (const flag of waiting) v8.setFlagsFromString(`--no-${flag}`)
 }
 
 function remove(path) {

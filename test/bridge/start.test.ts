@@ -22,7 +22,7 @@ import { join } from 'node:path'
 import { beforeEach, describe, expect, test } from 'vitest'
 import { BridgeProcess, bin, root } from '../support/bridge-process.ts'
 import { emptyFolder } from '../support/empty-folder.ts'
-import { pause } from '../support/eventually.ts'
+import { eventually, pause } from '../support/eventually.ts'
 
 const name = `cli.js.${process.versions.v8}.cache`
 
@@ -170,6 +170,24 @@ describe('the compiled code beside the bundle', () => {
     await bridge.reply(1)
     bridge.signal('SIGTERM')
     expect((await bridge.gone()).code).toBe(143)
+    expect(files()).toEqual([name])
+  })
+
+  test('it is there while the first answer is awaited: a run may be killed without a word', async () => {
+    const server = createServer(() => undefined)
+    server.listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    const { port } = server.address() as AddressInfo
+    const bridge = BridgeProcess.start(`http://127.0.0.1:${port}/mcp`, {
+      command: [process.execPath, join(folder, 'bin', 'chamade-mcp.js')],
+    })
+    bridge.send('{"jsonrpc":"2.0","id":1,"method":"tools/list"}')
+    await eventually('what a short run leaves', () => /^[^\n]* soon\n/.test(readFileSync(cache, 'latin1')))
+    bridge.signal('SIGKILL')
+    await bridge.gone()
+    server.closeAllConnections()
+    server.close()
+    start()
     expect(files()).toEqual([name])
   })
 
