@@ -20,7 +20,7 @@ if (version <= 14) v8.setFlagsFromString('--liftoff-only')
 if (version >= 12 && version <= 14) v8.setFlagsFromString('--wasm-tiering-budget=2000000000')
 // It is compiled as a whole beside the rest of the start (rolldown.config.mjs), and not when its first byte comes.
 if (version <= 14) v8.setFlagsFromString('--no-wasm-lazy-compilation')
-// The first collection would come while a start waits for its answer (1 ms): without it a start is done before one is due.
+// The first collection would come while the first answer is awaited (1 ms); a start is done before one has to.
 if (version <= 14) v8.setFlagsFromString('--no-minor-gc-task')
 // A host runs one of these per server and window: what a load took is given back within a second or two, 68 MB to
 // 54 (Node 20; without these two it is kept), and a heavier load takes 61 MB instead of 85.
@@ -61,8 +61,8 @@ if (!/^([a-z]+|-h|--help|-V|--version)$/.test(process.argv[2] ?? '')) {
     setTimeout(() => writeCache(false), 1_000).unref()
   }
   if (!fits) {
-    // (Hosts end a bridge by a signal as well, and on Windows without a word: so the first time while its first request
-    // is on its way.)
+    // Hosts end a bridge by a signal as well, and some by one that nobody hears: what there is when the first request
+    // is on its way is kept then (61 ms to 47 for the next start).
     setImmediate(() => setImmediate(writeCache, true))
     process.once('exit', (code) => (code === 0 || code > 128) && !fits && writeCache(true))
   }
