@@ -99,7 +99,8 @@ async function networkSettings(
     for (const path of ca) pem(path, 'CA certificate', setBy.ca)
     return { tlsLater: async () => (await import('./http/network.ts')).tlsOptions(files, env) }
   }
-  const { proxyFor, throughProxy, tlsOptions } = await import('./http/network.ts')
+  const { proxyFor } = await import('./proxy.ts')
+  const { throughProxy, tlsOptions } = await import('./http/network.ts')
   const tls = tlsOptions(files, env)
   const proxy = proxyFor(url, env)
   if (proxy !== undefined) redact.add(proxy.url.password)

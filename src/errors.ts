@@ -180,7 +180,7 @@ export function reasonOf(error: unknown): string {
   const code = typeof given === 'string' ? given : undefined
   // OpenSSL's message is a line of its source; its reason is "wrong version number".
   const said = code?.startsWith('ERR_SSL_') && typeof reason === 'string' ? reason : error.message
-  const proxySaid = /^Proxy response \((\d+)\)/.exec(said)?.[1]
+  const proxySaid = /^Proxy (?:response|Authentication Required) \((\d+)\)/.exec(said)?.[1]
   if (proxySaid === '407') return 'the proxy answered 407: its URL needs a user name and a password'
   if (proxySaid !== undefined) return `the proxy answered ${proxySaid}`
   if (code === 'EMFILE' || code === 'ENFILE') return `no more files can be opened (${code}; see ulimit -n)`

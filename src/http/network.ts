@@ -12,8 +12,8 @@ import Client from 'undici/lib/dispatcher/client.js'
 import DispatcherBase from 'undici/lib/dispatcher/dispatcher.js'
 import ProxyAgent from 'undici/lib/dispatcher/proxy-agent.js'
 import { invalid, reasonOf } from '../errors.ts'
-import { isLoopback } from '../loopback.ts'
 import { extraCertificates, pem } from '../pem.ts'
+import { askedOnce } from '../proxy.ts'
 import { DEFAULT_TIMING, KEEP_ALIVE_MS, type Tls } from './config.ts'
 
 type Environment = Readonly<Record<string, string | undefined>>
@@ -25,40 +25,6 @@ export interface TlsFiles {
   readonly key: string | undefined
   /** The flag or the variable that each was set with, for error texts. */
   readonly setBy: Readonly<Record<'ca' | 'cert' | 'key', string>>
-}
-
-/** A proxy that the environment names. */
-export interface NamedProxy {
-  /** With the credentials, if it has some. */
-  readonly url: URL
-  /** The variable that names it. */
-  readonly variable: string
-}
-
-/**
- * The proxy for `url`, from HTTPS_PROXY, HTTP_PROXY or ALL_PROXY and NO_PROXY in either case; undefined for none.
- * Throws CONFIG_INVALID when what is set is no proxy URL.
- */
-export function proxyFor(url: URL, env: Environment): NamedProxy | undefined {
-  const find = (name: string): string | undefined => [name.toLowerCase(), name].find((each) => env[each])
-  const variable = find(url.protocol === 'https:' ? 'HTTPS_PROXY' : 'HTTP_PROXY') ?? find('ALL_PROXY')
-  if (variable === undefined || exempt(url, env[find('NO_PROXY') ?? ''] ?? '')) return undefined
-  const named = env[variable] ?? ''
-  const text = named.includes('://') ? named : `http://${named}`
-  if (!URL.canParse(text) || !/^https?:$/.test(new URL(text).protocol)) {
-    throw invalid(
-      `the proxy in ${variable} is not an http or https URL`,
-      `set ${variable} to http://host:port, or unset it`,
-    )
-  }
-  const proxy = new URL(text)
-  try {
-    decodeURIComponent(proxy.username + proxy.password)
-  } catch {
-    throw invalid('the user name or password in the proxy URL is not percent-encoded', 'write % as %25 in it')
-  }
-  // What is sent to this machine stays on it.
-  return isLoopback(url.hostname) && !isLoopback(proxy.hostname) ? undefined : { url: proxy, variable }
 }
 
 /**
@@ -78,7 +44,7 @@ export function throughProxy(
     uri: proxy.href,
     proxyTunnel: false,
     factory: (origin, limits) => new Client(origin, { ...limits, keepAliveMaxTimeout: KEEP_ALIVE_MS }),
-    clientFactory: (origin, dials) => new Client(origin, { ...dials, headersTimeout: tunnelMs }),
+    clientFactory: (origin, dials) => askedOnce(new Client(origin, { ...dials, headersTimeout: tunnelMs })),
     ...(options === undefined ? {} : { requestTls: options, proxyTls: options }),
     headersTimeout: 0,
     bodyTimeout: 0,
@@ -151,21 +117,4 @@ interface TlsOfLaterNodes {
 
 function systemCertificates(): string[] {
   return (tls as TlsOfLaterNodes).getCACertificates?.('system') ?? []
-}
-
-/** NO_PROXY: a list of hosts, domains with or without a leading dot or `*.`, IPv6 with or without brackets, each with or without a port; `*` for all. */
-function exempt(url: URL, noProxy: string): boolean {
-  const host = url.hostname.replace(/^\[|\]$/g, '').toLowerCase()
-  const port = url.port === '' ? (url.protocol === 'https:' ? '443' : '80') : url.port
-  return noProxy
-    .split(/[\s,]+/)
-    .filter((entry) => entry !== '')
-    .some((entry) => {
-      if (entry === '*') return true
-      const match = /^\[([^\]]+)\](?::(\d+))?$/.exec(entry) ??
-        /^([^:]+)(?::(\d+))?$/.exec(entry) ?? [entry, entry]
-      const name = (match[1] ?? entry).toLowerCase().replace(/^\*?\./, '')
-      if (match[2] !== undefined && match[2] !== port) return false
-      return host === name || host.endsWith(`.${name}`)
-    })
 }

@@ -1,31 +1,20 @@
 /** Through the proxy of the environment, and past it: what is sent to this machine stays on it. */
 import { createServer } from 'node:http'
-import { connect, type Socket } from 'node:net'
+import type { Socket } from 'node:net'
 import { expect, test } from 'vitest'
-import { proxyFor } from '../../src/http/network.ts'
+import { proxyFor } from '../../src/proxy.ts'
 import { BridgeProcess, bin } from '../support/bridge-process.ts'
 import { eventually } from '../support/eventually.ts'
+import { httpProxy } from '../support/http-proxy.ts'
 import { ScriptedServer } from '../support/scripted-server.ts'
 import { patience } from '../support/settings.ts'
-import { ca, listen, tie, withTls } from '../support/tls.ts'
-
-/** A proxy that makes tunnels; `asked` are the hosts it was asked for. */
-async function connectProxy(): Promise<{ readonly url: string; readonly asked: string[] }> {
-  const asked: string[] = []
-  const proxy = createServer((_, response) => response.writeHead(500).end())
-  proxy.on('connect', (request, socket: Socket) => {
-    asked.push(request.url ?? '')
-    const far = connect(Number(request.url?.split(':')[1]), '127.0.0.1')
-    far.once('connect', () => socket.write('HTTP/1.1 200 Connection established\r\n\r\n'))
-    tie(socket, far)
-  })
-  return { url: `http://127.0.0.1:${await listen(proxy)}`, asked }
-}
+import { TcpProxy } from '../support/tcp-proxy.ts'
+import { ca, listen, withTls } from '../support/tls.ts'
 
 test('https through HTTPS_PROXY: calls and pushes arrive, every connection is a tunnel', async () => {
   const server = await ScriptedServer.start()
   const { url } = await withTls(server)
-  const proxy = await connectProxy()
+  const proxy = await httpProxy()
   const bridge = await BridgeProcess.connected(url, {
     args: ['--ca', ca],
     env: { HTTPS_PROXY: proxy.url, CHAMADE_API_KEY: 'key_0123456789' },
@@ -42,7 +31,7 @@ test('https through HTTPS_PROXY: calls and pushes arrive, every connection is a 
 
 test('after a sleep neither a call nor the push stream takes a tunnel from before it', async () => {
   const server = await ScriptedServer.start()
-  const proxy = await connectProxy()
+  const proxy = await httpProxy()
   const asleep =
     'const now = Date.now; let ms = 0; Date.now = () => now() + ms; process.on("SIGUSR2", () => { ms += 3600e3 })'
   const bridge = await BridgeProcess.connected((await withTls(server)).url, {
@@ -63,7 +52,7 @@ test('after a sleep neither a call nor the push stream takes a tunnel from befor
 
 test('https without a proxy: the same server, and no tunnel', async () => {
   const server = await ScriptedServer.start()
-  const proxy = await connectProxy()
+  const proxy = await httpProxy()
   const bridge = await BridgeProcess.connected((await withTls(server)).url, {
     args: ['--ca', ca],
     env: { HTTPS_PROXY: proxy.url, NO_PROXY: 'localhost' },
@@ -88,6 +77,9 @@ test.each([
   [SIX, '2001:db8::1', false],
   [SIX, '[2001:db8::1]', false],
   [SIX, '[2001:db8::1]:8443', false],
+  ['wss://mootup.io/channel', 'mootup.io:80', true],
+  ['wss://mootup.io/channel', 'mootup.io:443', false],
+  ['ws://mootup.io/channel', 'mootup.io:80', false],
 ])('%s with NO_PROXY=%s: through the proxy? %s', (url, noProxy, isThrough) => {
   for (const name of ['NO_PROXY', 'no_proxy']) {
     const found = proxyFor(new URL(url), { ALL_PROXY: 'proxy.example.net:3128', [name]: noProxy })
@@ -100,6 +92,7 @@ test('of several variables that of the protocol names the proxy, in small letter
   const of = (url: string, more = {}): string | undefined =>
     proxyFor(new URL(url), { ...env, ...more })?.variable
   expect([of(MCP), of('http://mcp.example.com')]).toEqual(['HTTPS_PROXY', 'HTTP_PROXY'])
+  expect([of('wss://mootup.io'), of('ws://mootup.io')]).toEqual(['HTTPS_PROXY', 'HTTP_PROXY'])
   expect(of(MCP, { https_proxy: 'http://small:4' })).toBe('https_proxy')
   expect(of(MCP, { HTTPS_PROXY: '' })).toBe('ALL_PROXY')
 })
@@ -145,4 +138,17 @@ test.each([
   })
   const { error } = await bridge.reply(bridge.ask('tools/list'))
   expect(error?.message).toContain(`${words} (through the proxy 127.0.0.1:`)
+})
+
+test('a proxy that hangs up when it is asked for a tunnel is not asked again and again', async () => {
+  const proxy = await httpProxy()
+  proxy.status = 0
+  const line = await TcpProxy.start(proxy.port)
+  const bridge = BridgeProcess.start('https://mcp.example.invalid/mcp', {
+    args: patience(300),
+    env: { HTTPS_PROXY: `http://127.0.0.1:${line.port}` },
+  })
+  const { error } = await bridge.reply(bridge.ask('tools/list'))
+  expect(error?.message).toContain('the proxy hung up (through the proxy 127.0.0.1:')
+  expect(line.accepted).toBeLessThan(10)
 })
