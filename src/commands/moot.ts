@@ -38,7 +38,7 @@ export const FEED_OPTIONS: readonly OptionSpec[] = [
   {
     flags: '--ca <file>',
     env: 'SSL_CERT_FILE',
-    description: 'CA certificate (PEM) of a self-hosted moot',
+    description: 'CA certificate (PEM) of a self-hosted moot; HTTPS_PROXY and NO_PROXY are honoured',
   },
   {
     flags: '--channel-url <url>',

@@ -5,11 +5,12 @@
  * token travels in a header and shows nowhere; a reply is what the server said or a Refusal, never an exception (but
  * for a caller's own abort).
  */
-import { Agent, type Dispatcher, request } from 'undici'
+import { type Dispatcher, request } from 'undici'
 import { reasonOf, seconds } from '../errors.ts'
 import { limit } from '../retry.ts'
-import { ADDRESS_MS, type FeedConfig } from './config.ts'
+import type { FeedConfig } from './config.ts'
 import { isRecord, text } from './filter.ts'
+import { dispatcherFor } from './network.ts'
 import { failedBy, no, type Reply, refusedBy, retryAfterMs, unreadable, yes } from './refusal.ts'
 import { startOf } from './texts.ts'
 
@@ -48,25 +49,20 @@ const MAX_SAID = 160
 
 export class Backend {
   readonly #config: FeedConfig
-  readonly #agent: Agent
+  readonly #agent: Dispatcher
   readonly #host: string
 
   constructor(config: FeedConfig) {
     this.#config = config
     this.#host = new URL(config.apiUrl).host
     const { httpMs, maxBodyBytes } = config.limits
-    this.#agent = new Agent({
-      connect: {
-        timeout: httpMs,
-        autoSelectFamilyAttemptTimeout: ADDRESS_MS,
-        ...(config.secureContext === undefined ? {} : { secureContext: config.secureContext }),
-      },
+    const limits = {
       headersTimeout: httpMs,
       bodyTimeout: httpMs,
       maxResponseSize: maxBodyBytes,
       connections: 16,
-      allowH2: false,
-    })
+    }
+    this.#agent = dispatcherFor({ ...config, connectMs: httpMs }, limits, 'forwarded')
   }
 
   /** `GET /api/actors/me` */
@@ -179,7 +175,7 @@ export class Backend {
     } catch (cause) {
       const late = soon.signal.aborted && !signal.aborted
       const why = late ? new Error(`no whole answer within ${seconds(wholeMs)}`, { cause }) : cause
-      return no(failedBy(why, what, this.#host))
+      return no(failedBy(why, what, this.#host, this.#config.proxy))
     } finally {
       soon.clear()
     }

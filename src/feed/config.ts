@@ -10,6 +10,7 @@ import { invalid, reasonOf } from '../errors.ts'
 import { isLoopback } from '../loopback.ts'
 import { nameGiven, shown, TWINS } from '../options.ts'
 import { extraCertificates } from '../pem.ts'
+import { type NamedProxy, proxyFor } from '../proxy.ts'
 import { type BackoffOptions, type Clock, DEFAULT_BACKOFF, systemClock } from '../retry.ts'
 import type { NoteStatus, Redactor } from '../status.ts'
 import { VERSION } from '../version.ts'
@@ -35,6 +36,10 @@ export interface FeedConfig {
   readonly agentName?: string | undefined
   /** Whom to trust; undefined: as Node does. One for all connections: 140 certificates are read in 50 ms. */
   readonly secureContext?: SecureContext | undefined
+  /** What `apiUrl` is reached through, and the sockets under it; undefined: directly. */
+  readonly proxy?: NamedProxy | undefined
+  /** The same of `channelUrl`, which may be elsewhere. */
+  readonly channelProxy?: NamedProxy | undefined
   readonly wording: Wording
   /** Characters of a text before it is cut. */
   readonly maxText: number
@@ -87,8 +92,9 @@ export const DEFAULT_API_URL = 'https://mootup.io'
 
 /**
  * The configuration, and what a person should know about it. `values`: those of `chamade-mcp moot`, flags and their
- * variables; of `env` only the key is read, which has no flag because arguments can be read by everybody, and what Node
- * is to trust. Every key is told to `redact`. Throws CONFIG_INVALID, which names what was set.
+ * variables; of `env` only the key is read, which has no flag because arguments can be read by everybody, what Node
+ * is to trust, and the proxies. Every key and the password of a proxy is told to `redact`. Throws CONFIG_INVALID, which
+ * names what was set.
  */
 export function resolveFeed(
   values: Values,
@@ -96,25 +102,29 @@ export function resolveFeed(
   redact: Redactor,
 ): { readonly config: FeedConfig; readonly notes: readonly NoteStatus[] } {
   const allowHttp = values.allowHttp === true
-  const apiUrl = given(values, 'apiUrl') ?? { value: DEFAULT_API_URL, name: 'CONVO_API_URL' }
+  const api = given(values, 'apiUrl') ?? { value: DEFAULT_API_URL, name: 'CONVO_API_URL' }
   const apiKey = keyOf(given(values, 'apiKeyFile'), env, redact)
-  const channelUrl = given(values, 'channelUrl')
+  const channel = given(values, 'channelUrl')
   const wording = wordingOf(given(values, 'texts'))
   // Over plain http a flag is looked at all the same, but not SSL_CERT_FILE, which is not ours and not about this.
-  const encrypted = [apiUrl, channelUrl].some((setting) => /^(https|wss):/i.test(setting?.value ?? ''))
+  const encrypted = [api, channel].some((setting) => /^(https|wss):/i.test(setting?.value ?? ''))
   const ca = encrypted || values[TWINS]?.ca === undefined ? given(values, 'ca') : undefined
+  const apiUrl = baseUrl(api, allowHttp)
+  const channelUrl = channel === undefined ? undefined : socketUrl(channel, allowHttp)
   const oddKey = 'CONVO_API_KEY does not begin with "convo_"; it is used as it is'
   return {
     config: {
-      apiUrl: baseUrl(apiUrl, allowHttp),
+      apiUrl,
       apiKey,
-      channelUrl: channelUrl === undefined ? undefined : socketUrl(channelUrl, allowHttp),
+      channelUrl,
       spaceId: spaceIdOf(given(values, 'space')),
       autoSubscribe: values.autoSubscribe === true,
       firehose: values.firehose === true,
       agentId: given(values, 'agentId')?.value,
       agentName: given(values, 'agentName')?.value,
       secureContext: ca === undefined ? undefined : createSecureContext({ ca: authorities(ca, env) }),
+      proxy: proxyOf(apiUrl, env, redact),
+      channelProxy: channelUrl === undefined ? undefined : proxyOf(channelUrl, env, redact),
       wording,
       maxText: maxTextOf(given(values, 'maxText'), wording),
       version: VERSION,
@@ -208,6 +218,12 @@ function guardPlain(url: URL, name: string, allowHttp: boolean): void {
     `${name} would send the API key without encryption to ${url.host}`,
     'use https:// or wss://, or add --allow-http if that network is yours',
   )
+}
+
+function proxyOf(url: string, env: Environment, redact: Redactor): NamedProxy | undefined {
+  const proxy = proxyFor(new URL(url), env)
+  if (proxy !== undefined) redact.add(proxy.url.password)
+  return proxy
 }
 
 /** An id goes into a path: what could lead elsewhere is none. */

@@ -10,11 +10,12 @@
 
 import type { Duplex } from 'node:stream'
 import type { SecureContext } from 'node:tls'
-import { Agent, DecoratorHandler, type Dispatcher, ping, WebSocket } from 'undici'
+import { DecoratorHandler, type Dispatcher, ping, WebSocket } from 'undici'
+import type { NamedProxy } from '../proxy.ts'
 import type { Clock } from '../retry.ts'
 import { firstOf, sleep } from '../retry.ts'
-import { ADDRESS_MS } from './config.ts'
 import { Frames } from './frames.ts'
+import { dispatcherFor } from './network.ts'
 import {
   type Clean,
   failedBy,
@@ -23,6 +24,7 @@ import {
   type Reply,
   refusedBy,
   retryAfterMs,
+  through,
   yes,
 } from './refusal.ts'
 import { startOf } from './texts.ts'
@@ -33,6 +35,7 @@ export interface DialOptions {
   /** What this connection is for: "follow space x". */
   readonly what: string
   readonly secureContext?: SecureContext | undefined
+  readonly proxy?: NamedProxy | undefined
   readonly handshakeMs: number
   readonly pingMs: number
   readonly maxFrameBytes: number
@@ -66,20 +69,18 @@ export interface Connection {
 
 /** Some servers let everybody in and close at once on whom they don't want: they have done so by then. */
 const SETTLE_MS = 50
+/** Of one message; each costs memory beside its bytes. */
+const MAX_FRAGMENTS = 131_072
 
 /** Opens a connection. A refusal says why not; an aborted `signal` gives one too. */
 export async function dial(options: DialOptions, signal: AbortSignal): Promise<Reply<Connection>> {
   const seen: Seen = {}
-  const agent = new Agent({
-    connect: {
-      timeout: options.handshakeMs,
-      autoSelectFamilyAttemptTimeout: ADDRESS_MS,
-      ...(options.secureContext === undefined ? {} : { secureContext: options.secureContext }),
-    },
-    headersTimeout: options.handshakeMs,
-    allowH2: false,
-    webSocket: { maxPayloadSize: options.maxFrameBytes },
-  })
+  const { handshakeMs, maxFrameBytes } = options
+  const limits = {
+    headersTimeout: handshakeMs,
+    webSocket: { maxPayloadSize: maxFrameBytes, maxFragments: MAX_FRAGMENTS },
+  }
+  const agent = dispatcherFor({ ...options, connectMs: handshakeMs }, limits, 'tunnelled')
   const socket = new WebSocket(options.url, {
     dispatcher: agent.compose(watching(seen)),
   })
@@ -104,7 +105,7 @@ export async function dial(options: DialOptions, signal: AbortSignal): Promise<R
       frames.push(typeof bytes === 'string' ? bytes : Buffer.from(bytes as ArrayBuffer).toString('utf8'))
     })
   })
-  const open = (await firstOf([opened], options.handshakeMs, signal))?.result
+  const open = (await firstOf([opened], handshakeMs, signal))?.result
   if (open === true && !signal.aborted && seen.raw !== undefined) {
     const live = new Live(socket, seen.raw, agent, frames, closed, options)
     await sleep(SETTLE_MS, settled.signal, signal)
@@ -137,7 +138,7 @@ class Live implements Connection {
   constructor(
     socket: WebSocket,
     raw: Duplex,
-    agent: Agent,
+    agent: Dispatcher,
     frames: Frames,
     closed: Promise<{ code: number; reason: string }>,
     options: DialOptions,
@@ -232,10 +233,11 @@ class Live implements Connection {
         }
   }
 
-  #whyLost({ maxFrameBytes }: DialOptions): string {
-    if (this.#silentMs !== undefined) return `no sign of life for ${this.#silentMs} ms`
-    if (this.#rawError !== undefined) return this.#rawError.message
-    if (this.#peerEnded) return 'the server hung up'
+  #whyLost({ maxFrameBytes, proxy }: DialOptions): string {
+    if (this.#silentMs !== undefined) return `no sign of life for ${this.#silentMs} ms${through(proxy)}`
+    if (this.#rawError !== undefined) return `${this.#rawError.message}${through(proxy)}`
+    const peer = proxy === undefined ? 'the server' : `the server or the proxy ${proxy.url.host}`
+    if (this.#peerEnded) return `${peer} hung up`
     const limit = `${Math.round(maxFrameBytes / 1_048_576)} MiB`
     return `lost, or a frame was refused (malformed, or longer than ${limit})`
   }
@@ -294,15 +296,17 @@ class Witness extends Decorator {
 }
 
 function whyNot(seen: Seen, options: DialOptions, timedOut: boolean): Refusal {
-  const host = new URL(options.url).host
   if (seen.status !== undefined && seen.status !== 101) {
     return refusedBy(seen.status, options.what, '', retryAfterMs(seen.retryAfter))
   }
   if (timedOut) {
-    const cause = new Error(`no answer to the handshake within ${options.handshakeMs} ms`)
-    return failedBy(cause, options.what, host)
+    return failed(new Error(`no answer to the handshake within ${options.handshakeMs} ms`), options)
   }
-  return failedBy(seen.error ?? new Error('the handshake failed'), options.what, host)
+  return failed(seen.error ?? new Error('the handshake failed'), options)
+}
+
+function failed(cause: Error, { what, url, proxy }: DialOptions): Refusal {
+  return failedBy(cause, what, new URL(url).host, proxy)
 }
 
 function bytesRead(raw: Duplex): number {

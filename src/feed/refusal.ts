@@ -5,6 +5,7 @@
  * server says is cut to one short line and cleaned before it stands anywhere.
  */
 import { BridgeError, reasonOf } from '../errors.ts'
+import type { NamedProxy } from '../proxy.ts'
 
 /** Why something was not had. */
 export interface Refusal {
@@ -112,8 +113,8 @@ export function isAbsent(status: number | undefined): boolean {
   return status === 404 || status === 410
 }
 
-/** No reply at all. `where` is the host. */
-export function failedBy(cause: unknown, what: string, where: string): Refusal {
+/** No reply at all. `where` is the host, `proxy` what it was to be reached through. */
+export function failedBy(cause: unknown, what: string, where: string, proxy?: NamedProxy): Refusal {
   const code = codeOf(cause)
   const untrusted = code !== undefined && UNTRUSTED.has(code)
   const bad = code !== undefined && BAD_CERTIFICATE.has(code)
@@ -122,11 +123,19 @@ export function failedBy(cause: unknown, what: string, where: string): Refusal {
     ? CA_HINT
     : bad
       ? 'renew the certificate of the server, or use the name it was made for'
-      : 'check CONVO_API_URL and your network; it is tried again by itself'
+      : `check CONVO_API_URL${proxy === undefined ? '' : `, ${proxy.variable}`} and your network; it is tried again by itself`
   return {
-    error: new BridgeError('SERVER_UNREACHABLE', `could not ${what} at ${where}: ${why}`, { hint, cause }),
+    error: new BridgeError('SERVER_UNREACHABLE', `could not ${what} at ${where}: ${why}${through(proxy)}`, {
+      hint,
+      cause,
+    }),
     lasting: untrusted || bad,
   }
+}
+
+/** Said of what went wrong on the way: which way that was. */
+export function through(proxy: NamedProxy | undefined): string {
+  return proxy === undefined ? '' : ` (through the proxy ${proxy.url.host})`
 }
 
 /** What the server sent cannot be read. */

@@ -57,7 +57,7 @@ export class SharedSocket {
     this.#report = report
     this.#socket = new KeptSocket(
       {
-        dial: () => dialing(config, address(config), 'open the channel socket'),
+        dial: () => dialing(config, address(config), 'open the channel socket', config.channelProxy),
         backoff: new Backoff(config.backoff, config.random),
         clock: config.clock,
         heartbeatMs: config.limits.heartbeatMs,

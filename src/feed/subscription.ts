@@ -57,7 +57,13 @@ export class OwnSocket implements Subscription {
     this.#status = new StreamStatus(space.spaceId, report, config.clock)
     this.#socket = new KeptSocket(
       {
-        dial: () => dialing(config, socketAddress(config, space.spaceId), `follow space ${space.spaceId}`),
+        dial: () =>
+          dialing(
+            config,
+            socketAddress(config, space.spaceId),
+            `follow space ${space.spaceId}`,
+            config.proxy,
+          ),
         backoff: new Backoff(config.backoff, config.random),
         clock: config.clock,
         heartbeatMs: config.limits.heartbeatMs,
@@ -121,13 +127,19 @@ export class OwnSocket implements Subscription {
   }
 }
 
-export function dialing(config: FeedConfig, url: string, what: string): ReturnType<KeepDial> {
+export function dialing(
+  config: FeedConfig,
+  url: string,
+  what: string,
+  proxy: FeedConfig['proxy'],
+): ReturnType<KeepDial> {
   const { clock } = config
   const { handshakeMs, pingMs, maxFrameBytes, maxQueued } = config.limits
   return {
     url,
     what,
     secureContext: config.secureContext,
+    proxy,
     handshakeMs,
     pingMs,
     maxFrameBytes,
