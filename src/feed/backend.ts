@@ -8,6 +8,7 @@
 import { type Dispatcher, request } from 'undici'
 import { reasonOf, seconds } from '../errors.ts'
 import { limit } from '../retry.ts'
+import { isUntrusted, trustSystem } from '../system-trust.ts'
 import type { FeedConfig } from './config.ts'
 import { isRecord, text } from './filter.ts'
 import { dispatcherFor } from './network.ts'
@@ -173,6 +174,9 @@ export class Backend {
       tellDate?.(text(response.headers.date) ?? '')
       received = await response.body.text()
     } catch (cause) {
+      if (this.#config.secureContext === undefined && isUntrusted(cause) && trustSystem()) {
+        return await this.#call(method, path, what, signal, options)
+      }
       const late = soon.signal.aborted && !signal.aborted
       const why = late ? new Error(`no whole answer within ${seconds(wholeMs)}`, { cause }) : cause
       return no(failedBy(why, what, this.#host, this.#config.proxy))

@@ -14,6 +14,7 @@ import { DecoratorHandler, type Dispatcher, ping, WebSocket } from 'undici'
 import type { NamedProxy } from '../proxy.ts'
 import type { Clock } from '../retry.ts'
 import { firstOf, sleep } from '../retry.ts'
+import { isUntrusted, trustSystem } from '../system-trust.ts'
 import { Frames } from './frames.ts'
 import { dispatcherFor } from './network.ts'
 import {
@@ -116,6 +117,9 @@ export async function dial(options: DialOptions, signal: AbortSignal): Promise<R
   socket.close()
   seen.raw?.destroy()
   await agent.destroy()
+  if (options.secureContext === undefined && isUntrusted(seen.error) && trustSystem()) {
+    return await dial(options, signal)
+  }
   return no(whyNot(seen, options, open === undefined))
 }
 

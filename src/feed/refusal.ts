@@ -6,6 +6,7 @@
  */
 import { BridgeError, reasonOf } from '../errors.ts'
 import type { NamedProxy } from '../proxy.ts'
+import { isUntrusted } from '../system-trust.ts'
 
 /** Why something was not had. */
 export interface Refusal {
@@ -36,15 +37,6 @@ const KEY_HINT =
 const CA_HINT = 'set SSL_CERT_FILE to the path of the CA certificate the server was signed with (PEM)'
 
 /** Certificate failures by their OpenSSL or Node code. */
-const UNTRUSTED = new Set([
-  'DEPTH_ZERO_SELF_SIGNED_CERT',
-  'SELF_SIGNED_CERT_IN_CHAIN',
-  'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
-  'UNABLE_TO_GET_ISSUER_CERT',
-  'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
-  'CERT_SIGNATURE_FAILURE',
-  'CERT_UNTRUSTED',
-])
 const BAD_CERTIFICATE = new Set(['CERT_HAS_EXPIRED', 'CERT_NOT_YET_VALID', 'ERR_TLS_CERT_ALTNAME_INVALID'])
 
 /**
@@ -116,7 +108,7 @@ export function isAbsent(status: number | undefined): boolean {
 /** No reply at all. `where` is the host, `proxy` what it was to be reached through. */
 export function failedBy(cause: unknown, what: string, where: string, proxy?: NamedProxy): Refusal {
   const code = codeOf(cause)
-  const untrusted = code !== undefined && UNTRUSTED.has(code)
+  const untrusted = isUntrusted({ code })
   const bad = code !== undefined && BAD_CERTIFICATE.has(code)
   const why = untrusted ? `its certificate is not trusted (${code})` : reasonOf(cause)
   const hint = untrusted

@@ -186,7 +186,7 @@ export class Exchange {
 
   /** Nobody we trust knows the server's certificate: perhaps SSL_CERT_FILE does, or the operating system. */
   async #trustMore(cause: unknown): Promise<boolean> {
-    const { isUntrusted, trustSystem } = await import('./network.ts')
+    const { isUntrusted, trustSystem } = await import('../system-trust.ts')
     const { tls, tlsLater } = this.#config
     if (tls !== undefined || !isUntrusted(cause)) return false
     if (tlsLater === undefined) return trustSystem()

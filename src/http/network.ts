@@ -14,6 +14,7 @@ import ProxyAgent from 'undici/lib/dispatcher/proxy-agent.js'
 import { invalid, reasonOf } from '../errors.ts'
 import { extraCertificates, pem } from '../pem.ts'
 import { askedOnce } from '../proxy.ts'
+import { systemCertificates } from '../system-trust.ts'
 import { DEFAULT_TIMING, KEEP_ALIVE_MS, type Tls } from './config.ts'
 
 type Environment = Readonly<Record<string, string | undefined>>
@@ -81,40 +82,4 @@ export function tlsOptions(files: TlsFiles, env: Environment): Tls | undefined {
       'check that the files hold PEM, and that the key is the one of the certificate, without a passphrase',
     )
   }
-}
-
-/** True when the error says that nobody we trust vouches for the server's certificate. */
-export function isUntrusted(cause: unknown): boolean {
-  const code = (cause as NodeJS.ErrnoException | undefined)?.code ?? ''
-  return [
-    'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
-    'UNABLE_TO_GET_ISSUER_CERT',
-    'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
-    'SELF_SIGNED_CERT_IN_CHAIN',
-    'DEPTH_ZERO_SELF_SIGNED_CERT',
-  ].includes(code)
-}
-
-let systemTrusted = false
-
-/**
- * Trusts the certificates of the operating system from now on, where Node can (22.19, 24.5): companies put the
- * one that their proxy signs with there. True when that may change something.
- */
-export function trustSystem(): boolean {
-  const { setDefaultCACertificates, getCACertificates } = tls as TlsOfLaterNodes
-  if (systemTrusted || setDefaultCACertificates === undefined || getCACertificates === undefined) return false
-  systemTrusted = true
-  setDefaultCACertificates([...getCACertificates('default'), ...getCACertificates('system')])
-  return true
-}
-
-/** Parts of `node:tls` that Node 20 has not got. */
-interface TlsOfLaterNodes {
-  readonly getCACertificates?: (type: 'default' | 'system') => string[]
-  readonly setDefaultCACertificates?: (certificates: readonly string[]) => void
-}
-
-function systemCertificates(): string[] {
-  return (tls as TlsOfLaterNodes).getCACertificates?.('system') ?? []
 }

@@ -1,7 +1,12 @@
 /** Whom the bridge trusts, and who it says it is. */
+import { copyFileSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { expect, test } from 'vitest'
+import tls from 'node:tls'
+import { describe, expect, test } from 'vitest'
+import { simulator } from '../feed/feed-client.ts'
 import { BridgeProcess } from '../support/bridge-process.ts'
+import { emptyFolder } from '../support/empty-folder.ts'
+import { eventually } from '../support/eventually.ts'
 import { initializeParams } from '../support/messages.ts'
 import { ScriptedServer } from '../support/scripted-server.ts'
 import { ca, cert, certs, key, withTls } from '../support/tls.ts'
@@ -49,6 +54,42 @@ test('a certificate that nobody vouches for is named at once, with what makes it
     /^the certificate of https:.* is refused: .*SELF_SIGNED_CERT_IN_CHAIN.*Try: .*--ca/,
   )
 })
+
+/** OpenSSL's folder of them, which Node reads as the operating system's where that has no store of its own. */
+describe.runIf(process.platform === 'linux' && 'setDefaultCACertificates' in tls)(
+  'a certificate that only the operating system vouches for is good',
+  () => {
+    function systemWith(certificate: string) {
+      const folder = emptyFolder()
+      copyFileSync(certificate, join(folder, 'company.pem'))
+      return { SSL_CERT_FILE: '', SSL_CERT_DIR: folder, NODE_EXTRA_CA_CERTS: '' }
+    }
+
+    test('for a server', async () => {
+      const server = await ScriptedServer.start()
+      const { url } = await withTls(server)
+      const bridge = await BridgeProcess.connected(url, { env: systemWith(ca) })
+      expect((await bridge.call('ping')).result).toBeDefined()
+    })
+
+    test.each([
+      ['', {}],
+      [', beside another in SSL_CERT_FILE', { SSL_CERT_FILE: cert }],
+    ])('for a moot%s', async (_, more) => {
+      const moot = await simulator({
+        tls: { key: readFileSync(key, 'utf8'), cert: readFileSync(cert, 'utf8') },
+      })
+      const bridge = BridgeProcess.start(undefined, {
+        args: ['moot', '--space', 'sprint-planning', '--hold', '10ms'],
+        env: { ...systemWith(ca), ...more, CONVO_API_KEY: moot.key, CONVO_API_URL: moot.url },
+      })
+      await bridge.handshake()
+      await eventually('the space is followed', () => moot.sockets.count('sprint-planning') > 0)
+      moot.publish('sprint-planning', { text: '@MyAgent are you there?' })
+      await bridge.waitFor('it is told', () => bridge.channel().length === 1)
+    })
+  },
+)
 
 test('so is one of another host', async () => {
   const server = await ScriptedServer.start()
