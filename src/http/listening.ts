@@ -51,6 +51,10 @@ export class Listening {
   readonly #streams = new Set<PushStream>()
   /** The last stream, where it was resumed and not trusted to its end: since when (wall, ms), and its replay. */
   #doubted: { readonly at: number; readonly stream: Reading; replayed: number } | undefined
+  /** A stream that was resumed has been silent to its end: of the next one it is soon asked whether it is of use. */
+  #isVain = false
+  /** When the stream before the first of those in a row that were silent broke (wall, ms). */
+  #silentSince: number | undefined
 
   constructor(config: HttpConfig, exchange: Exchange, life: SessionLife, incoming: Incoming, place: Place) {
     this.#config = config
@@ -62,18 +66,21 @@ export class Listening {
   }
 
   /**
-   * Delivers what comes until the stream ends. `cursor`: the one it was asked for with. `onReplaced` is called when the
-   * server turns out to have said nothing on it, and another has taken its place.
+   * Delivers what comes until the stream ends. `cursor`: the one it was asked for with. `brokeAt`: when the one before
+   * it broke (wall, ms). `onReplaced` is called when the server turns out to have said nothing on it, and another has
+   * taken its place; with when that began (wall, ms).
    */
   async hold(
     events: EventReader,
     live: Live,
     cursor: string | undefined,
+    brokeAt: number | undefined,
     signal: AbortSignal,
-    onReplaced: () => void,
+    onReplaced: (silentSince: number | undefined) => void,
   ): Promise<Held> {
     const first = this.#read(events, live, cursor)
     const at = this.#config.clock.now()
+    if (this.#isProven) this.#silentSince = brokeAt
     this.#doubted =
       cursor === undefined ? undefined : { at, stream: first, replayed: Number.POSITIVE_INFINITY }
     const main = cursor === undefined ? first : await this.#trusted(first, live, signal, onReplaced)
@@ -90,10 +97,17 @@ export class Listening {
    */
   get unsureSince(): number | undefined {
     const doubted = this.#doubted
-    const isProven = doubted === undefined || doubted.stream.events > doubted.replayed
-    const since = [isProven ? undefined : doubted.at, ...[...this.#streams].map((stream) => stream.heldSince)]
+    const since = [
+      this.#isProven ? undefined : doubted?.at,
+      ...[...this.#streams].map((stream) => stream.heldSince),
+    ]
     const known = since.filter((each) => each !== undefined)
     return known.length === 0 ? undefined : Math.min(...known)
+  }
+
+  /** Nothing says that the last stream was bound to nothing. */
+  get #isProven(): boolean {
+    return this.#doubted === undefined || this.#doubted.stream.events > this.#doubted.replayed
   }
 
   /** Ends what is being read. */
@@ -134,33 +148,39 @@ export class Listening {
    * replay what followed it, and bind what they gave to nothing: but for keep-alives it stays silent for ever. One on
    * which no event came since the replay is not trusted. A server that holds one stream a session refuses a second
    * (409), or ends the first for it; where both stand, the one that the server gave without being asked for the past is
-   * its own. (Where a server speaks on several, the break is told for nothing.)
+   * its own. (Where a server speaks on several, the break is told for nothing.) One that is cut before it can be told
+   * shortens the time that the next one is given.
    */
   async #trusted(
     resumed: Reading,
     live: Live,
     signal: AbortSignal,
-    onReplaced: () => void,
+    onReplaced: (silentSince: number | undefined) => void,
   ): Promise<Reading> {
     const replayed = await this.#replayed(resumed, signal)
     if (this.#doubted !== undefined) this.#doubted.replayed = replayed
     for (;;) {
-      await sleep(this.#config.idlePingMs, signal, resumed.ended)
-      const isProven = (): boolean => resumed.ended.aborted || resumed.events > replayed
-      if (signal.aborted || isProven()) return resumed
+      await sleep(this.#isVain ? SOON_MS : this.#config.idlePingMs, signal, resumed.ended)
+      if (signal.aborted) return resumed
+      this.#isVain = resumed.events <= replayed
+      if (!this.#isVain || resumed.ended.aborted) return resumed
       const beside = await this.#askBeside(resumed, live, signal)
-      if (beside === 'refused') return resumed
+      if (beside === 'refused') {
+        this.#isVain = false
+        return resumed
+      }
       if (beside === undefined) continue
       const own = this.#read(beside, live, undefined)
       await sleep(SOON_MS, own.ended, resumed.ended)
+      this.#isVain = resumed.events <= replayed
       if (resumed.ended.aborted) return own
       if (own.ended.aborted) continue
-      if (isProven()) {
+      if (!this.#isVain) {
         own.stream.end('another speaks')
         return resumed
       }
       resumed.stream.end('it is silent, and the server gives another')
-      onReplaced()
+      onReplaced(this.#silentSince)
       return own
     }
   }

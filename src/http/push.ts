@@ -171,8 +171,8 @@ export class Push {
     const upAt = clock.uptime()
     const broke = this.#down
     this.#noteUp(live, cursor !== undefined)
-    const held = await this.#listening.hold(events, live, cursor, signal, () => {
-      this.#noteDown('the server said nothing on the stream it resumed', broke?.at)
+    const held = await this.#listening.hold(events, live, cursor, broke?.at, signal, (since) => {
+      this.#noteDown('the server said nothing on the stream it resumed', since)
       this.#noteUp(live, false)
     })
     const { end } = held

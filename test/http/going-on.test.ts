@@ -180,6 +180,52 @@ test('a stream that is resumed, and bound to nothing, is replaced by one of its 
   await eventually('the end of the silent one', () => server.of('GET')[1]?.aborted === true)
 })
 
+test('streams that are resumed, bound to nothing, and cut before that shows: the second is replaced; so is each later one', async () => {
+  const server = await ScriptedServer.start({ replay: true })
+  const deaf: EventStream[] = []
+  server.before((x) => {
+    if (!withCursor(x)) return false
+    deaf.push(x.stream())
+    return true
+  })
+  const far = await open(server, { idlePingMs: 60_000 })
+  const cutAt = Date.now()
+  await cut(server, far)
+  await eventually('the first resumed one', () => deaf.length === 1)
+  await pause(300)
+  deaf[0]?.cut()
+  await eventually('the second', () => deaf.length === 2)
+  await eventually('a stream that hears', () => server.listening())
+  await eventually('the fact', () => far.pushes('up').at(-1)?.continuous === false)
+  expect(Math.abs((far.pushes('down').at(-1)?.at ?? 0) - cutAt)).toBeLessThan(200)
+  server.push(message('two'))
+  await eventually('what is said then', () => far.texts().includes('two'))
+  const againAt = Date.now()
+  server.session.push.cut()
+  await eventually('the third', () => deaf.length === 3)
+  await eventually('a stream that hears', () => server.listening())
+  await eventually('the fact', () => far.pushes('up').filter((up) => up.continuous === false).length === 2)
+  expect(far.pushes('down').at(-1)?.at).toBeGreaterThan(againAt - 200)
+})
+
+test('streams that are resumed, quiet, and cut again and again stay one after the other; no break is told', async () => {
+  const server = await ScriptedServer.start({ replay: true })
+  const far = await open(server, { idlePingMs: 60_000 })
+  await cut(server, far)
+  await eventually('the resumed one', () => far.pushes('up').length === 2)
+  await pause(300)
+  server.session.push.cut()
+  await eventually('the question', () => server.of('GET').at(-1)?.status === 409)
+  for (const text of ['two', 'three']) {
+    server.push(message(text))
+    await eventually('what is said then', () => far.texts().includes(text))
+    server.session.push.cut()
+    await eventually('the next one', () => server.listening())
+  }
+  expect(far.pushes('up').every((up) => up.continuous)).toBe(true)
+  expect(server.of('GET').filter(({ status }) => status === 409)).toHaveLength(1)
+})
+
 test('a stream that is resumed, bound to nothing, and ends with its session: the break began with it', async () => {
   const server = await ScriptedServer.start({ replay: true })
   let deaf: EventStream | undefined
