@@ -51,8 +51,10 @@ export class Listening {
   readonly #streams = new Set<PushStream>()
   /** The last stream, where it was resumed and not trusted to its end: since when (wall, ms), and its replay. */
   #doubted: { readonly at: number; readonly stream: Reading; replayed: number } | undefined
-  /** A stream that was resumed has been silent to its end: of the next one it is soon asked whether it is of use. */
-  #isVain = false
+  /** How long a resumed stream may be silent before it is asked whether it is of use. */
+  #patienceMs: number
+  /** One that was resumed was the server's own: that it keeps its place is not doubted any more. */
+  #isSound = false
   /** When the stream before the first of those in a row that were silent broke (wall, ms). */
   #silentSince: number | undefined
 
@@ -63,6 +65,7 @@ export class Listening {
     this.#incoming = incoming
     this.#place = place
     this.#liveness = new Liveness(config.minSilenceMs, 3 * config.idlePingMs)
+    this.#patienceMs = config.idlePingMs
   }
 
   /**
@@ -148,8 +151,8 @@ export class Listening {
    * replay what followed it, and bind what they gave to nothing: but for keep-alives it stays silent for ever. One on
    * which no event came since the replay is not trusted. A server that holds one stream a session refuses a second
    * (409), or ends the first for it; where both stand, the one that the server gave without being asked for the past is
-   * its own. (Where a server speaks on several, the break is told for nothing.) One that is cut before it can be told
-   * shortens the time that the next one is given.
+   * its own. (Where a server speaks on several, the break is told for nothing.) One that is cut before that can be told
+   * leaves the next one less time, and one that was of no use leaves the next one next to none.
    */
   async #trusted(
     resumed: Reading,
@@ -157,28 +160,36 @@ export class Listening {
     signal: AbortSignal,
     onReplaced: (silentSince: number | undefined) => void,
   ): Promise<Reading> {
+    const { idlePingMs, minSilenceMs } = this.#config
     const replayed = await this.#replayed(resumed, signal)
     if (this.#doubted !== undefined) this.#doubted.replayed = replayed
+    const isSilent = (): boolean => resumed.events <= replayed
+    const settle = (): Reading => {
+      if (!isSilent()) this.#isSound = true
+      if (this.#isSound) this.#patienceMs = idlePingMs
+      else if (!resumed.news) this.#patienceMs = Math.min(this.#patienceMs, minSilenceMs)
+      return resumed
+    }
     for (;;) {
-      await sleep(this.#isVain ? SOON_MS : this.#config.idlePingMs, signal, resumed.ended)
+      await sleep(this.#patienceMs, signal, resumed.ended)
+      if (resumed.ended.aborted || !isSilent()) return settle()
       if (signal.aborted) return resumed
-      this.#isVain = resumed.events <= replayed
-      if (!this.#isVain || resumed.ended.aborted) return resumed
       const beside = await this.#askBeside(resumed, live, signal)
       if (beside === 'refused') {
-        this.#isVain = false
-        return resumed
+        this.#isSound = true
+        return settle()
       }
       if (beside === undefined) continue
       const own = this.#read(beside, live, undefined)
       await sleep(SOON_MS, own.ended, resumed.ended)
-      this.#isVain = resumed.events <= replayed
       if (resumed.ended.aborted) return own
       if (own.ended.aborted) continue
-      if (!this.#isVain) {
+      if (!isSilent()) {
         own.stream.end('another speaks')
-        return resumed
+        return settle()
       }
+      this.#isSound = false
+      this.#patienceMs = SOON_MS
       resumed.stream.end('it is silent, and the server gives another')
       onReplaced(this.#silentSince)
       return own

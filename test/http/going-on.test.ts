@@ -188,7 +188,7 @@ test('streams that are resumed, bound to nothing, and cut before that shows: the
     deaf.push(x.stream())
     return true
   })
-  const far = await open(server, { idlePingMs: 60_000 })
+  const far = await open(server, { idlePingMs: 60_000, minSilenceMs: 100 })
   const cutAt = Date.now()
   await cut(server, far)
   await eventually('the first resumed one', () => deaf.length === 1)
@@ -210,7 +210,7 @@ test('streams that are resumed, bound to nothing, and cut before that shows: the
 
 test('streams that are resumed, quiet, and cut again and again stay one after the other; no break is told', async () => {
   const server = await ScriptedServer.start({ replay: true })
-  const far = await open(server, { idlePingMs: 60_000 })
+  const far = await open(server, { idlePingMs: 60_000, minSilenceMs: 100 })
   await cut(server, far)
   await eventually('the resumed one', () => far.pushes('up').length === 2)
   await pause(300)
