@@ -112,6 +112,8 @@ export interface NamedFile {
   readonly setBy: string
 }
 
+const OTHERS_KEY = "--header 'Authorization: Bearer ${YOUR_KEY}' or --api-key-file for this server"
+
 /** A header wins over a key file, and that over CHAMADE_API_KEY. Throws CONFIG_INVALID. */
 export function credentialsFor(
   url: URL,
@@ -126,7 +128,8 @@ export function credentialsFor(
   const key = normalKey(env.CHAMADE_API_KEY)
   if (key === undefined) {
     const name = Object.keys(headers).find((each) => /key|token|secret/.test(each))
-    return constant(headers, name === undefined ? undefined : `--header ${name}`)
+    if (name !== undefined) return constant(headers, `--header ${name}`)
+    return { ...constant(headers, undefined), ...(keyMayGoTo(url, env) ? {} : { advice: OTHERS_KEY }) }
   }
   if (key === PLACEHOLDER) {
     return without(
@@ -145,8 +148,7 @@ export function credentialsFor(
   checkKey(key, 'CHAMADE_API_KEY')
   if (!keyMayGoTo(url, env)) {
     const problem = `CHAMADE_API_KEY is not sent to ${url.host}: it is a key for Chamade`
-    const hint = `--header 'Authorization: Bearer \${YOUR_KEY}' or --api-key-file for this server`
-    return without(headers, notes, problem, hint)
+    return without(headers, notes, problem, OTHERS_KEY)
   }
   return constant({ authorization: `Bearer ${key}`, ...headers }, 'CHAMADE_API_KEY')
 }

@@ -101,22 +101,28 @@ export const errors = {
     new BridgeError('NO_ENDPOINT', `no MCP endpoint at ${url} (HTTP ${status})`, {
       hint: 'check the path; if the server speaks only the HTTP+SSE transport of 2024-11-05, it is not supported',
     }),
-  /** `said`: the status, and what the server said with it. */
-  keyMissing: (where: string, said: string, problem?: { text: string; hint: string }): BridgeError =>
-    new BridgeError(
-      'KEY_MISSING',
-      `${where} wants an API key (${said}) and ${problem?.text ?? 'none is set'}`,
-      {
-        hint: problem?.hint ?? KEY_HINT,
-      },
-    ),
+  /** `said`: the status, and what the server said with it. `advice`: how it gets a key, if not as Chamade does. */
+  keyMissing: (
+    where: string,
+    said: string,
+    problem: { text: string; hint: string } | undefined,
+    advice = KEY_HINT,
+  ): BridgeError => {
+    // (A 403 may be about something else: a name in the URL that the server does not go by.)
+    const [wants, none, hint] = said.startsWith('HTTP 403')
+      ? ['refuses access', 'no API key is set', `if it wants a key: ${advice}`]
+      : ['wants an API key', 'none is set', advice]
+    return new BridgeError('KEY_MISSING', `${where} ${wants} (${said}) and ${problem?.text ?? none}`, {
+      hint: problem?.hint ?? hint,
+    })
+  },
   keyRefused: (where: string, said: string, source: string): BridgeError =>
     new BridgeError('KEY_REFUSED', `${where} refused the API key from ${source} (${said})`, {
       hint: source.startsWith('--header') ? 'check that header, and the variables in it' : KEY_HINT,
     }),
   oauthUnsupported: (where: string): BridgeError =>
     new BridgeError('OAUTH_UNSUPPORTED', `${where} wants an OAuth login, which is not supported yet`, {
-      hint: "if the server also takes keys, pass one: --header 'Authorization: Bearer …' or CHAMADE_API_KEY",
+      hint: "if the server also takes keys, pass one: --header 'Authorization: Bearer …' or --api-key-file",
     }),
   redirect: (where: string, status: number, location: string): BridgeError =>
     new BridgeError(

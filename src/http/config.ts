@@ -12,6 +12,8 @@ export interface Credentials {
   readonly source: string | undefined
   /** What is wrong with it, when that is known ("CHAMADE_API_KEY is the literal text ${CHAMADE_API_KEY}"). */
   readonly problem?: { readonly text: string; readonly hint: string }
+  /** How one is given to this server, where that is not the usual way; for the text that there is none. */
+  readonly advice?: string
   /** Headers of every call. Names in lower case. */
   headers(): Readonly<Record<string, string>>
   /** After a 401 to a call with the headers `used`: true when `headers` differ now, so that one more try makes sense. */

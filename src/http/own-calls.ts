@@ -154,11 +154,11 @@ export class OwnCalls {
 
   /** The error for a 401 or 403. */
   unauthorized(outcome: Outcome & { kind: 'unauthorized' }): BridgeError {
-    const { source, problem } = this.#config.credentials
+    const { source, problem, advice } = this.#config.credentials
     const said = sayOutcome(outcome)
     if (source !== undefined) return errors.keyRefused(this.#exchange.where, said, source)
     if (outcome.wantsOauth && problem === undefined) return errors.oauthUnsupported(this.#exchange.where)
-    return errors.keyMissing(this.#exchange.where, said, problem)
+    return errors.keyMissing(this.#exchange.where, said, problem, advice)
   }
 
   /** `initialized`, in the words of the client. Throws when the new session is gone already, or does not take it. */

@@ -6,6 +6,7 @@ import { proxyFor } from '../../src/proxy.ts'
 import { BridgeProcess, bin } from '../support/bridge-process.ts'
 import { eventually } from '../support/eventually.ts'
 import { httpProxy } from '../support/http-proxy.ts'
+import { initializeParams } from '../support/messages.ts'
 import { ScriptedServer } from '../support/scripted-server.ts'
 import { patience } from '../support/settings.ts'
 import { TcpProxy } from '../support/tcp-proxy.ts'
@@ -151,4 +152,21 @@ test('a proxy that hangs up when it is asked for a tunnel is not asked again and
   const { error } = await bridge.reply(bridge.ask('tools/list'))
   expect(error?.message).toContain('the proxy hung up (through the proxy 127.0.0.1:')
   expect(line.accepted).toBeLessThan(10)
+})
+
+test.each([
+  [401, /^http:\/\/mcp\.invalid\/mcp wants an API key \(HTTP 401: .*and none is set\. Try: --header '/],
+  [
+    403,
+    /^http:\/\/mcp\.invalid\/mcp refuses access \(HTTP 403: .*no API key is set\. Try: if it wants a key: --header '/,
+  ],
+])('a server of others that says %i is not told of by what only Chamade takes', async (status, words) => {
+  const proxy = await httpProxy()
+  proxy.status = status
+  const bridge = BridgeProcess.start('http://mcp.invalid/mcp', {
+    env: { HTTP_PROXY: proxy.url, CHAMADE_API_KEY: '' },
+  })
+  const { error } = await bridge.call('initialize', initializeParams)
+  expect(error?.message).toMatch(words)
+  expect(error?.message).not.toContain('CHAMADE_API_KEY')
 })
