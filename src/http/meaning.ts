@@ -46,7 +46,7 @@ export async function meaningOf(call: Call, reply: Reply, config: HttpConfig): P
   }
   if (status === 405 && call.method !== 'POST') {
     await drained(reply.body)
-    return { kind: 'not-offered' }
+    return { kind: 'not-offered', status }
   }
   if (isUnavailable(status)) {
     const retryAfterMs = retryAfter(header(reply.headers, 'retry-after'), header(reply.headers, 'date'))
@@ -72,6 +72,11 @@ async function understandSuccess(call: Call, reply: Reply, redact: Redactor): Pr
     return refusal(reply.status, `${type.split(';')[0]}, not JSON${excerpt}`)
   }
   if (call.method === 'GET') {
+    // [WHATWG HTML §9.2.5] "no content" is how a server of event streams says that there is none to be had.
+    if (reply.status === 204) {
+      void drained(reply.body)
+      return { kind: 'not-offered', status: 204 }
+    }
     const error = await readError(reply, redact)
     const text = `${type === '' ? 'no content type' : type}, not an event stream`
     return {

@@ -13,7 +13,7 @@ export type Outcome =
   | ({ readonly kind: 'no-such-session' } & Pick<Refused, 'text' | 'rpcError' | 'id'>)
   | Unauthorized
   /** 405: the server doesn't do this method here. */
-  | { readonly kind: 'not-offered' }
+  | { readonly kind: 'not-offered'; readonly status: number }
   /** The server's decision about this call; `rpcError` is its own JSON-RPC error object, as JSON text. */
   | Refused
   /** It did not get through, or the server cannot serve now. `sent`: some byte of it may have reached the server. */
@@ -69,7 +69,7 @@ export function sayOutcome(outcome: Outcome): string {
     case 'unauthorized':
       return `HTTP ${outcome.status}${outcome.text === '' ? '' : `: ${outcome.text}`}`
     case 'not-offered':
-      return 'HTTP 405'
+      return `HTTP ${outcome.status}`
     default:
       return outcome.kind
   }

@@ -199,9 +199,9 @@ export class Push {
     if (mayBeTheCursor(outcome)) this.#place.failed()
     switch (outcome.kind) {
       case 'not-offered':
-        if (!this.#everUp) return await this.#notOffered(live, 'HTTP 405', signal)
-        if (await this.#life.pulse.gone(live, 'HTTP 405', true)) return
-        return await this.#retryRefused('HTTP 405', signal)
+        if (!this.#everUp) return await this.#notOffered(live, sayOutcome(outcome), signal)
+        if (await this.#life.pulse.gone(live, sayOutcome(outcome), true)) return
+        return await this.#retryRefused(sayOutcome(outcome), signal)
       case 'no-such-session':
         // A session that GET never knew but ping does: renewing it would not help.
         if (!this.#upInSession && (await this.#life.pulse.check(live)) === 'alive') {
