@@ -13,7 +13,6 @@ import { extraCertificates } from '../pem.ts'
 import { type NamedProxy, proxyFor } from '../proxy.ts'
 import { type BackoffOptions, type Clock, DEFAULT_BACKOFF, systemClock } from '../retry.ts'
 import type { NoteStatus, Redactor } from '../status.ts'
-import { systemCertificates } from '../system-trust.ts'
 import { VERSION } from '../version.ts'
 import { FeedKey } from './key.ts'
 import { DOCS_MAX_TEXT, SOURCE_MAX_TEXT, type Wording } from './texts.ts'
@@ -270,7 +269,7 @@ function certificates({ value: path, name }: Setting): string {
 
 /** Naming certificates takes the place of Node's own: these, and what it was told to trust beside them, go on being trusted. */
 export function authorities(named: Setting, env: Environment): string[] {
-  return [...rootCertificates, certificates(named), ...extraCertificates(env), ...systemCertificates()]
+  return [...rootCertificates, certificates(named), ...extraCertificates(env)]
 }
 
 function fileText(path: string, what: string): string {

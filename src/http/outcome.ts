@@ -12,7 +12,7 @@ export type Outcome =
   /** 404 to a call that carried a session id: [MCP] start a new session. */
   | ({ readonly kind: 'no-such-session' } & Pick<Refused, 'text' | 'rpcError' | 'id'>)
   | Unauthorized
-  /** 405: the server doesn't do this method here. */
+  /** 405, or 204 to a GET: the server doesn't do this method here. */
   | { readonly kind: 'not-offered'; readonly status: number }
   /** The server's decision about this call; `rpcError` is its own JSON-RPC error object, as JSON text. */
   | Refused

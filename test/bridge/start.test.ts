@@ -17,12 +17,12 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { createServer } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { beforeEach, describe, expect, test } from 'vitest'
 import { BridgeProcess, bin, root } from '../support/bridge-process.ts'
 import { emptyFolder } from '../support/empty-folder.ts'
 import { eventually, pause } from '../support/eventually.ts'
+import { listen } from '../support/tls.ts'
 
 const name = `cli.js.${process.versions.v8}.cache`
 
@@ -174,10 +174,7 @@ describe('the compiled code beside the bundle', () => {
   })
 
   test('it is there while the first answer is awaited: a run may be killed without a word', async () => {
-    const server = createServer(() => undefined)
-    server.listen(0, '127.0.0.1')
-    await once(server, 'listening')
-    const { port } = server.address() as AddressInfo
+    const port = await listen(createServer(() => undefined))
     const bridge = BridgeProcess.start(`http://127.0.0.1:${port}/mcp`, {
       command: [process.execPath, join(folder, 'bin', 'chamade-mcp.js')],
     })
@@ -185,8 +182,6 @@ describe('the compiled code beside the bundle', () => {
     await eventually('what a short run leaves', () => /^[^\n]* soon\n/.test(readFileSync(cache, 'latin1')))
     bridge.signal('SIGKILL')
     await bridge.gone()
-    server.closeAllConnections()
-    server.close()
     start()
     expect(files()).toEqual([name])
   })
@@ -222,10 +217,7 @@ describe('the compiled code beside the bundle', () => {
   test('without the file of the parser the other one does it', async () => {
     rmSync(join(folder, 'dist', 'llhttp_simd.wasm'))
     start('--version')
-    const server = createServer((_, answer) => answer.writeHead(401).end())
-    server.listen(0, '127.0.0.1')
-    await once(server, 'listening')
-    const { port } = server.address() as AddressInfo
+    const port = await listen(createServer((_, answer) => answer.writeHead(401).end()))
     const bridge = BridgeProcess.start(`http://127.0.0.1:${port}/mcp`, {
       command: [process.execPath, join(folder, 'bin', 'chamade-mcp.js')],
     })
@@ -233,7 +225,6 @@ describe('the compiled code beside the bundle', () => {
     expect(JSON.stringify(await bridge.reply(1))).toContain('401')
     bridge.eof()
     await bridge.gone()
-    server.close()
   })
 })
 

@@ -17,6 +17,7 @@ import { VERSION } from '../../src/version.ts'
 import { baseEnv } from '../support/bridge-process.ts'
 import { emptyFolder } from '../support/empty-folder.ts'
 import { eventually } from '../support/eventually.ts'
+import { httpProxy } from '../support/http-proxy.ts'
 import { type Exchange, ScriptedServer } from '../support/scripted-server.ts'
 import { certs } from '../support/tls.ts'
 import { Cli, runCli } from './support.ts'
@@ -289,6 +290,13 @@ describe('out there', () => {
       /offers no push stream \(HTTP 405\)/,
     ],
     [
+      'no push stream, told by no content',
+      (s) => s.before((x) => (x.request.method === 'GET' ? x.reply(204) : false)),
+      'push',
+      'warn',
+      /offers no push stream \(HTTP 204\)/,
+    ],
+    [
       'a server that takes any session',
       (s) => {
         s.refuseLost = (x) => x.result({})
@@ -391,6 +399,20 @@ describe('out there', () => {
     expect(checks.key?.state).toBe('skip')
     expect(checks.initialize?.text).toContain('Invalid Host: mcp.example')
   })
+
+  test.each([
+    [401, 'the server wants a key and none is set (HTTP 401)', /^--header /],
+    [403, 'the server refuses access and no key is set (HTTP 403)', /^if it wants a key: --header /],
+  ])(
+    'a server of others that says %i gets its key in other ways than Chamade',
+    async (status, text, hint) => {
+      const proxy = await httpProxy()
+      proxy.status = status
+      const env = { HTTP_PROXY: proxy.url, CHAMADE_API_KEY: '' }
+      const { checks } = await examine('http://mcp.invalid/mcp', { env })
+      expect(checks.key).toMatchObject({ state: 'fail', text, advice: expect.stringMatching(hint) })
+    },
+  )
 
   test('waits with --long for what closes an idle stream', async () => {
     const server = await ScriptedServer.start()

@@ -170,7 +170,7 @@ test('plain http is fine on this machine, and elsewhere when it is said to be', 
 test('SSL_CERT_FILE is trusted beside what Node trusts, and read once for all connections', () => {
   expect(configOf({ ...KEY, SSL_CERT_FILE: ca }).secureContext).toBeDefined()
   const trusted = authorities({ value: ca, name: 'SSL_CERT_FILE' }, {})
-  expect(trusted.includes(readFileSync(ca, 'utf8'))).toBe(true)
+  expect(trusted.at(-1)).toBe(readFileSync(ca, 'utf8'))
   expect(trusted.length).toBeGreaterThan(50)
 })
 

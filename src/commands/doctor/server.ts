@@ -61,7 +61,8 @@ function keyFinding(facts: Facts): Finding {
   const { status, headers } = facts.first
   const credentials = facts.settings?.http.credentials
   const source = credentials?.source
-  const set = 'set CHAMADE_API_KEY (in the "env" of the entry, for a client), or --api-key-file PATH'
+  const usual = 'set CHAMADE_API_KEY (in the "env" of the entry, for a client), or --api-key-file PATH'
+  const set = credentials?.advice ?? usual
   const challenge = text(headers['www-authenticate'])
   const isOfKey = [source, credentials?.problem?.text, challenge].some((each) => each !== undefined)
   // (A 403 that the server explains itself may be about anything: a Host that it does not take.)
@@ -76,7 +77,9 @@ function keyFinding(facts: Facts): Finding {
         'if it also takes keys, use one',
       )
     }
-    return fail(`the server wants a key and none is set (HTTP ${status})`, set)
+    return status === 401
+      ? fail('the server wants a key and none is set (HTTP 401)', set)
+      : fail('the server refuses access and no key is set (HTTP 403)', `if it wants a key: ${set}`)
   }
   // Anything else may come from somebody who never looked at a key.
   if (facts.first.message?.result === undefined) {
@@ -173,8 +176,12 @@ const push: Check<ServerContext> = {
       return ok(`the push stream is open, headers after ${took}`)
     }
     reply.body.destroy()
-    if (reply.status === 405)
-      return warn('the server offers no push stream (HTTP 405)', 'nothing to do if you need no push')
+    if (reply.status === 405 || reply.status === 204) {
+      return warn(
+        `the server offers no push stream (HTTP ${reply.status})`,
+        'nothing to do if you need no push',
+      )
+    }
     if (reply.status === 409) {
       return fail(
         'the push stream is refused: the server still holds another one (HTTP 409)',
