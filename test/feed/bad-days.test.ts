@@ -6,7 +6,15 @@ import { randomBytes } from 'node:crypto'
 import net, { createServer } from 'node:net'
 import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { eventually, pause } from '../support/eventually.ts'
-import { configFrom, connected, FeedClient, QUICK_BACKOFF, type Simulator, simulator } from './feed-client.ts'
+import {
+  configFrom,
+  connected,
+  FeedClient,
+  QUICK_BACKOFF,
+  type Simulator,
+  simulator,
+  takesNothing,
+} from './feed-client.ts'
 
 const SPACE = 'sprint-planning'
 
@@ -454,11 +462,7 @@ describe('too much', () => {
       for (let i = 0; i < 15_000; i++)
         moot.publish(SPACE, { text: `@MyAgent ${i} ${compress ? randomBytes(950).toString('hex') : text}` })
       await eventually('the server has to wait', () => moot.sockets.backlog(SPACE) > 1_000_000)
-      const settled = async (): Promise<boolean> => {
-        const before = moot.sockets.taken(SPACE)
-        await pause(100)
-        return moot.sockets.taken(SPACE) - before < 200
-      }
+      const settled = () => takesNothing(moot, SPACE)
       await eventually('nothing is taken any more', settled, 10_000)
       // Several of our pings: not being read ourselves is no reason to give the connection up.
       await pause(900)

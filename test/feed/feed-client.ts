@@ -13,7 +13,7 @@ import { compose, type Message, valueAt } from '../../src/protocol.ts'
 import type { OpenUpstream, Upstream } from '../../src/sides.ts'
 import { type MootSimulatorOptions, startMootSimulator } from '../../src/simulator/moot/simulator.ts'
 import { levelOf, type PushStatus, redactor, render, type Status } from '../../src/status.ts'
-import { eventually } from '../support/eventually.ts'
+import { eventually, pause } from '../support/eventually.ts'
 
 /** Quick enough for tests; what is tested of time is set by the test. */
 export const QUICK: FeedLimits = {
@@ -49,6 +49,13 @@ export async function simulator(options: MootSimulatorOptions = {}): Promise<Sim
 }
 
 /** The configuration a user's environment leads to, with quick times. */
+/** True when the client's socket stands: (almost) nothing is taken from it for a moment. */
+export async function takesNothing(moot: Simulator, space: string): Promise<boolean> {
+  const before = moot.sockets.taken(space)
+  await pause(100)
+  return moot.sockets.taken(space) - before < 200
+}
+
 export function configFrom(env: Env, changes: Changes = {}): FeedConfig {
   const { config } = resolveFeed(withEnvironment({}, FEED_OPTIONS, env), env, redactor())
   const { limits, ...rest } = changes

@@ -16,6 +16,7 @@ import {
   type FeedClient,
   type Simulator,
   simulator,
+  takesNothing,
 } from './feed-client.ts'
 
 const SPACE = 'sprint-planning'
@@ -281,11 +282,7 @@ describe.each([
     })
     for (let i = 0; i < 15_000; i++) moot.publish(SPACE, { text: `@MyAgent ${i} ${'x'.repeat(1_900)}` })
     await eventually('the server has to wait', () => moot.sockets.backlog(SPACE) > 1_000_000)
-    const settled = async (): Promise<boolean> => {
-      const before = moot.sockets.taken(SPACE)
-      await pause(100)
-      return moot.sockets.taken(SPACE) - before < 200
-    }
+    const settled = () => takesNothing(moot, SPACE)
     await eventually('nothing is taken any more', settled, 10_000)
     // Several of our pings: not being read ourselves is no reason to give the connection up.
     await pause(600)
