@@ -134,10 +134,11 @@ function label(code) {
 
 /**
  * V8 dies of a code that was damaged. What a crash of the machine does to a file it does to whole pages of it, so a
- * byte of every 251 says enough; a checksum of all (node:zlib) takes 1.5 ms of a start of 46.
+ * byte of every 751 says enough; a checksum of all (node:zlib) takes 1.5 ms of a start of 46. (With twice as many V8
+ * finds the loop hot, and optimises it: 2.6 ms of CPU.)
  */
 function sample(code) {
   let sum = 0
-  for (let at = 0; at < code.length; at += 251) sum = ((sum << 5) | (sum >>> 27)) ^ code[at]
+  for (let at = 0; at < code.length; at += 751) sum = ((sum << 5) | (sum >>> 27)) ^ code[at]
   return sum
 }
