@@ -3,7 +3,7 @@
  *
  * Not a stream, and it knows no limit: whoever adds looks at the length first.
  * The one rule: linear in time and memory whatever the pieces. A single one is handed out as it is; of more, large ones
- * are copied once, and small ones don't keep alive what they are cut from.
+ * are copied once, small ones don't keep alive what they are cut from, and of very many each is copied as it comes.
  */
 
 const NOTHING = Buffer.alloc(0)
@@ -11,6 +11,12 @@ const NOTHING = Buffer.alloc(0)
 const LARGE_BYTES = 16 * 1024
 const LEAST_BLOCK_BYTES = 2 * 1024
 const MOST_BLOCK_BYTES = 64 * 1024
+/**
+ * From here on all of it stands in one block, the next one four times as large as what is there: what is not touched of
+ * it costs nothing, and what was copied out of the network's memory is written over by what comes next.
+ */
+const HUGE_BYTES = 1024 * 1024
+const ROOM = 4
 
 export class Gathered {
   /** The first piece, while it is the only one. */
@@ -20,8 +26,8 @@ export class Gathered {
   /** Where pieces are copied to; its first `#used` bytes are taken. */
   #block: Buffer = NOTHING
   #used = 0
-  /** The block was made for all that comes. */
-  #expected = false
+  /** The block is for all of it. */
+  #whole = false
 
   get length(): number {
     return this.#length
@@ -31,11 +37,11 @@ export class Gathered {
   expect(bytes: number): void {
     this.#closeBlock()
     this.#block = Buffer.allocUnsafe(bytes)
-    this.#expected = true
+    this.#whole = true
   }
 
   add(piece: Buffer): void {
-    if (this.#length === 0 && !this.#expected) {
+    if (this.#length === 0 && !this.#whole) {
       this.#only = piece
     } else {
       if (this.#only !== undefined) this.#keep(this.#only)
@@ -58,8 +64,9 @@ export class Gathered {
   }
 
   #keep(piece: Buffer): void {
-    const fits = piece.length <= this.#block.length - this.#used
-    if (piece.length >= LARGE_BYTES && !(fits && this.#expected)) {
+    if (this.#length >= HUGE_BYTES && !this.#fits(piece)) this.#makeRoom(piece.length)
+    const fits = this.#fits(piece)
+    if (piece.length >= LARGE_BYTES && !(fits && this.#whole)) {
       this.#closeBlock()
       this.#pieces.push(piece)
       return
@@ -72,10 +79,24 @@ export class Gathered {
     this.#used += piece.copy(this.#block, this.#used)
   }
 
+  #fits(piece: Buffer): boolean {
+    return piece.length <= this.#block.length - this.#used
+  }
+
+  /** Moves all there is into one block, which has room for three times as much and for `bytes`. */
+  #makeRoom(bytes: number): void {
+    this.#closeBlock()
+    const block = Buffer.allocUnsafe(ROOM * this.#length + bytes)
+    for (const piece of this.#pieces) this.#used += piece.copy(block, this.#used)
+    this.#pieces = []
+    this.#block = block
+    this.#whole = true
+  }
+
   #closeBlock(): void {
     if (this.#used > 0) this.#pieces.push(this.#block.subarray(0, this.#used))
     this.#block = NOTHING
     this.#used = 0
-    this.#expected = false
+    this.#whole = false
   }
 }

@@ -40,6 +40,17 @@ describe('pieces', () => {
     expect(gathered.take().equals(bytes.subarray(0, at))).toBe(true)
   })
 
+  test('very many: from the second megabyte on each is copied as it comes', () => {
+    const all = Buffer.from(Uint8Array.from({ length: 9_000_000 }, (_, i) => i * 7 + (i >> 8)))
+    const gathered = new Gathered()
+    for (let at = 0; at < all.length; at += 65_536) {
+      const piece = Buffer.from(all.subarray(at, at + 65_536))
+      gathered.add(piece)
+      if (at >= 2_000_000) piece.fill(0)
+    }
+    expect(gathered.take().equals(all)).toBe(true)
+  })
+
   test('what was handed out stays as it is while the next is gathered', () => {
     const gathered = new Gathered()
     gathered.add(Buffer.from('a'))

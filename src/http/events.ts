@@ -39,6 +39,8 @@ const NOTHING = Buffer.alloc(0)
 const AROUND_BYTES = 1024
 /** So much of what the network gave an event may keep for as long as nothing follows it. */
 const MOST_KEPT_WITH_BYTES = 8 * 1024
+/** One of this length has most of what it stands in: the network gives 64 KiB at once. */
+const MOSTLY_ITS_OWN_BYTES = 32 * 1024
 const COMMENT: ServerEvent = { kind: 'comment' }
 
 export class EventReader {
@@ -173,6 +175,7 @@ export class EventReader {
     const last = this.#ready[at]
     if (last?.kind !== 'message') return
     const { data } = last
+    if (data.length >= MOSTLY_ITS_OWN_BYTES) return
     if (data.buffer.byteLength <= Math.max(2 * data.length, MOST_KEPT_WITH_BYTES)) return
     this.#ready[at] = { ...last, data: Buffer.from(data) }
   }
