@@ -21,7 +21,7 @@ import {
 } from './outcome.ts'
 import type { SessionLife } from './session.ts'
 import type { Live } from './session-state.ts'
-import { refusalSignature } from './signature.ts'
+import { mayMeanSession, refusalSignature } from './signature.ts'
 
 /** A message that is under way. Aborting ends it; the reason is what `send` rejects with, or WITHDRAWN. */
 export class Flight extends Abort {
@@ -69,9 +69,13 @@ export class Forwarder {
       const outcome = await this.#exchange.call({ method: 'POST', body: response.raw, session: live, signal })
       if (outcome.kind === 'stream') void this.#answers.readOn(outcome.events, live)
       if (outcome.kind === 'no-such-session') this.#life.lose(live, '404 to a reply')
+      if (outcome.kind === 'refused' && mayMeanSession(outcome.status)) {
+        void this.#life.pulse.gone(live, refusalSignature(outcome))
+      }
       if (isSuccess(outcome)) return
+      if (signal.aborted) throw signal.reason
       const unread = outcome.kind === 'unavailable' && (!outcome.sent || isToldToWait(outcome))
-      if (!unread || this.#life.live !== live || signal.aborted) throw this.#final(outcome, 'the reply')
+      if (!unread || this.#life.live !== live) throw this.#final(outcome, 'the reply')
       await sleep(tries.next(0, outcome.retryAfterMs), signal)
     }
   }
@@ -194,6 +198,7 @@ export class Forwarder {
         if (outcome.status === 429) {
           return errors.refused(where, 429, 'too many requests; it was not run', outcome.rpcError)
         }
+        if (!outcome.sent) return errors.unreachable(where, outcome.why, undefined, outcome.cause)
         return errors.mayHaveRun(what, where, outcome.why, outcome.cause)
       default:
         return new BridgeError('SERVER_CONFUSED', `${where} did not take ${what}: ${sayOutcome(outcome)}`)
@@ -203,11 +208,6 @@ export class Forwarder {
 
 function isAbout(id: string | undefined, message: Request | Notification): boolean {
   return id !== undefined && message.kind === 'request' && sameId(id, message.id)
-}
-
-/** A refusal that some servers give instead of 404 when a session is gone. */
-function mayMeanSession(status: number): boolean {
-  return status >= 400 && status <= 500
 }
 
 /** A 4xx is said before anything is run; what else is no answer may be said in the middle of it. */

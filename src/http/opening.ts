@@ -118,12 +118,18 @@ export class Opening {
 
   async #attempt(request: Request, limitMs: number): Promise<Attempt> {
     const over = limit(limitMs, this.#calls.ended)
+    const offered = stringMember(request.raw, request.params, 'protocolVersion') ?? LATEST_LEGACY_VERSION
+    const session = { id: undefined as string | undefined, protocolVersion: offered }
+    let opened: Opened | undefined
     try {
-      const outcome = await this.#exchange.call({ method: 'POST', body: request.raw, signal: over.signal })
-      const opened = await this.#readHandshake(outcome, request, over.signal)
-      return { outcome, opened, isCut: over.signal.aborted }
+      const { signal } = over
+      const outcome = await this.#exchange.call({ method: 'POST', body: request.raw, signal, opens: session })
+      opened = await this.#readHandshake(outcome, request, session, signal)
+      return { outcome, opened, isCut: signal.aborted }
     } finally {
       over.clear()
+      // Whatever else it opened is of no use.
+      if (opened === undefined) void this.#calls.delete(session, this.#config.privateLimitMs)
     }
   }
 
@@ -158,14 +164,15 @@ export class Opening {
     return task
   }
 
-  async #readHandshake(outcome: Outcome, request: Request, signal: Signal): Promise<Opened | undefined> {
+  async #readHandshake(
+    outcome: Outcome,
+    request: Request,
+    session: SessionHeaders,
+    signal: Signal,
+  ): Promise<Opened | undefined> {
     if (outcome.kind !== 'answer' && outcome.kind !== 'stream') return undefined
-    const offered = stringMember(request.raw, request.params, 'protocolVersion') ?? LATEST_LEGACY_VERSION
-    const session = { id: outcome.sessionId, protocolVersion: offered }
     const response = await this.#calls.readResponse(outcome, request.id, session, signal)
     if (response === undefined) {
-      // Whatever it opened is of no use.
-      void this.#calls.delete(session, this.#config.privateLimitMs)
       if (outcome.kind === 'stream' && outcome.events.broken) return undefined
       throw errors.confused(METHOD.initialize, this.#exchange.where, 'its answer holds no response to it')
     }
@@ -174,7 +181,7 @@ export class Opening {
       response: response.id === request.id ? response : withId(response, request.id),
       // (What cannot stand in a header would fail every request.)
       headers: {
-        id: outcome.sessionId,
+        id: session.id,
         protocolVersion: /^[\x21-\x7e]+$/.test(version) ? version : LATEST_LEGACY_VERSION,
       },
     }

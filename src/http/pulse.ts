@@ -9,7 +9,13 @@ import { firstOf, MAX_WAIT_MS, type Signal, sleep } from '../retry.ts'
 import type { OwnCalls } from './own-calls.ts'
 import type { SessionHeaders } from './round-trip.ts'
 import type { Live } from './session-state.ts'
-import { isGatewayFailure, isSaidInFront, isSessionRefusal, type Signature } from './signature.ts'
+import {
+  isGatewayFailure,
+  isOfTheMoment,
+  isSaidInFront,
+  isSessionRefusal,
+  type Signature,
+} from './signature.ts'
 
 const PING_LIMIT_MS = 10_000
 /** How long a refused message waits for the ping that decides what the refusal means. */
@@ -52,7 +58,8 @@ export class Pulse {
     const word = inAnyWords ? this.#decide(live) : this.#word(live, refusal)
     const decided = word.then((said) => {
       const isRefused = said === refusal || (inAnyWords && isSessionRefusal(said, refusal))
-      const isGone = said === 'no-such-session' || (isRefused && !isSaidInFront(said))
+      const isOfServer = !isSaidInFront(said) && !isOfTheMoment(said)
+      const isGone = said === 'no-such-session' || (isRefused && isOfServer)
       if (said === 'no-such-session') this.#life.lose(live, '404 to a ping')
       else if (isGone) this.#life.giveUp(live, `the server refuses it (${said})`)
       else if (said === 'ok') this.#life.seen(live)

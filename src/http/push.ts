@@ -249,11 +249,13 @@ export class Push {
     const mayMeanSession =
       this.#everUp || (outcome.status >= 400 && outcome.status <= 500) || outcome.rpcError !== undefined
     if (mayMeanSession && (await this.#life.pulse.gone(live, signatureOf(outcome), true))) return
-    if (!this.#everUp && live.id === undefined) return await this.#notOffered(live, why, signal)
     // (One that has never given a stream may have none, in words of its own; or it is starting.)
     const passing =
-      (outcome.status >= 500 || outcome.status === 400) && this.#backoff.attempts < SUSPICIOUS_REFUSALS
-    return await (this.#everUp || passing ? this.#retry(why, signal) : this.#retryRefused(why, signal))
+      (outcome.status >= 500 || (outcome.status === 400 && live.id !== undefined)) &&
+      this.#backoff.attempts < SUSPICIOUS_REFUSALS
+    if (this.#everUp || passing) return await this.#retry(why, signal)
+    const isWanted = live.id !== undefined || this.#config.stateful
+    return await (isWanted ? this.#retryRefused(why, signal) : this.#notOffered(live, why, signal))
   }
 
   /** Nothing to hold open: until the session changes there is nothing to do. */

@@ -15,6 +15,7 @@ import { type Outcome, sayOutcome } from './outcome.ts'
 import { POLL_FLOOR_MS } from './own-calls.ts'
 import type { SessionLife } from './session.ts'
 import type { Live } from './session-state.ts'
+import { isOfTheMoment, mayMeanSession, refusalSignature, signatureOf } from './signature.ts'
 
 /** No more seldom than this. */
 const MOST_SILENCE_MS = 5 * 60_000
@@ -63,6 +64,9 @@ export class Resumption {
       const outcome = await this.#ask(cursor, Math.min(headersMs, Math.max(until - clock.uptime(), 1)))
       if (outcome.kind === 'stream') return this.#give(outcome.events)
       if (outcome.kind === 'no-such-session') this.#life.lose(this.#live, '404 to a resumed stream')
+      if (outcome.kind === 'refused' && mayMeanSession(outcome.status)) {
+        void this.#life.pulse.gone(this.#live, refusalSignature(outcome), true)
+      }
       const askedToWaitMs = outcome.kind === 'unavailable' ? (outcome.retryAfterMs ?? 0) : 0
       const left = until - clock.uptime()
       if (!mayPass(outcome) || left <= 0) return sayOutcome(outcome)
@@ -117,10 +121,12 @@ export class Resumption {
   }
 }
 
-/** A refused resume that time may mend; 409: the server has not noticed yet that the old connection is gone. */
+/**
+ * A refused resume that time may mend: somebody in front of the server speaks, or a key is changed just now; 409: the
+ * server has not noticed yet that the old connection is gone.
+ */
 function mayPass(outcome: Outcome): boolean {
-  return (
-    outcome.kind === 'unavailable' ||
-    (outcome.kind === 'refused' && (outcome.status === 409 || outcome.status >= 500))
-  )
+  if (outcome.kind !== 'refused') return outcome.kind === 'unavailable' || outcome.kind === 'unauthorized'
+  const { status } = outcome
+  return status < 400 || status === 409 || status >= 500 || isOfTheMoment(signatureOf(outcome))
 }

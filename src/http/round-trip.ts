@@ -30,6 +30,8 @@ export interface Call {
   readonly signal: Signal
   /** Its `sent` becomes true when the first byte is about to be written to a connected socket. */
   readonly flight?: { sent: boolean }
+  /** Its `id` becomes that of the session which the head of a 2xx names, whatever becomes of the body. */
+  readonly opens?: { id: string | undefined }
 }
 
 export type ReplyHeaders = Record<string, string | string[] | undefined>
@@ -43,14 +45,12 @@ export interface Accepted {
 export interface Answer {
   readonly kind: 'answer'
   readonly text: Buffer
-  readonly sessionId: string | undefined
 }
 
 /** 2xx with an event stream, open. Whoever gets it reads it to its end or destroys it. */
 export interface Stream {
   readonly kind: 'stream'
   readonly events: EventReader
-  readonly sessionId: string | undefined
 }
 
 /** Any reply but those that need no second look. */
@@ -125,6 +125,7 @@ export class RoundTrip implements Dispatcher.DispatchHandler {
       if (session?.id !== undefined) redact.addSession(session.id)
       redact.addSession(sessionId)
     }
+    if (this.#call.opens !== undefined) this.#call.opens.id = sessionId
     const isStream = type.includes('text/event-stream')
     const isJson = !isStream && (type === '' || type.includes('json'))
     const isPlain = success && coding(headers) === undefined
@@ -134,13 +135,12 @@ export class RoundTrip implements Dispatcher.DispatchHandler {
       const length = header(headers, 'content-length')
       const expectedBytes = length === undefined ? 0 : Number(length)
       body.gather({ maxBytes: maxMessageBytes, expectedBytes }, (text) =>
-        this.#settled(answerOf(text, status, sessionId)),
+        this.#settled(answerOf(text, status)),
       )
     } else if (isPlain && method !== 'DELETE' && isStream) {
       this.#settled({
         kind: 'stream',
         events: new EventReader(body, maxMessageBytes, this.#call.cursor),
-        sessionId,
       })
     } else {
       this.#settled({ kind: 'reply', status, headers, body, used: this.#used })
@@ -192,14 +192,10 @@ export class RoundTrip implements Dispatcher.DispatchHandler {
   }
 }
 
-function answerOf(
-  text: Buffer | Error,
-  status: number,
-  sessionId: string | undefined,
-): Accepted | Answer | Failure {
+function answerOf(text: Buffer | Error, status: number): Accepted | Answer | Failure {
   if (text instanceof Error) return { kind: 'failure', sent: true, status, cause: text }
   if (text.length === 0) return { kind: 'accepted' }
-  return { kind: 'answer', text: withoutByteOrderMark(text), sessionId }
+  return { kind: 'answer', text: withoutByteOrderMark(text) }
 }
 
 /** The media type of a reply, in small letters; empty when it names none. */

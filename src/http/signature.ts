@@ -45,6 +45,16 @@ export function isSaidInFront(said: Signature): boolean {
   return /^HTTP ([23]\d\d$|5(?!00|0[234]|2[0-4]))/.test(said)
 }
 
+/** A refusal that some servers give instead of 404 when a session is gone. */
+export function mayMeanSession(status: number): boolean {
+  return status >= 400 && status <= 500
+}
+
+/** It took too long, comes too early or too often: said again later it may be taken. */
+export function isOfTheMoment(said: Signature): boolean {
+  return /^HTTP 4(08|2[59])/.test(said)
+}
+
 /**
  * May what was said to a ping be meant for its session? A 4xx (but for those about the key or the moment), an error
  * of -32000 to -32099, or the very status that `refusal` had. Not: that the method is unknown.
