@@ -25,6 +25,27 @@ describe('initialize', () => {
     expect(server.posts('initialize')).toHaveLength(1)
   })
 
+  test.each<[string, (x: Exchange) => void]>([
+    ['cut', (x) => x.response.socket?.destroy()],
+    ['in a coding that was not asked for', (x) => x.response.end()],
+  ])('whose answer is %s: the session that its head named is deleted', async (how, end) => {
+    const server = await ScriptedServer.start()
+    server.on('initialize', (x) => {
+      server.on('initialize', (again) => server.welcome(again))
+      const coding = how === 'cut' ? 'identity' : 'gzip'
+      x.response.writeHead(200, {
+        'content-type': 'application/json',
+        'content-encoding': coding,
+        'mcp-session-id': 'stray',
+      })
+      x.response.write('{"jsonrpc":"2.0",', () => end(x))
+    })
+    const bridge = BridgeProcess.start(server.url)
+    bridge.send(initialize())
+    await bridge.reply(0)
+    await eventually('the goodbye', () => server.of('DELETE').some((each) => each.session === 'stray'))
+  })
+
   test('answered by polling is fetched with its cursor, in its session', async () => {
     const server = await ScriptedServer.start()
     server.on('initialize', (x) => {

@@ -149,6 +149,20 @@ test('after an outage of 1.5 s ten bridges are back, the last within the cap of 
   expect(sorted[9]).toBeLessThan(DEFAULT_BACKOFF.capMs + 1_000)
 })
 
+test.each([[[]], [['--stateful']]])(
+  'a server without session ids whose first GET fails by 500 is asked for its push stream again (%j)',
+  async (args) => {
+    const server = await ScriptedServer.start({ sessions: false })
+    let gets = 0
+    server.before((x) => {
+      if (x.request.method !== 'GET') return false
+      return ++gets === 1 ? x.reply(500, 'starting') : x.stream().send(notification(1))
+    })
+    const bridge = await BridgeProcess.connected(server.url, { args })
+    await bridge.waitFor('the event', () => heard(bridge).includes(1), 8_000)
+  },
+)
+
 test.each([
   ['retry: 3000000000', (x: Exchange) => x.reply(200, 'retry: 3000000000\n\n', sse)],
   ['Retry-After: 9999999', (x: Exchange) => x.reply(429, '', { 'retry-after': '9999999' })],

@@ -116,23 +116,31 @@ describe('the stream of a call', () => {
     expect(numbers(bridge)).toEqual([1])
   })
 
-  test('404 on its resume: RESPONSE_LOST for it, and a new session for what comes next', async () => {
-    const server = await ScriptedServer.start()
-    onCall(server, async (stream) => {
-      stream.send(progress(1))
-      await eventually('the progress', () => numbers(bridge).length === 1)
-      server.wipe()
-      stream.cut()
-    })
-    const bridge = await BridgeProcess.connected(server.url)
-    const reply = await bridge.call('tools/call')
-    expect(reply.error?.data?.code).toBe('RESPONSE_LOST')
-    await eventually('a new session, without any request of the client', () => server.live().length === 1)
-    expect(server.posts('tools/call')).toHaveLength(1)
-  })
+  test.each([404, 400])(
+    '%d on its resume: RESPONSE_LOST for it, and a new session for what comes next',
+    async (status) => {
+      const server = await ScriptedServer.start()
+      server.refuseLost = (x) => x.error(-32000, 'No valid session ID provided', status)
+      onCall(server, async (stream) => {
+        stream.send(progress(1))
+        await eventually('the progress', () => numbers(bridge).length === 1)
+        server.wipe()
+        stream.cut()
+      })
+      const bridge = await BridgeProcess.connected(server.url)
+      const reply = await bridge.call('tools/call')
+      expect(reply.error?.data?.code).toBe('RESPONSE_LOST')
+      await eventually(
+        'a new session, without any request of the client',
+        () => server.live().length === 1,
+        8_000,
+      )
+      expect(server.posts('tools/call')).toHaveLength(1)
+    },
+  )
 
-  test.each([409, 502, 503])(
-    '%d to its resume (the server still holds the old one): asked again, not lost',
+  test.each([401, 408, 409, 502, 503])(
+    '%d to its resume (the server still holds the old one, or somebody in front of it speaks): asked again, not lost',
     async (status) => {
       const server = await ScriptedServer.start()
       let left = 2

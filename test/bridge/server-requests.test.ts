@@ -1,7 +1,7 @@
 /** What the server asks the client, and how each reply finds its way back. */
 import { describe, expect, test } from 'vitest'
 import { BridgeProcess } from '../support/bridge-process.ts'
-import { eventually } from '../support/eventually.ts'
+import { eventually, pause } from '../support/eventually.ts'
 import { ScriptedServer } from '../support/scripted-server.ts'
 
 describe('requests of the server', () => {
@@ -65,6 +65,19 @@ describe('requests of the server', () => {
       /reply to request "nobody asked".*: no request of the server with that id is open/.test(bridge.stderr),
     )
     expect(server.replies()).toEqual([])
+  })
+
+  test('a reply that never left, as the server is away, is not said to have run', async () => {
+    const server = await ScriptedServer.start()
+    const bridge = await BridgeProcess.listening(server)
+    server.push({ jsonrpc: '2.0', id: 'q', method: 'roots/list' })
+    await bridge.waitFor('the question', () => bridge.received('roots/list').length === 1)
+    await server.down()
+    bridge.send({ jsonrpc: '2.0', id: 'q', result: {} })
+    await pause(300)
+    bridge.eof()
+    await bridge.gone()
+    expect(bridge.stderr).not.toContain('may have run')
   })
 
   test('an error reply of the client arrives as it was written', async () => {

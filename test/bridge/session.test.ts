@@ -513,6 +513,37 @@ describe('servers that do not say 404', () => {
     },
   )
 
+  test('the reply to a question of the server is refused by 400: push flows in the next session', async () => {
+    const server = await ScriptedServer.start()
+    server.refuseLost = (x) => x.error(-32000, 'Bad Request: No valid session ID provided', 400)
+    const bridge = await BridgeProcess.listening(server)
+    server.push({ jsonrpc: '2.0', id: 'q', method: 'roots/list' })
+    await bridge.waitFor('the question', () => bridge.received('roots/list').length === 1)
+    // (Its sockets stay: the push stream stands, bound to nothing.)
+    server.wipe()
+    bridge.send({ jsonrpc: '2.0', id: 'q', result: { roots: [] } })
+    await eventually('the next push stream', () => server.listening(), 8_000)
+    expect(server.replies()).toHaveLength(1)
+  })
+
+  test('408 to a call and to the ping is about the moment: the session lives, and what runs in it', async () => {
+    const server = await ScriptedServer.start()
+    let answer = (): void => {}
+    server.on('tools/call', (x) => {
+      answer = () => x.result({ slow: true })
+    })
+    const bridge = await BridgeProcess.listening(server)
+    const slow = bridge.ask('tools/call')
+    await eventually('the call', () => server.posts('tools/call').length === 1)
+    const well = server.before((x) => (x.rpc.id === undefined ? false : x.reply(408)))
+    expect((await bridge.call('tools/list')).error?.message).toContain('HTTP 408')
+    well()
+    answer()
+    expect((await bridge.reply(slow)).result).toEqual({ slow: true })
+    expect(server.posts('initialize')).toHaveLength(1)
+    expect(server.of('DELETE')).toEqual([])
+  })
+
   test('a 400 for the message’s own sake: the session answers a ping, the refusal is the answer', async () => {
     const server = await ScriptedServer.start()
     server.on('tools/call', (x) => x.error(-32602, 'bad arguments', 400))

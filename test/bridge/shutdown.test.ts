@@ -55,6 +55,16 @@ describe('EOF', () => {
     expect(server.live()).toEqual([])
   })
 
+  test('a DELETE whose connection ends under it, as some servers close theirs behind an answer, is said again', async () => {
+    const server = await ScriptedServer.start()
+    const bridge = await BridgeProcess.listening(server)
+    let deletes = 0
+    server.before((x) => x.request.method === 'DELETE' && ++deletes === 1 && x.reset())
+    bridge.eof()
+    expect((await bridge.gone()).code).toBe(0)
+    expect([deletes, server.live()]).toEqual([2, []])
+  })
+
   test('with nothing open it exits at once', async () => {
     const server = await ScriptedServer.start()
     const bridge = await BridgeProcess.listening(server)
