@@ -3,7 +3,7 @@
  *
  * Its frames are documented nowhere; assumed are `{"type":"subscribe","space_id"}` and `unsubscribe` from us,
  * `subscribed`, `error` and the `context_event` of the per-space sockets from the server. A server that never
- * says `subscribed` is taken to have meant it.
+ * says `subscribed` is taken to have meant it; when it says so late, what was said until then is fetched.
  * The one rule: one space that is refused or slow holds up no other; what comes for a space before it has
  * caught up waits beside it, and if that grows too long, it is fetched instead.
  */
@@ -158,7 +158,10 @@ class Member implements Subscription {
   #pending: Frame[] = []
   /** Characters in the list since it was last empty. */
   #pendingText = 0
-  #overflowed = false
+  /** What waits is not all: there was too much, or the server began late. */
+  #incomplete = false
+  /** Aborted when the server says of a space that was admitted that it follows it only now. */
+  #late = new AbortController()
   /** Aborted when the server refuses it, with this. */
   #expelled = new AbortController()
   #refusedWith: Refusal | undefined
@@ -215,15 +218,23 @@ class Member implements Subscription {
   }
 
   async frame(frame: Frame, frameText: string): Promise<void> {
-    if (frame.type === 'subscribed') return this.#acknowledged(yes(undefined))
+    if (frame.type === 'subscribed') return this.#followed()
     if (frame.type === 'error') return this.#refuse(this.#refusal(frameText))
     if (this.#admitted) return this.space.frame(frame)
     if (this.#pending.length >= MAX_PENDING || this.#pendingText + frameText.length > MAX_PENDING_TEXT) {
-      this.#overflowed = true
+      this.#incomplete = true
       return
     }
     this.#pending.push(frame)
     this.#pendingText += frameText.length
+  }
+
+  /** The answer; or it comes after all: what was said until now was not sent, and what comes now waits for it. */
+  #followed(): void {
+    if (this.asks) return this.#acknowledged(yes(undefined))
+    this.#admitted = false
+    this.#incomplete = true
+    this.#late.abort()
   }
 
   /** Said of a space that waits to be admitted, or of one that was. */
@@ -252,12 +263,17 @@ class Member implements Subscription {
     const { clock } = this.#config
     const began = clock.uptime()
     const over = AbortSignal.any([signal, this.#expelled.signal])
-    const settling = this.space.settle(over).catch(() => undefined)
-    await aborted(over)
-    await settling
+    let caught: Reply<unknown> = yes(undefined)
+    while (caught.ok && !over.aborted) {
+      const whole = AbortSignal.any([over, this.#late.signal])
+      const settling = this.space.settle(whole).catch(() => undefined)
+      await aborted(whole)
+      await settling
+      if (!over.aborted) caught = await this.#catchUp(over)
+    }
     this.#admitted = false
     this.#backoff.settled(clock.uptime() - began)
-    return this.#refusedWith
+    return this.#refusedWith ?? (caught.ok ? undefined : caught.no)
   }
 
   async #subscribe(connection: Connection, signal: AbortSignal): Promise<Reply<unknown>> {
@@ -265,7 +281,6 @@ class Member implements Subscription {
     if (!ready.ok || signal.aborted) return ready
     this.#pending = []
     this.#pendingText = 0
-    this.#overflowed = false
     this.#expelled = new AbortController()
     this.#refusedWith = undefined
     const acknowledged = new Promise<Reply<unknown>>((resolve) => {
@@ -275,9 +290,13 @@ class Member implements Subscription {
     this.asks = true
     const reply = (await firstOf([acknowledged], ACKNOWLEDGE_MS, signal))?.result ?? yes(undefined)
     this.asks = false
-    if (!reply.ok || signal.aborted) return reply
-    for (;;) {
-      this.#overflowed = false
+    return reply.ok && !signal.aborted ? this.#catchUp(signal) : reply
+  }
+
+  /** Gives what was missed, then what waited: from then on all is given as it comes. */
+  async #catchUp(signal: AbortSignal): Promise<Reply<unknown>> {
+    do {
+      this.#incomplete = false
       const caught = await this.space.catchUp((continuous, why) => {
         if (!this.status.isUp || !continuous) this.status.up(continuous, why)
         this.#attempts.tell(yes(undefined))
@@ -288,8 +307,8 @@ class Member implements Subscription {
         await this.space.frame(frame)
       }
       this.#pendingText = 0
-      if (!this.#overflowed) break
-    }
+    } while (this.#incomplete)
+    this.#late = new AbortController()
     this.#admitted = true
     return yes(undefined)
   }

@@ -82,6 +82,36 @@ test('a server that never says "subscribed" is taken to have meant it', async ()
   await client.hears(1)
 })
 
+test('a server that follows a space late: what was said until then is fetched, also after a redeploy', async () => {
+  const [moot, client] = await start()
+  const followLate = (): (() => void) => {
+    let open = (): void => undefined
+    moot.weather.slowChannel = new Promise((resolve) => {
+      open = resolve
+    })
+    return open
+  }
+  const ups = (): number => client.pushStatuses(SPACE).filter(({ state }) => state === 'up').length
+  for (const life of [1, 2]) {
+    const follow = followLate()
+    if (life === 1) void client.tool('subscribe', { space_id: SPACE })
+    else await moot.listen()
+    await eventually('it is taken to be followed', () => ups() === life, 15_000)
+    moot.publish(SPACE, { text: `@MyAgent between ${life}` })
+    follow()
+    await eventually('it is followed', () => moot.sockets.count(SPACE) === 1)
+    moot.publish(SPACE, { text: `@MyAgent after ${life}` })
+    await client.hears(2 * life)
+    await moot.stop()
+  }
+  expect(client.contents.map((content) => content.split('@MyAgent ').at(-1))).toEqual([
+    'between 1',
+    'after 1',
+    'between 2',
+    'after 2',
+  ])
+})
+
 test('what comes while a space catches up waits beside it, beyond a limit it is fetched: whole, in order', async () => {
   const [moot, client] = await start(['b'])
   await client.tool('subscribe')

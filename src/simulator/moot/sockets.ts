@@ -149,8 +149,12 @@ export class Sockets {
       this.received.push({ actorId: actor.actor_id, type, at: Date.now() })
       const spaceId = typeof frame?.space_id === 'string' ? frame.space_id : undefined
       if (spaceId === undefined) return
-      if (type === 'unsubscribe') spaces.delete(spaceId)
-      if (type === 'subscribe') this.#subscribe(listening, spaceId)
+      const deal = (): void => {
+        if (type === 'unsubscribe') spaces.delete(spaceId)
+        if (type === 'subscribe') this.#subscribe(listening, spaceId)
+      }
+      if (this.#weather.slowChannel === undefined) deal()
+      else void this.#weather.slowChannel.then(deal)
     })
   }
 

@@ -28,6 +28,8 @@ export interface Weather {
   newestFirst: boolean
   /** The channel socket says nothing to `subscribe`. */
   quietChannel: boolean
+  /** What comes then over the channel socket is dealt with once this has resolved. */
+  slowChannel: Promise<void> | undefined
 }
 
 export function fairWeather(): Weather {
@@ -45,5 +47,6 @@ export function fairWeather(): Weather {
     newestPages: false,
     newestFirst: false,
     quietChannel: false,
+    slowChannel: undefined,
   }
 }
