@@ -70,6 +70,8 @@ export interface Connection {
 
 /** Some servers let everybody in and close at once on whom they don't want: they have done so by then. */
 const SETTLE_MS = 50
+/** Whoever closes hangs up first [RFC 6455 §7.1.1]; some never do. */
+const HANG_UP_MS = 1_000
 /** Of one message; each costs memory beside its bytes. */
 const MAX_FRAGMENTS = 131_072
 
@@ -136,6 +138,8 @@ class Live implements Connection {
   #rawError: Error | undefined
   #silentMs: number | undefined
   #closedBecause: string | undefined
+  /** When the close frame of the server was there: ms since 1970. */
+  #closingSince: number | undefined
   /** When it was last known to be alive, if that says more than when it ended: ms since 1970. */
   #unsureSince: number | undefined
 
@@ -156,9 +160,18 @@ class Live implements Connection {
     raw.on('error', (error) => {
       this.#rawError = error
     })
+    const look = (): void => {
+      if (this.#closingSince !== undefined || socket.readyState !== WebSocket.CLOSING) return
+      this.#closingSince = options.clock.now()
+      void sleep(HANG_UP_MS, this.#over.signal).then(() => raw.destroy())
+    }
+    raw.on('data', look)
+    // A compressed message is read later, and so is a close frame behind it.
+    socket.addEventListener('message', () => queueMicrotask(look))
+    look()
     const watched = this.#watch(options)
     this.ended = closed.then(async (event) => {
-      const at = options.clock.now()
+      const at = this.#closingSince ?? options.clock.now()
       this.#over.abort()
       await watched
       await agent.destroy()

@@ -15,6 +15,7 @@ import {
   simulator,
   takesNothing,
 } from './feed-client.ts'
+import { front } from './front.ts'
 
 const SPACE = 'sprint-planning'
 
@@ -250,6 +251,19 @@ describe('a subscription is kept, and heals by itself, when', () => {
       await eventually('it is said', () => client.log.includes(`code ${code}: because`))
       await isWell(moot, client, 'again?')
       expect(client.statuses.some((status) => status.kind === 'failed')).toBe(code > 4000 || code === 1008)
+    })
+  }
+
+  for (const compress of [false, true]) {
+    test(`the server closes, and nobody hangs up${compress ? '; the last message is compressed' : ''}`, async () => {
+      const moot = await simulator({ compress })
+      const url = await front(moot, () => undefined, true)
+      const client = await connected(moot, { CONVO_API_URL: url, CONVO_SPACE_ID: SPACE })
+      await isWell(moot, client)
+      moot.publish(SPACE, { text: '@MyAgent the last' })
+      moot.sockets.drop({ code: 1012, reason: 'because' })
+      await eventually('it is said', () => client.log.includes('code 1012: because'))
+      await isWell(moot, client, 'again?')
     })
   }
 

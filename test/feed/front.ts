@@ -23,8 +23,8 @@ export const DRIP: Own = { status: 0, body: ' ' }
 /** What it answers by itself, now or later; undefined leaves the call to the simulator. */
 export type Habit = (method: string, url: URL, headers: IncomingHttpHeaders) => Own | Promise<Own> | undefined
 
-/** Starts it; the URL of it. */
-export async function front(moot: Simulator, habit: Habit): Promise<string> {
+/** Starts it; the URL of it. `clings`: a socket that the simulator has ended stays open to the client. */
+export async function front(moot: Simulator, habit: Habit, clings = false): Promise<string> {
   const behind = new URL(moot.url)
   const { hostname, port } = behind
   const server = createServer((incoming, response) => {
@@ -66,14 +66,14 @@ export async function front(moot: Simulator, habit: Habit): Promise<string> {
       const lines = raw.flatMap((name, i) => (i % 2 === 0 ? [`${name}: ${raw[i + 1] ?? ''}`] : []))
       far.write(`GET ${incoming.url} HTTP/1.1\r\n${lines.join('\r\n')}\r\n\r\n`)
       far.write(head)
-      near.pipe(far).pipe(near)
+      near.pipe(far).pipe(near, { end: !clings })
     })
     for (const [one, other] of [
       [near, far],
       [far, near],
     ] as const) {
       one.on('error', () => other.destroy())
-      one.on('close', () => other.destroy())
+      if (!clings || one === near) one.on('close', () => other.destroy())
     }
   })
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
