@@ -41,6 +41,8 @@ export class SharedSocket {
   readonly #report: (status: Status) => void
   readonly #over = new AbortController()
   readonly #members = new Map<string, Member>()
+  /** Spaces left before their answer came, each as often as it was: an answer does not say to which question. */
+  #unanswered: string[] = []
   readonly #socket: KeptSocket
   #run: Promise<void> | undefined
   /** The connection that is open now, and its end. */
@@ -67,6 +69,7 @@ export class SharedSocket {
         prepare: identity,
         opened: async (connection, signal) => {
           const end = new AbortController()
+          this.#unanswered = []
           this.#open = { connection, signal: AbortSignal.any([signal, end.signal]), end }
           for (const member of this.#members.values()) member.connected(connection, this.#open.signal)
           return yes(undefined)
@@ -88,6 +91,7 @@ export class SharedSocket {
     const member = new Member(space, this.#config, this.#report, {
       hurry: () => this.#socket.hurry(),
       left: () => this.#left(member),
+      mistakable: () => this.#mistakable(space.spaceId),
       refused: (refusal) => {
         if (this.#socket.replaced(refusal)) this.#disconnected()
       },
@@ -108,12 +112,20 @@ export class SharedSocket {
 
   #left(member: Member): void {
     this.#members.delete(member.spaceId)
+    if (member.unanswered) this.#unanswered.push(member.spaceId)
     this.#open?.connection.send(JSON.stringify({ type: 'unsubscribe', space_id: member.spaceId }))
   }
 
   #disconnected(): void {
     this.#open?.end.abort()
     this.#open = undefined
+  }
+
+  /** May what was taken for an answer have been one to a space that left? Once for each of those. */
+  #mistakable(spaceId: string): boolean {
+    const at = this.#unanswered.indexOf(spaceId)
+    if (at !== -1) this.#unanswered.splice(at, 1)
+    return at !== -1
   }
 
   async #frame(frameText: string): Promise<void> {
@@ -140,6 +152,7 @@ export class SharedSocket {
 interface Owner {
   hurry(): void
   left(): void
+  mistakable(): boolean
   refused(refusal: Refusal): void
 }
 
@@ -149,6 +162,8 @@ class Member implements Subscription {
   readonly status: StreamStatus
   /** It has asked to be admitted, and waits for the answer. */
   asks = false
+  /** It has asked, and there was no answer yet; perhaps it waits no more. */
+  unanswered = false
   readonly #config: FeedConfig
   readonly #owner: Owner
   readonly #over = new AbortController()
@@ -208,6 +223,7 @@ class Member implements Subscription {
   /** A connection is open, until `signal`: be admitted to it. */
   connected(connection: Connection, signal: AbortSignal): void {
     this.#admitted = false
+    this.unanswered = false
     const whole = AbortSignal.any([signal, this.#over.signal])
     this.#admitting = this.#admitting.then(() => this.#admit(connection, whole)).catch(() => undefined)
   }
@@ -231,7 +247,10 @@ class Member implements Subscription {
 
   /** The answer; or it comes after all: what was said until now was not sent, and what comes now waits for it. */
   #followed(): void {
+    const isAnswer = this.unanswered
+    this.unanswered = false
     if (this.asks) return this.#acknowledged(yes(undefined))
+    if (!isAnswer && !this.#owner.mistakable()) return
     this.#admitted = false
     this.#incomplete = true
     this.#late.abort()
@@ -239,6 +258,7 @@ class Member implements Subscription {
 
   /** Said of a space that waits to be admitted, or of one that was. */
   #refuse(refusal: Refusal): void {
+    this.unanswered = false
     this.#refusedWith = refusal
     this.#acknowledged(no(refusal))
     this.#expelled.abort()
@@ -281,6 +301,15 @@ class Member implements Subscription {
     if (!ready.ok || signal.aborted) return ready
     this.#pending = []
     this.#pendingText = 0
+    let reply: Reply<unknown>
+    do {
+      reply = await this.#ask(connection, signal)
+    } while (!reply.ok && !signal.aborted && this.#owner.mistakable())
+    return reply.ok && !signal.aborted ? this.#catchUp(signal) : reply
+  }
+
+  /** Asks to be admitted: the answer, which may be that there is none. */
+  async #ask(connection: Connection, signal: AbortSignal): Promise<Reply<unknown>> {
     this.#expelled = new AbortController()
     this.#refusedWith = undefined
     const acknowledged = new Promise<Reply<unknown>>((resolve) => {
@@ -288,9 +317,10 @@ class Member implements Subscription {
     })
     connection.send(JSON.stringify({ type: 'subscribe', space_id: this.spaceId }))
     this.asks = true
+    this.unanswered = true
     const reply = (await firstOf([acknowledged], ACKNOWLEDGE_MS, signal))?.result ?? yes(undefined)
     this.asks = false
-    return reply.ok && !signal.aborted ? this.#catchUp(signal) : reply
+    return reply
   }
 
   /** Gives what was missed, then what waited: from then on all is given as it comes. */

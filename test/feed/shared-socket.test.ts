@@ -4,7 +4,14 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { emptyFolder } from '../support/empty-folder.ts'
 import { eventually } from '../support/eventually.ts'
-import { configFrom, connected, FeedClient, type Simulator, simulator } from './feed-client.ts'
+import {
+  configFrom,
+  connected,
+  FeedClient,
+  type Simulator,
+  simulator,
+  type ToolAnswer,
+} from './feed-client.ts'
 
 const SPACE = 'sprint-planning'
 
@@ -12,6 +19,14 @@ async function start(spaces: readonly string[] = []): Promise<[Simulator, FeedCl
   const moot = await simulator()
   for (const space of spaces) moot.space(space)
   return [moot, await connected(moot, { CONVO_CHANNEL_URL: moot.channelUrl })]
+}
+
+function gate(): { readonly opened: Promise<void>; readonly open: () => void } {
+  let open = (): void => undefined
+  const opened = new Promise<void>((resolve) => {
+    open = resolve
+  })
+  return { opened, open }
 }
 
 test('one socket carries all spaces, subscribed and unsubscribed by frames', async () => {
@@ -84,21 +99,15 @@ test('a server that never says "subscribed" is taken to have meant it', async ()
 
 test('a server that follows a space late: what was said until then is fetched, also after a redeploy', async () => {
   const [moot, client] = await start()
-  const followLate = (): (() => void) => {
-    let open = (): void => undefined
-    moot.weather.slowChannel = new Promise((resolve) => {
-      open = resolve
-    })
-    return open
-  }
   const ups = (): number => client.pushStatuses(SPACE).filter(({ state }) => state === 'up').length
   for (const life of [1, 2]) {
-    const follow = followLate()
+    const { open, opened } = gate()
+    moot.weather.slowChannel = opened
     if (life === 1) void client.tool('subscribe', { space_id: SPACE })
     else await moot.listen()
     await eventually('it is taken to be followed', () => ups() === life, 15_000)
     moot.publish(SPACE, { text: `@MyAgent between ${life}` })
-    follow()
+    open()
     await eventually('it is followed', () => moot.sockets.count(SPACE) === 1)
     moot.publish(SPACE, { text: `@MyAgent after ${life}` })
     await client.hears(2 * life)
@@ -110,6 +119,58 @@ test('a server that follows a space late: what was said until then is fetched, a
     'between 2',
     'after 2',
   ])
+})
+
+test('"subscribed" said twice is no break: without a history none is told', async () => {
+  const [moot, client] = await start()
+  moot.weather.failures.push({ path: '/events', status: 404, times: Number.POSITIVE_INFINITY })
+  await client.tool('subscribe', { space_id: SPACE })
+  moot.sockets.raw(SPACE, JSON.stringify({ type: 'subscribed', space_id: SPACE }))
+  moot.publish(SPACE, { text: '@MyAgent here' })
+  await client.hears(1)
+  expect(client.pushStatuses(SPACE).map(({ state }) => state)).toEqual(['up'])
+})
+
+/** Asks for the space, leaves it and asks again; each of the three is dealt with once it is let `pass`. */
+async function changesItsMind(
+  moot: Simulator,
+  client: FeedClient,
+): Promise<{ readonly pass: readonly (() => void)[]; readonly answer: Promise<ToolAnswer> }> {
+  const answers: Promise<ToolAnswer>[] = []
+  const pass: (() => void)[] = []
+  for (const tool of ['subscribe', 'unsubscribe', 'subscribe']) {
+    const { open, opened } = gate()
+    moot.weather.slowChannel = opened
+    pass.push(open)
+    answers.push(client.tool(tool, { space_id: SPACE }))
+    await eventually('it is sent', () => moot.sockets.received.length === pass.length)
+  }
+  moot.weather.slowChannel = undefined
+  return { pass, answer: answers[2] ?? Promise.reject(new Error('not asked')) }
+}
+
+test('left and asked for again before the answer: what is said until it is followed again is fetched', async () => {
+  const [moot, client] = await start()
+  const { pass, answer } = await changesItsMind(moot, client)
+  const [first, left, again] = pass
+  first?.()
+  expect((await answer).text).toMatch(/^Subscribed to sprint-planning/)
+  left?.()
+  await eventually('it is left', () => moot.sockets.count(SPACE) === 0)
+  moot.publish(SPACE, { text: '@MyAgent unheard' })
+  again?.()
+  await client.hears(1)
+})
+
+test('left and asked for again before the answer: a refusal of the first is not one of the second', async () => {
+  const [moot, client] = await start()
+  const { pass, answer } = await changesItsMind(moot, client)
+  moot.weather.handshakeStatus = 403
+  moot.weather.handshakeTimes = 1
+  for (const open of pass) open()
+  expect((await answer).text).toMatch(/^Subscribed to sprint-planning/)
+  moot.publish(SPACE, { text: '@MyAgent here' })
+  await client.hears(1)
 })
 
 test('what comes while a space catches up waits beside it, beyond a limit it is fetched: whole, in order', async () => {
