@@ -30,6 +30,8 @@ import { startOf } from './texts.ts'
 
 /** An error with one of these refuses a subscription; others may be about anything. */
 const REFUSES: ReadonlySet<number> = new Set([401, 403, 404, 409])
+/** An error that says no status is taken for this one. */
+const UNTOLD = 403
 /** A server that acknowledges does it by then, ms. */
 const ACKNOWLEDGE_MS = 3_000
 /** Frames that wait for a space to catch up, and their characters. */
@@ -141,7 +143,7 @@ export class SharedSocket {
 
   /** Who an answer is for that names no space: the one that waits for an answer, if there is but one. */
   #asked(type: string, frameText: string): Member | undefined {
-    const isAnswer = type === 'subscribed' || (type === 'error' && REFUSES.has(statusIn(frameText)))
+    const isAnswer = type === 'subscribed' || (type === 'error' && REFUSES.has(statusIn(frameText) ?? UNTOLD))
     if (!isAnswer) return undefined
     const asking = [...this.#members.values()].filter(({ asks }) => asks)
     return asking.length === 1 ? asking[0] : undefined
@@ -347,10 +349,13 @@ class Member implements Subscription {
     const inner = wordsIn(frameText)
     const said = text(inner.detail) ?? text(inner.message) ?? text(inner.error) ?? ''
     const { clean } = this.#config.apiKey
+    const status = statusIn(frameText)
     return refusedBy(
-      statusIn(frameText),
+      status ?? UNTOLD,
       `follow space ${this.spaceId}`,
       startOf(clean(said).replaceAll(/\s+/g, ' '), 160),
+      undefined,
+      status === undefined ? 'an error frame' : undefined,
     )
   }
 }
@@ -362,11 +367,11 @@ function wordsIn(frameText: string): Readonly<Record<string, unknown>> {
   return isRecord(value.data) ? { ...value, ...value.data } : value
 }
 
-/** A number in it that is an HTTP status or its 44xx twin; 403 when there is none. */
-function statusIn(frameText: string): number {
+/** A number in it that is an HTTP status or its 44xx twin. */
+function statusIn(frameText: string): number | undefined {
   const { code, status } = wordsIn(frameText)
   const number = Number(code ?? status)
-  return number > 4400 && number < 4500 ? number - 4000 : number >= 400 && number < 600 ? number : 403
+  return number > 4400 && number < 4500 ? number - 4000 : number >= 400 && number < 600 ? number : undefined
 }
 
 function address(config: FeedConfig): string {

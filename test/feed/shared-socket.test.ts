@@ -81,7 +81,7 @@ test('an answer that names no space is for the one that waits for it', async () 
     return (await answer).text
   }
   expect(await answers(SPACE, { type: 'error', detail: 'not a member' })).toMatch(
-    /^Not subscribed.*not a member/,
+    /^Not subscribed.*\(an error frame: not a member\)/,
   )
   expect(await answers('b', { type: 'subscribed' })).toMatch(/^Subscribed to b/)
   moot.sockets.raw('b', JSON.stringify({ type: 'error', detail: 'about whom?' }))
