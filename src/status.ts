@@ -39,6 +39,8 @@ export interface PushStatus {
   /** `up` after `down`: for how long there was no stream, or none of use; and the attempts it took. */
   readonly downMs?: number
   readonly attempts?: number
+  /** The first `up` of a stream with a name: for how long it was asked for. */
+  readonly awaitedMs?: number
   readonly reason?: string
   readonly delayMs?: number
   /** True when a person should look at it: the server refuses in a way that waiting seldom mends, or it lasts. */

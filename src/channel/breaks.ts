@@ -247,10 +247,10 @@ export class Breaks {
   #gapBefore(name: string | undefined, before: Stream['state'], up: PushStatus): Gap | undefined {
     if (before.kind === 'awaited' || (before.kind === 'down' && before.first)) {
       const startedMs = this.#initializedAt === undefined ? 0 : this.#msSince(this.#initializedAt, up.at)
-      // A stream with a name that opens without trouble was asked for only now.
-      const awaitedMs = name === undefined ? startedMs : 0
-      const lateMs =
-        before.kind === 'down' ? Math.min(this.#msSince(before.since, up.at), startedMs) : awaitedMs
+      const failingMs = before.kind === 'down' ? this.#msSince(before.since, up.at) : 0
+      // A stream with a name was perhaps asked for only now.
+      const awaitedMs = name === undefined ? startedMs : Math.max(failingMs, up.awaitedMs ?? 0)
+      const lateMs = Math.min(awaitedMs, startedMs)
       if (lateMs <= this.#options.lateFirstMs) return undefined
       const why = before.kind === 'down' ? (before.latest ?? before.reason) : undefined
       return this.#gap(name, lateMs, up.at, `the stream opened late${why === undefined ? '' : `: ${why}`}`)

@@ -11,6 +11,8 @@ export class StreamStatus {
   readonly #stream: string
   readonly #report: (status: Status) => void
   readonly #clock: Clock
+  /** Uptime at which the stream was asked for. */
+  readonly #askedAt: number
   #state: 'new' | 'up' | 'down' = 'new'
   /** Uptime at which the last break began. */
   #downAt: number | undefined
@@ -23,6 +25,7 @@ export class StreamStatus {
     this.#stream = stream
     this.#report = report
     this.#clock = clock
+    this.#askedAt = clock.uptime()
   }
 
   get isUp(): boolean {
@@ -34,7 +37,8 @@ export class StreamStatus {
     const late = this.#state === 'up' && !continuous && this.#downAt !== undefined
     const downMs = Math.round(this.#clock.uptime() - (this.#downAt ?? 0))
     const after = this.#state === 'down' || late ? { downMs, attempts: this.#attempts + 1 } : {}
-    this.#say({ state: 'up', continuous, ...after, ...(reason === undefined ? {} : { reason }) })
+    const first = this.#state === 'new' ? { awaitedMs: Math.round(this.#clock.uptime() - this.#askedAt) } : {}
+    this.#say({ state: 'up', continuous, ...after, ...first, ...(reason === undefined ? {} : { reason }) })
     this.#state = 'up'
     this.#attempts = 0
     this.#told = undefined
@@ -74,6 +78,7 @@ export class StreamStatus {
       continuous?: boolean
       downMs?: number
       attempts?: number
+      awaitedMs?: number
       reason?: string
       delayMs?: number
       severe?: boolean

@@ -370,6 +370,18 @@ describe('the first stream', () => {
     expect(it.notices()).toEqual([])
   })
 
+  it('with a name is late from when it was asked for, though its first failure came long after that', async () => {
+    const it = open({ lateFirstMs: 5_000 })
+    await it.connect()
+    const at = Date.now() + 40_000
+    it.server.report(push('retrying', { stream: 'spc_1', at: at - 1_000, reason: 'no answer' }))
+    it.server.report(push('up', { stream: 'spc_1', at, continuous: true, awaitedMs: 31_000 }))
+    expect((await oneNotice(it)).meta).toMatchObject({
+      duration_ms: '31000',
+      reason: 'the stream opened late: no answer',
+    })
+  })
+
   it('that the server does not offer is not missed, unless it was there', async () => {
     const it = open({ downAfterMs: 10 })
     await it.connect()

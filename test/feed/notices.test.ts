@@ -1,8 +1,10 @@
 /** What the agent is told of the stream of a space: that something may be missing, that it is down, that it is up. */
 import { expect, test } from 'vitest'
 import { type ChannelOptions, DEFAULT_CHANNEL, withChannel } from '../../src/channel/channel.ts'
+import { systemClock } from '../../src/retry.ts'
 import { eventually } from '../support/eventually.ts'
-import { configFrom, FeedClient, type Simulator, simulator, type Told } from './feed-client.ts'
+import { configFrom, type Env, FeedClient, type Simulator, simulator, type Told } from './feed-client.ts'
+import { front } from './front.ts'
 
 const SPACE = 'sprint-planning'
 const ELSEWHERE = 'The tools of this server show no events.'
@@ -87,4 +89,54 @@ test('the same without an event meanwhile, and not again at the next break', asy
     ['channel_down', false],
     ['channel_down', true],
   ])
+})
+
+/** A client whose clock, and its channel's, can be moved on. */
+async function timed(env: Env): Promise<[FeedClient, (ms: number) => void]> {
+  let passedMs = 0
+  const clock = { now: () => Date.now() + passedMs, uptime: () => systemClock.uptime() + passedMs }
+  const config = configFrom(env, { clock })
+  const client = new FeedClient(config, (open) => withChannel(open, { ...DEFAULT_CHANNEL, holdMs: 0, clock }))
+  await client.initialize()
+  return [client, (ms) => (passedMs += ms)]
+}
+
+test.each(['its own', 'shared'])('a backend that hangs at the start is a gap (%s socket)', async (socket) => {
+  const moot = await simulator()
+  const { actor_id, display_name } = moot.agent
+  let answer = (): void => undefined
+  const answered = new Promise<void>((resolve) => (answer = resolve))
+  let asked = false
+  const url = await front(moot, (_method, { pathname }) => {
+    if (!pathname.endsWith('/actors/me')) return undefined
+    asked = true
+    return answered.then(() => ({ body: { actor_id, display_name } }))
+  })
+  const [client, pass] = await timed({
+    CONVO_API_URL: url,
+    CONVO_API_KEY: moot.key,
+    CONVO_SPACE_ID: SPACE,
+    ...(socket === 'shared' ? { CONVO_CHANNEL_URL: moot.channelUrl } : {}),
+  })
+  await eventually('it is asked whose key this is', () => asked)
+  pass(12_000)
+  answer()
+  const { meta } = await eventually('the notice', () => notices(client)[0])
+  expect(meta).toMatchObject({
+    event_type: 'channel_gap',
+    stream: SPACE,
+    reason: 'the stream opened late',
+    breaks: '1',
+  })
+  expect(Number(meta.duration_ms)).toBeGreaterThanOrEqual(12_000)
+})
+
+test('a space that is subscribed late, and opens at once, is none', async () => {
+  const moot = await simulator()
+  const [client, pass] = await timed({ CONVO_API_URL: moot.url, CONVO_API_KEY: moot.key })
+  pass(60_000)
+  await client.tool('subscribe', { space_id: SPACE })
+  moot.publish(SPACE, { text: '@MyAgent first' })
+  await client.hears(1)
+  expect(notices(client)).toEqual([])
 })
