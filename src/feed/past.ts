@@ -80,6 +80,8 @@ export class Past {
     const wasUp = this.#wasUp
     this.#connections++
     const live: Up = (continuous, why) => {
+      // There is no asking for more: at the start nothing was missed yet, but for what counts as news.
+      if (!wasUp && this.#wasUp && this.#options.newsSince === undefined) return
       this.#wasUp = true
       up(continuous, why)
     }

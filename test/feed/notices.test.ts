@@ -140,3 +140,32 @@ test('a space that is subscribed late, and opens at once, is none', async () => 
   await client.hears(1)
   expect(notices(client)).toEqual([])
 })
+
+test.each([
+  [401, 'its own'],
+  [404, 'shared'],
+  [501, 'its own'],
+])(
+  'at the start nothing was missed, though there is no asking for more: %i (%s socket)',
+  async (status, socket) => {
+    const moot = await simulator()
+    let pages = 0
+    const url = await front(moot, (_method, { searchParams }) => {
+      if (!searchParams.has('since') || ++pages !== 2) return undefined
+      return { status, body: { detail: 'hiccup' } }
+    })
+    for (const text of ['long ago', 'behind the place']) moot.publish(SPACE, { text })
+    const [client] = await timed({
+      CONVO_API_URL: url,
+      CONVO_API_KEY: moot.key,
+      CONVO_SPACE_ID: SPACE,
+      ...(socket === 'shared' ? { CONVO_CHANNEL_URL: moot.channelUrl } : {}),
+    })
+    await eventually('more was asked for', () => pages >= 2)
+    moot.publish(SPACE, { text: '@MyAgent first' })
+    await client.hears(1)
+    moot.publish(SPACE, { text: '@MyAgent second' })
+    await client.hears(2)
+    expect(notices(client)).toEqual([])
+  },
+)
