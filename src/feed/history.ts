@@ -12,7 +12,7 @@
 import { createHash } from 'node:crypto'
 import { type EventQuery, tellsOrder, timeOf } from './backend.ts'
 import { isRecord, readEvent, text } from './filter.ts'
-import { isDeclined, no, type Reply, yes } from './refusal.ts'
+import { isAbsent, isDeclined, no, type Reply, yes } from './refusal.ts'
 
 /** Fetches one page, oldest first. */
 export type FetchPage = (query: EventQuery) => Promise<Reply<readonly unknown[]>>
@@ -106,8 +106,9 @@ export class History {
     for (let pages = 0; pages < MAX_PAGES; pages++) {
       const page = await fetch({ since, limit: PAGE })
       if (!page.ok) {
-        const lost = pages > 0 && isDeclined(page.no)
-        yield lost ? yes({ events: [], missing: FORGOTTEN }) : page
+        const { status, error } = page.no
+        const missing = isAbsent(status) ? FORGOTTEN : error.message
+        yield pages > 0 && isDeclined(page.no) ? yes({ events: [], missing }) : page
         return
       }
       // Of a server that knows no `since`, or counts it in, all behind it is what we want.

@@ -18,12 +18,16 @@ async function following(options: Partial<ChannelOptions> = {}, past = 0): Promi
   const client = new FeedClient(config, (open) => withChannel(open, channel))
   await client.initialize()
   await client.request('tools/list')
-  // Asked for the second time once nothing is missing.
-  const asked = (): number => moot.calls.filter(({ path }) => path.endsWith('/status')).length
-  await eventually('it has caught up', () => asked() === 2)
+  await caughtUp(moot)
   moot.publish(SPACE, { text: '@MyAgent first' })
   await client.hears(1)
   return [moot, client]
+}
+
+/** The status is asked for at the start, and once nothing is missing. */
+async function caughtUp(moot: Simulator): Promise<void> {
+  const asked = (): number => moot.calls.filter(({ path }) => path.endsWith('/status')).length
+  await eventually('it has caught up', () => asked() === 2)
 }
 
 function notices(client: FeedClient): readonly Told[] {
@@ -169,3 +173,23 @@ test.each([
     expect(notices(client)).toEqual([])
   },
 )
+
+test.each([
+  [501, 'moot could not give the events of space sprint-planning (HTTP 501: no more pages)'],
+  [400, 'moot refused to give the events of space sprint-planning (HTTP 400: no more pages)'],
+  [404, 'moot does not know the last event we had any more'],
+])('a gap says why there is no asking for more after a break: %i', async (status, reason) => {
+  const moot = await simulator()
+  let pages = Number.NaN
+  const url = await front(moot, (_method, { searchParams }) => {
+    if (!searchParams.has('since') || ++pages !== 2) return undefined
+    return { status, body: { detail: 'no more pages' } }
+  })
+  for (const text of ['long ago', 'behind the place']) moot.publish(SPACE, { text })
+  const [client] = await timed({ CONVO_API_URL: url, CONVO_API_KEY: moot.key, CONVO_SPACE_ID: SPACE })
+  await caughtUp(moot)
+  pages = 0
+  moot.sockets.drop('cut')
+  const { meta } = await eventually('the notice', () => notices(client)[0])
+  expect(meta).toMatchObject({ event_type: 'channel_gap', reason })
+})
