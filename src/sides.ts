@@ -48,8 +48,11 @@ export type Lane = 'answer' | 'push'
 /** Back-pressure: undefined when there is room for the next message, else a promise to wait for first. */
 export type Room = Promise<void> | undefined
 
-/** How the far side speaks. Read no further on that lane until there is room. */
-export type Deliver = (message: Message, lane: Lane) => Room
+/**
+ * How the far side speaks. Read no further on that lane until there is room. What has to wait, and is not
+ * `isWanted` any more by then, is left out.
+ */
+export type Deliver = (message: Message, lane: Lane, isWanted?: () => boolean) => Room
 
 /** What the far side is given. */
 export interface Outlet {

@@ -119,7 +119,7 @@ class Channel implements Upstream {
       up: (recovery) => this.#tellUp(recovery),
     })
     this.#upstream = open({
-      deliver: (message, lane) => this.#deliver(message, lane),
+      deliver: (message, lane, isWanted) => this.#deliver(message, lane, isWanted),
       report: (status) => this.#report(status),
     })
   }
@@ -165,7 +165,7 @@ class Channel implements Upstream {
     before.release()
   }
 
-  #deliver(message: Message, lane: LaneName): Room {
+  #deliver(message: Message, lane: LaneName, isWanted?: () => boolean): Room {
     if (message.kind === 'response' && this.#answered(message)) return undefined
     if (!this.#active || message.kind !== 'notification' || message.method !== METHOD.channel) {
       if (lane === 'answer' || !this.#lane.busy) return this.#outlet.deliver(message, lane)
@@ -175,7 +175,7 @@ class Channel implements Upstream {
     if (event === undefined) return undefined
     if (lane === 'answer' || (this.#hold.over && !this.#lane.busy)) return this.#outlet.deliver(event, lane)
     if (!this.#hold.over) this.#held.count()
-    return this.#lane.run(() => this.#say(event))
+    return this.#lane.run(() => this.#say(event, isWanted))
   }
 
   /** Looks at an answer for what it tells us. True when it was ours. */
@@ -201,9 +201,9 @@ class Channel implements Upstream {
   }
 
   /** In its turn on the push lane: once the client hears it. */
-  async #say(event: Notification): Promise<void> {
+  async #say(event: Notification, isWanted = () => true): Promise<void> {
     while (!this.#hold.over) await this.#hold.passed()
-    await this.#outlet.deliver(event, 'push')
+    if (isWanted()) await this.#outlet.deliver(event, 'push')
   }
 
   #report(status: Status): void {

@@ -140,7 +140,7 @@ class Feed implements Upstream {
       if (this.#over.signal.aborted) throw errors.closing()
       // Unsubscribed while it waited for the client.
       if (!isWanted()) return undefined
-      return this.#outlet.deliver(channelNotification(draft), 'push')
+      return this.#outlet.deliver(channelNotification(draft), 'push', isWanted)
     })
     this.#pushed = given.catch(() => undefined)
     return given

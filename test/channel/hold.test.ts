@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, it } from 'vitest'
 import { parseFilter } from '../../src/channel/filter.ts'
 import { channelNotification } from '../../src/channel/notification.ts'
-import { METHOD, parse } from '../../src/protocol.ts'
+import { compose, METHOD, parse } from '../../src/protocol.ts'
 import { eventually } from '../support/eventually.ts'
 import { type Around, around, channel, pending } from './support.ts'
 
@@ -40,6 +40,18 @@ describe('an early push', () => {
     await send({ method: METHOD.initialized })
     await held
     expect(contents()).toEqual(['early'])
+  })
+
+  it('stays away if nobody wants it any more by then', async () => {
+    const { server, connect, send, contents } = open(LONG)
+    await connect()
+    let wanted = true
+    const early = server.outlet.deliver(compose(channel('early')), 'push', () => wanted)
+    const next = server.say(channel('next'))
+    wanted = false
+    void send({ id: 'c', method: 'tools/call', params: { name: 'x' } }).catch(() => undefined)
+    await Promise.all([early, next])
+    expect(contents()).toEqual(['next'])
   })
 
   it("goes out with the client's first real request", async () => {

@@ -193,3 +193,20 @@ test.each([
   const { meta } = await eventually('the notice', () => notices(client)[0])
   expect(meta).toMatchObject({ event_type: 'channel_gap', reason })
 })
+
+test('an event that waits behind a notice is not told once its space was unsubscribed', async () => {
+  const [moot, client] = await following()
+  let read = (): void => undefined
+  client.gate = new Promise((resolve) => (read = resolve))
+  await moot.stop()
+  moot.space(SPACE).events = []
+  moot.publish(SPACE, { text: '@MyAgent too late' })
+  await moot.listen()
+  await eventually('the notice waits for the client', () => client.offered === 2)
+  await client.tool('unsubscribe', { space_id: SPACE })
+  read()
+  await client.tool('subscribe', { space_id: SPACE })
+  moot.publish(SPACE, { text: '@MyAgent again' })
+  await eventually('the next is told', () => client.contents.at(-1)?.includes('again'))
+  expect(client.contents.filter((content) => content.includes('too late'))).toEqual([])
+})
