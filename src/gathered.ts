@@ -12,10 +12,11 @@ const LARGE_BYTES = 16 * 1024
 const LEAST_BLOCK_BYTES = 2 * 1024
 const MOST_BLOCK_BYTES = 64 * 1024
 /**
- * From here on all of it stands in one block, the next one four times as large as what is there: what is not touched of
- * it costs nothing, and what was copied out of the network's memory is written over by what comes next.
+ * From here on all of it stands in one block, far larger than what is there: what is not touched of it costs nothing,
+ * and what was copied out of the network's memory is written over by what comes next.
  */
 const HUGE_BYTES = 1024 * 1024
+const LEAST_WHOLE_BYTES = 16 * HUGE_BYTES
 const ROOM = 4
 
 export class Gathered {
@@ -83,10 +84,10 @@ export class Gathered {
     return piece.length <= this.#block.length - this.#used
   }
 
-  /** Moves all there is into one block, which has room for three times as much and for `bytes`. */
+  /** Moves all there is into one block, with room for much more, and for `bytes`. */
   #makeRoom(bytes: number): void {
     this.#closeBlock()
-    const block = Buffer.allocUnsafe(ROOM * this.#length + bytes)
+    const block = Buffer.allocUnsafe(Math.max(LEAST_WHOLE_BYTES, ROOM * this.#length) + bytes)
     for (const piece of this.#pieces) this.#used += piece.copy(block, this.#used)
     this.#pieces = []
     this.#block = block
