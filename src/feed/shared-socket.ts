@@ -2,41 +2,19 @@
  * Many spaces over one socket: the documented `wss://…/channel`, used only when CONVO_CHANNEL_URL is set.
  *
  * Its frames are documented nowhere; assumed are `{"type":"subscribe","space_id"}` and `unsubscribe` from us,
- * `subscribed`, `error` and the `context_event` of the per-space sockets from the server. A server that never
- * says `subscribed` is taken to have meant it; when it says so late, what was said until then is fetched.
- * The one rule: one space that is refused or slow holds up no other; what comes for a space before it has
- * caught up waits beside it, and if that grows too long, it is fetched instead.
+ * `subscribed`, `error` and the `context_event` of the per-space sockets from the server.
+ * Not the way of one space (member.ts). The one rule: one space that is refused or slow holds up no other.
  */
-import { aborted, Backoff, firstOf, sleep } from '../retry.ts'
+import { Backoff } from '../retry.ts'
 import type { Status } from '../status.ts'
 import type { Actor } from './backend.ts'
 import type { FeedConfig } from './config.ts'
 import type { Connection } from './connection.ts'
-import { isRecord, text } from './filter.ts'
-import { no, type Refusal, type Reply, refusedBy, yes } from './refusal.ts'
+import { Member, refuses } from './member.ts'
+import { type Reply, yes } from './refusal.ts'
 import { KeptSocket } from './socket.ts'
-import { type Frame, readFrame, type Space } from './space.ts'
-import { StreamStatus } from './stream-status.ts'
-import {
-  Attempts,
-  closing,
-  dialing,
-  malformedFrame,
-  type Subscription,
-  stopped,
-  unsubscribed,
-} from './subscription.ts'
-import { startOf } from './texts.ts'
-
-/** An error with one of these refuses a subscription; others may be about anything. */
-const REFUSES: ReadonlySet<number> = new Set([401, 403, 404, 409])
-/** An error that says no status is taken for this one. */
-const UNTOLD = 403
-/** A server that acknowledges does it by then, ms. */
-const ACKNOWLEDGE_MS = 3_000
-/** Frames that wait for a space to catch up, and their characters. */
-const MAX_PENDING = 500
-const MAX_PENDING_TEXT = 1024 * 1024
+import { readFrame, type Space } from './space.ts'
+import { dialing, malformedFrame, type Subscription, stopped } from './subscription.ts'
 
 export class SharedSocket {
   readonly #config: FeedConfig
@@ -143,235 +121,10 @@ export class SharedSocket {
 
   /** Who an answer is for that names no space: the one that waits for an answer, if there is but one. */
   #asked(type: string, frameText: string): Member | undefined {
-    const isAnswer = type === 'subscribed' || (type === 'error' && REFUSES.has(statusIn(frameText) ?? UNTOLD))
-    if (!isAnswer) return undefined
+    if (type !== 'subscribed' && !(type === 'error' && refuses(frameText))) return undefined
     const asking = [...this.#members.values()].filter(({ asks }) => asks)
     return asking.length === 1 ? asking[0] : undefined
   }
-}
-
-/** What a space wants of the socket it shares. */
-interface Owner {
-  hurry(): void
-  left(): void
-  mistakable(): boolean
-  refused(refusal: Refusal): void
-}
-
-/** One space of the shared socket. */
-class Member implements Subscription {
-  readonly space: Space
-  readonly status: StreamStatus
-  /** It has asked to be admitted, and waits for the answer. */
-  asks = false
-  /** It has asked, and there was no answer yet; perhaps it waits no more. */
-  unanswered = false
-  readonly #config: FeedConfig
-  readonly #owner: Owner
-  readonly #over = new AbortController()
-  readonly #attempts = new Attempts()
-  readonly #backoff: Backoff
-  #admitted = false
-  #pending: Frame[] = []
-  /** Characters in the list since it was last empty. */
-  #pendingText = 0
-  /** What waits is not all: there was too much, or the server began late. */
-  #incomplete = false
-  /** Aborted when the server says of a space that was admitted that it follows it only now. */
-  #late = new AbortController()
-  /** Aborted when the server refuses it, with this. */
-  #expelled = new AbortController()
-  #refusedWith: Refusal | undefined
-  #acknowledged: (reply: Reply<unknown>) => void = () => undefined
-  #pause = new AbortController()
-  #admitting: Promise<void> = Promise.resolve()
-
-  constructor(space: Space, config: FeedConfig, report: (status: Status) => void, owner: Owner) {
-    this.space = space
-    this.status = new StreamStatus(space.spaceId, report, config.clock)
-    this.#config = config
-    this.#owner = owner
-    this.#backoff = new Backoff(config.backoff, config.random)
-  }
-
-  get spaceId(): string {
-    return this.space.spaceId
-  }
-
-  get problem(): string | undefined {
-    return this.status.problem
-  }
-
-  get over(): AbortSignal {
-    return this.#over.signal
-  }
-
-  attempt(): Promise<Reply<unknown>> {
-    if (this.status.isUp) return Promise.resolve(yes(undefined))
-    const next = this.#attempts.next()
-    this.#owner.hurry()
-    this.#pause.abort()
-    return next
-  }
-
-  async end(why?: string): Promise<void> {
-    this.#over.abort()
-    if (why !== undefined) this.status.ended(why)
-    this.#attempts.tell(no(why === undefined ? closing() : unsubscribed(this.spaceId)))
-    this.#owner.left()
-    await this.#admitting
-  }
-
-  /** A connection is open, until `signal`: be admitted to it. */
-  connected(connection: Connection, signal: AbortSignal): void {
-    this.#admitted = false
-    this.unanswered = false
-    const whole = AbortSignal.any([signal, this.#over.signal])
-    this.#admitting = this.#admitting.then(() => this.#admit(connection, whole)).catch(() => undefined)
-  }
-
-  failed(refusal: Refusal, delayMs: number): void {
-    this.status.retrying(refusal, delayMs)
-    this.#attempts.tell(no(refusal))
-  }
-
-  async frame(frame: Frame, frameText: string): Promise<void> {
-    if (frame.type === 'subscribed') return this.#followed()
-    if (frame.type === 'error') return this.#refuse(this.#refusal(frameText))
-    if (this.#admitted) return this.space.frame(frame)
-    if (this.#pending.length >= MAX_PENDING || this.#pendingText + frameText.length > MAX_PENDING_TEXT) {
-      this.#incomplete = true
-      return
-    }
-    this.#pending.push(frame)
-    this.#pendingText += frameText.length
-  }
-
-  /** The answer; or it comes after all: what was said until now was not sent, and what comes now waits for it. */
-  #followed(): void {
-    const isAnswer = this.unanswered
-    this.unanswered = false
-    if (this.asks) return this.#acknowledged(yes(undefined))
-    if (!isAnswer && !this.#owner.mistakable()) return
-    this.#admitted = false
-    this.#incomplete = true
-    this.#late.abort()
-  }
-
-  /** Said of a space that waits to be admitted, or of one that was. */
-  #refuse(refusal: Refusal): void {
-    this.unanswered = false
-    this.#refusedWith = refusal
-    this.#acknowledged(no(refusal))
-    this.#expelled.abort()
-    this.#owner.refused(refusal)
-  }
-
-  async #admit(connection: Connection, signal: AbortSignal): Promise<void> {
-    while (!signal.aborted) {
-      const reply = await this.#subscribe(connection, signal)
-      if (signal.aborted) return
-      const refusal = reply.ok ? await this.#stay(signal) : reply.no
-      if (signal.aborted || refusal === undefined) return
-      const delayMs = refusal.lasting ? this.#backoff.slow() : this.#backoff.next(0, refusal.retryAfterMs)
-      this.failed(refusal, delayMs)
-      this.#pause = new AbortController()
-      await sleep(delayMs, signal, this.#pause.signal)
-    }
-  }
-
-  /** Admitted, until `signal`, or until the server takes it back: why it does. */
-  async #stay(signal: AbortSignal): Promise<Refusal | undefined> {
-    const { clock } = this.#config
-    const began = clock.uptime()
-    const over = AbortSignal.any([signal, this.#expelled.signal])
-    let caught: Reply<unknown> = yes(undefined)
-    while (caught.ok && !over.aborted) {
-      const whole = AbortSignal.any([over, this.#late.signal])
-      const settling = this.space.settle(whole).catch(() => undefined)
-      await aborted(whole)
-      await settling
-      if (!over.aborted) caught = await this.#catchUp(over)
-    }
-    this.#admitted = false
-    this.#backoff.settled(clock.uptime() - began)
-    return this.#refusedWith ?? (caught.ok ? undefined : caught.no)
-  }
-
-  async #subscribe(connection: Connection, signal: AbortSignal): Promise<Reply<unknown>> {
-    const ready = await this.space.prepare(signal)
-    if (!ready.ok || signal.aborted) return ready
-    this.#pending = []
-    this.#pendingText = 0
-    let reply: Reply<unknown>
-    do {
-      reply = await this.#ask(connection, signal)
-    } while (!reply.ok && !signal.aborted && this.#owner.mistakable())
-    return reply.ok && !signal.aborted ? this.#catchUp(signal) : reply
-  }
-
-  /** Asks to be admitted: the answer, which may be that there is none. */
-  async #ask(connection: Connection, signal: AbortSignal): Promise<Reply<unknown>> {
-    this.#expelled = new AbortController()
-    this.#refusedWith = undefined
-    const acknowledged = new Promise<Reply<unknown>>((resolve) => {
-      this.#acknowledged = resolve
-    })
-    connection.send(JSON.stringify({ type: 'subscribe', space_id: this.spaceId }))
-    this.asks = true
-    this.unanswered = true
-    const reply = (await firstOf([acknowledged], ACKNOWLEDGE_MS, signal))?.result ?? yes(undefined)
-    this.asks = false
-    return reply
-  }
-
-  /** Gives what was missed, then what waited: from then on all is given as it comes. */
-  async #catchUp(signal: AbortSignal): Promise<Reply<unknown>> {
-    do {
-      this.#incomplete = false
-      const caught = await this.space.catchUp((continuous, why) => {
-        if (!this.status.isUp || !continuous) this.status.up(continuous, why)
-        this.#attempts.tell(yes(undefined))
-      }, signal)
-      if (!caught.ok || signal.aborted) return caught
-      for (let frame = this.#pending.shift(); frame !== undefined; frame = this.#pending.shift()) {
-        if (signal.aborted) return caught
-        await this.space.frame(frame)
-      }
-      this.#pendingText = 0
-    } while (this.#incomplete)
-    this.#late = new AbortController()
-    this.#admitted = true
-    return yes(undefined)
-  }
-
-  #refusal(frameText: string): Refusal {
-    const inner = wordsIn(frameText)
-    const said = text(inner.detail) ?? text(inner.message) ?? text(inner.error) ?? ''
-    const { clean } = this.#config.apiKey
-    const status = statusIn(frameText)
-    return refusedBy(
-      status ?? UNTOLD,
-      `follow space ${this.spaceId}`,
-      startOf(clean(said).replaceAll(/\s+/g, ' '), 160),
-      undefined,
-      status === undefined ? 'an error frame' : undefined,
-    )
-  }
-}
-
-/** What an `error` frame says, wherever it says it. */
-function wordsIn(frameText: string): Readonly<Record<string, unknown>> {
-  const value: unknown = JSON.parse(frameText)
-  if (!isRecord(value)) return {}
-  return isRecord(value.data) ? { ...value, ...value.data } : value
-}
-
-/** A number in it that is an HTTP status or its 44xx twin. */
-function statusIn(frameText: string): number | undefined {
-  const { code, status } = wordsIn(frameText)
-  const number = Number(code ?? status)
-  return number > 4400 && number < 4500 ? number - 4000 : number >= 400 && number < 600 ? number : undefined
 }
 
 function address(config: FeedConfig): string {

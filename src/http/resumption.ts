@@ -64,12 +64,14 @@ export class Resumption {
       const outcome = await this.#ask(cursor, Math.min(headersMs, Math.max(until - clock.uptime(), 1)))
       if (outcome.kind === 'stream') return this.#give(outcome.events)
       if (outcome.kind === 'no-such-session') this.#life.lose(this.#live, '404 to a resumed stream')
-      if (outcome.kind === 'refused' && mayMeanSession(outcome.status)) {
-        void this.#life.pulse.gone(this.#live, refusalSignature(outcome), true)
-      }
       const askedToWaitMs = outcome.kind === 'unavailable' ? (outcome.retryAfterMs ?? 0) : 0
       const left = until - clock.uptime()
-      if (!mayPass(outcome) || left <= 0) return sayOutcome(outcome)
+      if (!mayPass(outcome) || left <= 0) {
+        if (outcome.kind === 'refused' && mayMeanSession(outcome.status)) {
+          void this.#life.pulse.gone(this.#live, refusalSignature(outcome), true)
+        }
+        return sayOutcome(outcome)
+      }
       if (askedToWaitMs > left)
         return `${sayOutcome(outcome)}, and is to be left alone for ${seconds(askedToWaitMs)}`
       // (Without its session there is nothing to wait for.)
