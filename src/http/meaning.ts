@@ -8,7 +8,7 @@
  */
 import { plainText } from '../errors.ts'
 import { textAt } from '../json.ts'
-import { member, parse } from '../protocol.ts'
+import { member, parse, RPC } from '../protocol.ts'
 import { later } from '../retry.ts'
 import type { Redactor } from '../status.ts'
 import type { Body } from './body.ts'
@@ -26,7 +26,12 @@ export async function meaningOf(call: Call, reply: Reply, config: HttpConfig): P
   const { credentials, redact } = config
   if (status >= 200 && status < 300) return await understandSuccess(call, reply, redact)
   if (status === 404 && call.session?.id !== undefined) {
-    return { kind: 'no-such-session', ...(await readError(reply, redact)) }
+    const error = await readError(reply, redact)
+    // [MCP 2026-07-28 transports] It is also how a server says of a request that it does not know the method.
+    const isOfRequest = call.method === 'POST' && error.id !== undefined
+    return isOfRequest && error.code === String(RPC.methodNotFound)
+      ? { kind: 'refused', status, location: undefined, ...error }
+      : { kind: 'no-such-session', ...error }
   }
   if (status === 401 || status === 403) {
     const challenge = header(reply.headers, 'www-authenticate') ?? ''

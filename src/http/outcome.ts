@@ -9,7 +9,7 @@ export type Outcome =
   | Accepted
   | Answer
   | Stream
-  /** 404 to a call that carried a session id: [MCP] start a new session. */
+  /** 404 to a call that carried a session id, but for an unknown method's: [MCP] start a new session. */
   | ({ readonly kind: 'no-such-session' } & Pick<Refused, 'text' | 'rpcError' | 'id'>)
   | Unauthorized
   /** 405, or 204 to a GET: the server doesn't do this method here. */

@@ -47,7 +47,7 @@ export function isSaidInFront(said: Signature): boolean {
 
 /** A refusal that some servers give instead of 404 when a session is gone. */
 export function mayMeanSession(status: number): boolean {
-  return status >= 400 && status <= 500
+  return status >= 400 && status <= 500 && status !== 404
 }
 
 /** It took too long, comes too early or too often: said again later it may be taken. */

@@ -111,7 +111,7 @@ describe('sent again', () => {
 
   test('a message that the new session does not know either, but answers a ping, has its own error', async () => {
     const server = await ScriptedServer.start()
-    const error = { code: -32601, message: 'Method not found' }
+    const error = { code: -32002, message: 'Resource not found' }
     server.on('prompts/list', (x) =>
       x.json(`{"jsonrpc":"2.0","id":${x.rpc.id},"error":${JSON.stringify(error)}}`, 404),
     )

@@ -432,6 +432,33 @@ describe('a session that the server forgot', () => {
   })
 })
 
+describe('a server that says 404 of a method it does not know, as 2026-07-28 wants it', () => {
+  test.each([
+    ['a ping', 'ping'],
+    ['neither it nor a ping', 'no ping'],
+  ])('knows %s: its own error is the answer, and the session stands', async (_, knows) => {
+    const server = await ScriptedServer.start()
+    const error = { code: -32601, message: 'Method not found' }
+    server.before((x) => {
+      const isUnknown = x.rpc.method?.startsWith('x/') || (x.rpc.method === 'ping' && knows === 'no ping')
+      if (isUnknown) x.json(`{"jsonrpc":"2.0","id":${x.rpc.id},"error":${JSON.stringify(error)}}`, 404)
+      return isUnknown
+    })
+    const bridge = await BridgeProcess.listening(server)
+    expect((await bridge.call('x/unknown')).error).toEqual(error)
+    // This one makes the bridge ask whether the session lives.
+    server.on('prompts/list', (x) => x.error(-32000, 'not now', 400))
+    expect((await bridge.call('prompts/list')).error?.message).toBe('not now')
+    expect((await bridge.call('x/unknown')).error).toEqual(error)
+    expect(server.sessions.size).toBe(1)
+    expect(server.posts('x/unknown')).toHaveLength(2)
+    server.pushChannel('still here')
+    await bridge.waitFor('the event', () => bridge.channel().length > 0)
+    expect(bridge.channel()).toEqual(['still here'])
+    expect(bridge.received('notifications/tools/list_changed')).toEqual([])
+  })
+})
+
 describe('servers that do not say 404', () => {
   const refusals: [string, number, string][] = [
     [
