@@ -111,9 +111,9 @@ export class Forwarder {
         case 'accepted':
         case 'answer':
         case 'stream': {
-          this.#life.prove(live)
+          this.#life.seen(live)
           const taken = take(outcome, live)
-          if (taken === true || (await taken)) return
+          if (taken === true || (await taken)) return this.#life.prove(live)
           flight.sent = false
           lost = true
           break

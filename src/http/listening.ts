@@ -136,7 +136,7 @@ export class Listening {
       .read(isKnown, (event, repeated) => {
         if (reading.events++ === 0) reading.quietMs = clock.uptime() - upAt
         reading.news ||= event.data.length > 0 && !repeated
-        this.#life.prove(live)
+        this.#life.seen(live)
         this.#place.moved(stream.cursor, event)
       })
       .finally(() => {

@@ -154,7 +154,7 @@ export class Push {
       this.#headersMs = this.#config.headersMs
       this.#refusalsInRow = 0
       this.#upInSession = true
-      this.#life.prove(live)
+      this.#life.seen(live)
       return await this.#hold(outcome.events, live, cursor, signal)
     }
     await this.#understand(outcome, live, signal)

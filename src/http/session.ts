@@ -52,6 +52,8 @@ export class SessionLife {
   /** Generations since the last that served anything. */
   readonly #renewals: Backoff
   #proven = false
+  /** Uptime since when the present session is live. */
+  #liveSince = 0
   /** Wall time at which the session was last seen to be alive. */
   #servedAt = 0
   /** A session that the server has opened and that is not live yet. */
@@ -177,7 +179,7 @@ export class SessionLife {
     }
   }
 
-  /** The session served something: renewing it was not in vain. */
+  /** The session took a message: renewing it was not in vain. (A stream in it says less: all else may be refused.) */
   prove(live: Live): void {
     this.seen(live)
     if (this.#proven || this.#state.live !== live) return
@@ -205,8 +207,10 @@ export class SessionLife {
     if (this.#state.live !== live) return
     this.onLost(live.generation, reason)
     this.#report('reopening', live.generation, reason)
+    const now = this.#config.clock.uptime()
+    this.#renewals.settled(now - this.#liveSince)
     // A session that served nothing was renewed in vain: not at once again.
-    this.#renew(live.generation, this.#config.clock.uptime(), this.#proven ? 0 : this.#renewals.next())
+    this.#renew(live.generation, now, this.#proven ? 0 : this.#renewals.next())
   }
 
   /** The same of one that the server may know still. */
@@ -264,6 +268,7 @@ export class SessionLife {
     if (!this.#state.become(next)) return false
     this.#generation = next.generation
     this.#proven = false
+    this.#liveSince = this.#config.clock.uptime()
     this.#servedAt = this.#config.clock.now()
     return true
   }

@@ -638,4 +638,27 @@ describe('servers that do not say 404', () => {
     expect(most).toBe(1)
     expect(server.posts('initialize').length).toBeLessThan(25)
   })
+
+  test.each([400, 200])(
+    'a server that refuses every request by %i and gives push streams: no storm, though the client lists at each list_changed',
+    async (status) => {
+      const server = await ScriptedServer.start()
+      const bridge = await BridgeProcess.listening(server)
+      server.before((x) => {
+        const isRequest = x.rpc.id !== undefined && !x.rpc.isResponse && x.rpc.method !== 'initialize'
+        const error = { code: -32000, message: 'No valid session' }
+        if (isRequest) x.json({ jsonrpc: '2.0', id: null, error }, status)
+        return isRequest
+      })
+      bridge.ask('tools/call')
+      let listed = 0
+      for (const end = performance.now() + 1_500; performance.now() < end; await pause(2)) {
+        if (bridge.received('notifications/tools/list_changed').length === listed) continue
+        listed++
+        bridge.ask('tools/list')
+      }
+      expect(listed).toBeGreaterThan(0)
+      expect(server.posts('initialize').length).toBeLessThan(25)
+    },
+  )
 })
