@@ -11,6 +11,7 @@ import type { SessionHeaders } from './round-trip.ts'
 import type { Live } from './session-state.ts'
 import {
   isGatewayFailure,
+  isOfMethod,
   isOfTheMoment,
   isSaidInFront,
   isSessionRefusal,
@@ -57,7 +58,8 @@ export class Pulse {
     if (live.id === undefined) return false
     const word = inAnyWords ? this.#decide(live) : this.#word(live, refusal)
     const decided = word.then((said) => {
-      const isRefused = said === refusal || (inAnyWords && isSessionRefusal(said, refusal))
+      const isSame = said === refusal && !isOfMethod(said)
+      const isRefused = isSame || (inAnyWords && isSessionRefusal(said, refusal))
       const isOfServer = !isSaidInFront(said) && !isOfTheMoment(said)
       const isGone = said === 'no-such-session' || (isRefused && isOfServer)
       if (said === 'no-such-session') this.#life.lose(live, '404 to a ping')

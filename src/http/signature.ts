@@ -4,7 +4,7 @@
  * No call, no state. The one rule: the words of a server are compared, never read; only statuses and codes are.
  */
 import { textAt } from '../json.ts'
-import { member, type Response } from '../protocol.ts'
+import { member, type Response, RPC } from '../protocol.ts'
 import type { Outcome, Refused } from './outcome.ts'
 
 /** `ok`, `no-such-session`, `unavailable`, or the refusal itself: `HTTP 400, -32000`. Equal ones say the same. */
@@ -35,6 +35,11 @@ function codeOf(said: Signature): string | undefined {
   return /^HTTP \d+, (-?\d+)/.exec(said)?.[1]
 }
 
+/** That the method is unknown: of the session it says nothing. */
+export function isOfMethod(said: Signature): boolean {
+  return codeOf(said) === String(RPC.methodNotFound)
+}
+
 /** A gateway says that there is nobody behind it just now. */
 export function isGatewayFailure(said: Signature): boolean {
   return /^HTTP 5(0[234]|2[0-4])/.test(said)
@@ -61,9 +66,8 @@ export function isOfTheMoment(said: Signature): boolean {
  */
 export function isSessionRefusal(said: Signature, refusal = ''): boolean {
   const status = /^HTTP (\d+)/.exec(said)?.[1]
-  const code = codeOf(said)
-  if (status === undefined || code === '-32601') return false
-  if (status === '200') return /^-320\d\d$/.test(code ?? '')
+  if (status === undefined || isOfMethod(said)) return false
+  if (status === '200') return /^-320\d\d$/.test(codeOf(said) ?? '')
   return /^4(?!0[138]|2[59])/.test(status) || refusal.startsWith(`HTTP ${status}`)
 }
 

@@ -432,16 +432,17 @@ describe('a session that the server forgot', () => {
   })
 })
 
-describe('a server that says 404 of a method it does not know, as 2026-07-28 wants it', () => {
+describe('a server that does not know a method, and says so with', () => {
   test.each([
-    ['a ping', 'ping'],
-    ['neither it nor a ping', 'no ping'],
-  ])('knows %s: its own error is the answer, and the session stands', async (_, knows) => {
+    ['404, as 2026-07-28 wants it', 404, true],
+    ['404, of a ping too', 404, false],
+    ['400, of a ping too', 400, false],
+  ])('%s: its own error is the answer, and the session stands', async (_, status, knowsPing) => {
     const server = await ScriptedServer.start()
     const error = { code: -32601, message: 'Method not found' }
     server.before((x) => {
-      const isUnknown = x.rpc.method?.startsWith('x/') || (x.rpc.method === 'ping' && knows === 'no ping')
-      if (isUnknown) x.json(`{"jsonrpc":"2.0","id":${x.rpc.id},"error":${JSON.stringify(error)}}`, 404)
+      const isUnknown = x.rpc.method?.startsWith('x/') || (x.rpc.method === 'ping' && !knowsPing)
+      if (isUnknown) x.json(`{"jsonrpc":"2.0","id":${x.rpc.id},"error":${JSON.stringify(error)}}`, status)
       return isUnknown
     })
     const bridge = await BridgeProcess.listening(server)
