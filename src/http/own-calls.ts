@@ -22,7 +22,7 @@ import {
   success,
   withId,
 } from '../protocol.ts'
-import { limit, type Signal, sleep, turn } from '../retry.ts'
+import { firstOf, limit, type Signal, sleep, turn } from '../retry.ts'
 import type { Outlet } from '../sides.ts'
 import type { HttpConfig } from './config.ts'
 import type { EventReader } from './events.ts'
@@ -43,6 +43,8 @@ export class OwnCalls {
   readonly #exchange: Exchange
   readonly #outlet: Outlet
   readonly #ended = new AbortController()
+  /** DELETEs under way. */
+  readonly #goodbyes = new Set<Promise<void>>()
   #ids = 0
 
   constructor(config: HttpConfig, exchange: Exchange, outlet: Outlet) {
@@ -190,13 +192,21 @@ export class OwnCalls {
   /** Ends the session on the server, best effort. */
   async delete(session: SessionHeaders, limitMs: number): Promise<void> {
     if (session.id === undefined) return
-    await this.#within(limitMs, async (signal) => {
+    const goodbye = this.#within(limitMs, async (signal) => {
       const call = { method: 'DELETE', session, signal } as const
       const outcome = await this.#exchange.call(call)
       // A server may close its connection right behind its last answer. What is deleted twice is deleted.
       const isUnheard = outcome.kind === 'unavailable' && outcome.sent && outcome.status === undefined
       if (isUnheard) await this.#exchange.call(call)
     })
+    this.#goodbyes.add(goodbye)
+    await goodbye
+    this.#goodbyes.delete(goodbye)
+  }
+
+  /** Resolves when no DELETE is under way any more, also none that nobody waited for; after `limitMs` at the latest. */
+  async parted(limitMs: number): Promise<void> {
+    await firstOf([Promise.all(this.#goodbyes)], limitMs)
   }
 
   /** Ends every call. */

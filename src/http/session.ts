@@ -236,7 +236,9 @@ export class SessionLife {
     const live = this.live ?? this.#candidate
     this.#state.become({ state: 'closed' })
     const leftMs = Math.max(50, until - this.#config.clock.uptime())
-    await Promise.all([settled, live === undefined ? undefined : this.#calls.delete(live, leftMs)])
+    if (live !== undefined) void this.#calls.delete(live, leftMs)
+    await settled
+    await this.#calls.parted(Math.max(50, until - this.#config.clock.uptime()))
     this.#calls.end()
   }
 

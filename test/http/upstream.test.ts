@@ -122,6 +122,32 @@ test('a renewal that comes to its end after the client has initialized again is 
   expect(server.live()).toHaveLength(1)
 })
 
+test('the session of a renewal that failed is still being ended at the goodbye: that is waited for', async () => {
+  const server = await ScriptedServer.start()
+  const { upstream } = connect(server, {})
+  await upstream.send(compose(initialize()))
+  await upstream.send(compose(initialized))
+  server.wipe()
+  let refused = 0
+  server.on('notifications/initialized', (x) => x.reply(refused++ === 0 ? 503 : 202))
+  let cut = (): void => {}
+  server.before((x) => {
+    if (x.request.method !== 'DELETE' || server.of('DELETE').length > 1) return false
+    cut = () => x.reset()
+    return true
+  })
+  await upstream.send(compose({ jsonrpc: '2.0', id: 1, method: 'tools/call' }))
+  const closed = upstream.close(1_000)
+  await pause(20)
+  cut()
+  await closed
+  expect([...server.sessions.values()].map((session) => session.endedBy)).toEqual([
+    'wipe',
+    'delete',
+    'delete',
+  ])
+})
+
 test('an initialize that waits for the end of a renewal, and is followed by another, ends then and sends nothing', async () => {
   const server = await ScriptedServer.start()
   const { upstream } = connect(server, { privateLimitMs: 60_000, patienceMs: 60_000 })
