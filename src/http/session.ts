@@ -345,6 +345,7 @@ export class SessionLife {
     const { clock } = this.#config
     try {
       if (waitMs > 0) await sleep(waitMs, this.#closing.signal)
+      if (this.#closing.signal.aborted) return
       const request = this.#calls.underOwnId(handshake.initialize)
       const opened = await this.#opening.again(request, this.#attemptLimitMs)
       if (opened.response.error !== undefined) {

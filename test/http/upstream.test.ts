@@ -148,6 +148,22 @@ test('the session of a renewal that failed is still being ended at the goodbye: 
   ])
 })
 
+test('a renewal that is put off, of a server that refuses each session, is not begun in the goodbye', async () => {
+  const server = await ScriptedServer.start()
+  server.before((x) => x.request.method === 'GET' || x.request.method === 'DELETE')
+  const backoff = { ...DEFAULT_TIMING.backoff, baseMs: 60_000, capMs: 60_000 }
+  const { upstream } = connect(server, { backoff, random: () => 1 })
+  await upstream.send(compose(initialize()))
+  await upstream.send(compose(initialized))
+  for (const method of ['ping', 'tools/call']) server.on(method, (x) => x.error(-32000, 'no session', 400))
+  await expect(upstream.send(compose({ jsonrpc: '2.0', id: 1, method: 'tools/call' }))).rejects.toThrow(
+    'keeps forgetting the session',
+  )
+  expect(server.posts('initialize')).toHaveLength(3)
+  await upstream.close(200)
+  expect(server.posts('initialize')).toHaveLength(3)
+})
+
 test('an initialize that waits for the end of a renewal, and is followed by another, ends then and sends nothing', async () => {
   const server = await ScriptedServer.start()
   const { upstream } = connect(server, { privateLimitMs: 60_000, patienceMs: 60_000 })
