@@ -33,7 +33,7 @@ interface Handshake {
   seen?: Seen
 }
 
-/** A client that initializes again does not wait longer for the old session's end. */
+/** A client that initializes again does not wait longer for the old session's end, or renewal. */
 const LEAVE_LIMIT_MS = 1_000
 
 export class SessionLife {
@@ -113,7 +113,7 @@ export class SessionLife {
   async initialize(request: Request, signal: Signal): Promise<Response> {
     const { state } = this.#state.current
     if (state === 'opening' || state === 'reopening') {
-      await this.changedWithin(this.#config.privateLimitMs, signal)
+      await this.changedWithin(LEAVE_LIMIT_MS, signal)
     }
     if (this.#closing.signal.aborted) throw errors.closing()
     if (signal.aborted) throw signal.reason
@@ -275,13 +275,13 @@ export class SessionLife {
     return true
   }
 
-  /** Before a second `initialize`. The session that is to end. */
+  /** Before a second `initialize`. The session that is to end, though it was not live yet. */
   #leave(): Live | undefined {
     const live = this.live
     this.#memory.forget()
     if (live !== undefined) this.onLost(live.generation, 'the client initialized again')
     this.#state.become({ state: 'new' })
-    return live
+    return live ?? this.#candidate
   }
 
   /** Opens the first session of a handshake, within the client's patience; `left`, the one before, ends first. */
@@ -345,7 +345,7 @@ export class SessionLife {
     const { clock } = this.#config
     try {
       if (waitMs > 0) await sleep(waitMs, this.#closing.signal)
-      if (this.#closing.signal.aborted) return
+      if (this.#closing.signal.aborted || handshake !== this.#handshake) return
       const request = this.#calls.underOwnId(handshake.initialize)
       const opened = await this.#opening.again(request, this.#attemptLimitMs)
       if (opened.response.error !== undefined) {

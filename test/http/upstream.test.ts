@@ -95,26 +95,27 @@ test.each([true, false])(
 
 test('a renewal that comes to its end after the client has initialized again is none: its session ends', async () => {
   const server = await ScriptedServer.start()
-  const { upstream, delivered } = connect(server, { privateLimitMs: 800, patienceMs: 60_000 })
+  const { upstream, delivered } = connect(server, { patienceMs: 60_000 })
   await upstream.send(compose(initialize()))
   await upstream.send(compose(initialized))
   server.wipe()
   let again = (): void => {}
   const isOurs = (x: Received): boolean => x.rpc.id?.startsWith('"chamade') === true
   server.on('initialize', async (x) => {
-    if (isOurs(x)) await pause(500)
+    if (isOurs(x)) await pause(800)
     else await new Promise<void>((resolve) => (again = resolve))
     server.welcome(x)
   })
   server.on('notifications/initialized', async (x) => {
-    await pause(500)
+    await pause(800)
     x.reply(202)
   })
   const lost = upstream.send(compose({ jsonrpc: '2.0', id: 1, method: 'tools/call' })).catch(String)
   await eventually('the renewal', () => server.posts('initialize').length === 2)
   const second = upstream.send(compose(initialize(2)))
   expect(await lost).toMatch(/initialized again/)
-  await eventually('the end of the renewed session', () => server.of('DELETE').length === 1)
+  await eventually('the end of the renewed session', () => server.of('DELETE').length > 0)
+  await eventually('the second', () => server.posts('initialize').length === 3)
   expect(server.posts('initialize').map((post) => post.rpc?.id)).toEqual(['0', expect.any(String), '2'])
   again()
   await second
@@ -162,6 +163,38 @@ test('a renewal that is put off, of a server that refuses each session, is not b
   expect(server.posts('initialize')).toHaveLength(3)
   await upstream.close(200)
   expect(server.posts('initialize')).toHaveLength(3)
+})
+
+test('an initialize does not wait for a renewal whose own is never answered', async () => {
+  const server = await ScriptedServer.start()
+  const { upstream, delivered } = connect(server, { patienceMs: 60_000 })
+  await upstream.send(compose(initialize()))
+  await upstream.send(compose(initialized))
+  server.wipe()
+  server.on('initialize', (x) => x.rpc.id?.startsWith('"chamade') || server.welcome(x))
+  void upstream.send(compose({ jsonrpc: '2.0', id: 1, method: 'tools/call' })).catch(() => undefined)
+  await eventually('the renewal', () => server.posts('initialize').length === 2)
+  void upstream.send(compose(initialize(2))).catch(() => undefined)
+  await eventually('its answer', () => delivered.at(-1)?.includes('"id":2,"result"'), 5_000)
+})
+
+test('an initialize does not wait for a renewal whose initialized is never answered: its session ends', async () => {
+  const server = await ScriptedServer.start()
+  const { upstream, delivered } = connect(server, { patienceMs: 60_000 })
+  await upstream.send(compose(initialize()))
+  await upstream.send(compose(initialized))
+  server.wipe()
+  server.on('notifications/initialized', () => undefined)
+  void upstream.send(compose({ jsonrpc: '2.0', id: 1, method: 'tools/call' })).catch(() => undefined)
+  await eventually('the renewal', () => server.posts('notifications/initialized').length === 2)
+  void upstream.send(compose(initialize(2))).catch(() => undefined)
+  await eventually('its answer', () => delivered.at(-1)?.includes('"id":2,"result"'), 5_000)
+  await upstream.close(1_000)
+  expect([...server.sessions.values()].map((session) => session.endedBy)).toEqual([
+    'wipe',
+    'delete',
+    'delete',
+  ])
 })
 
 test('an initialize that waits for the end of a renewal, and is followed by another, ends then and sends nothing', async () => {
