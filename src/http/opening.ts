@@ -51,6 +51,8 @@ export class Opening {
   readonly #closing: Signal
   /** Every `initialize` whose session id may still come. */
   readonly #underway = new Set<Promise<unknown>>()
+  /** The sessions of those; one has an id from the head of the answer on. */
+  readonly #begun = new Set<SessionHeaders>()
 
   constructor(config: HttpConfig, exchange: Exchange, calls: OwnCalls, closing: Signal) {
     this.#config = config
@@ -121,6 +123,7 @@ export class Opening {
     const offered = stringMember(request.raw, request.params, 'protocolVersion') ?? LATEST_LEGACY_VERSION
     const session = { id: undefined as string | undefined, protocolVersion: offered }
     let opened: Opened | undefined
+    this.#begun.add(session)
     try {
       const { signal } = over
       const outcome = await this.#exchange.call({ method: 'POST', body: request.raw, signal, opens: session })
@@ -128,6 +131,7 @@ export class Opening {
       return { outcome, opened, isCut: signal.aborted }
     } finally {
       over.clear()
+      this.#begun.delete(session)
       // Whatever else it opened is of no use.
       if (opened === undefined) void this.#calls.delete(session, this.#config.privateLimitMs)
     }
@@ -215,7 +219,7 @@ export class Opening {
     }
   }
 
-  /** Resolves when no session id is on its way any more, after `deadlineMs` at the latest. */
+  /** Resolves when no session id is on its way any more. After `deadlineMs` each session that has one is ended. */
   async settled(deadlineMs: number): Promise<void> {
     const done = new AbortController()
     let late = false
@@ -226,6 +230,7 @@ export class Opening {
       await Promise.race([Promise.allSettled(this.#underway).then(turn), deadline])
     }
     done.abort()
+    for (const session of this.#begun) void this.#calls.delete(session, ABANDONED_LIMIT_MS)
   }
 }
 

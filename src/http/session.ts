@@ -35,6 +35,8 @@ interface Handshake {
 
 /** A client that initializes again does not wait longer for the old session's end, or renewal. */
 const LEAVE_LIMIT_MS = 1_000
+/** The last of the time for a goodbye: what a DELETE needs. */
+const DELETE_MS = 50
 
 export class SessionLife {
   readonly #config: HttpConfig
@@ -231,14 +233,13 @@ export class SessionLife {
     this.#closing.abort(errors.closing())
     const until = this.#config.clock.uptime() + deadlineMs
     // A session id may be on the way: without it the server would keep the session.
-    const settled = this.#opening.settled(deadlineMs)
+    const settled = this.#opening.settled(Math.max(0, deadlineMs - DELETE_MS))
     if (this.live === undefined) await settled
     const live = this.live ?? this.#candidate
     this.#state.become({ state: 'closed' })
-    const leftMs = Math.max(50, until - this.#config.clock.uptime())
-    if (live !== undefined) void this.#calls.delete(live, leftMs)
+    if (live !== undefined) void this.#calls.delete(live, deadlineMs)
     await settled
-    await this.#calls.parted(Math.max(50, until - this.#config.clock.uptime()))
+    await this.#calls.parted(Math.max(DELETE_MS, until - this.#config.clock.uptime()))
     this.#calls.end()
   }
 

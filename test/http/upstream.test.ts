@@ -291,6 +291,20 @@ test('a call whose answer is asked for again in vain fails as soon as the sessio
   await failed
 })
 
+test('a session whose initialize has named it and is never answered to its end is ended at the goodbye', async () => {
+  const server = await ScriptedServer.start()
+  server.on('initialize', (x) => {
+    x.response
+      .writeHead(200, { 'content-type': 'text/event-stream', 'mcp-session-id': 'half' })
+      .flushHeaders()
+  })
+  const { upstream } = connect(server, {})
+  void upstream.send(compose(initialize())).catch(() => undefined)
+  await eventually('the initialize', () => server.posts('initialize').length === 1)
+  await upstream.close(300)
+  expect(server.of('DELETE').map((each) => each.session)).toEqual(['half'])
+})
+
 describe('a first initialize without an answer', () => {
   test('that a balancer has swallowed leaves time for another', async () => {
     const server = await ScriptedServer.start()
