@@ -64,6 +64,9 @@ export class BridgeError extends Error {
 const KEY_HINT =
   'set CHAMADE_API_KEY in the "env" of the server\'s entry in your MCP config (or --api-key-file PATH), then restart the client'
 
+const NOT_SHARED =
+  'try again in a moment; if it stays so, several server processes may not share their sessions'
+
 /** Builders for the errors that more than one place raises. `where` is a redacted URL or a host. */
 export const errors = {
   /** `waitedMs`: for so long it was tried; undefined when one attempt says nothing of that. */
@@ -139,7 +142,16 @@ export const errors = {
     }),
   sessionLost: (method: string, where: string): BridgeError =>
     new BridgeError('SESSION_LOST', `${where} keeps forgetting the session; ${method} was not run`, {
-      hint: 'try again in a moment; if it stays so, several server processes may not share their sessions',
+      hint: NOT_SHARED,
+    }),
+  /** `said`: what the server says to the `initialize` of a session that is to take the place of one it forgot. */
+  notRenewed: (where: string, said: string): BridgeError =>
+    new BridgeError('SERVER_REFUSED', `${where} refused to initialize again: ${said}`, {
+      hint: 'nothing was run, the next request tries again',
+    }),
+  lostAtOnce: (where: string): BridgeError =>
+    new BridgeError('SERVER_UNREACHABLE', `${where} opened a session and lost it at once`, {
+      hint: `nothing was run, ${NOT_SHARED}`,
     }),
   hiddenTool: (name: string): BridgeError =>
     new BridgeError('TOOL_HIDDEN', `the tool ${name} is hidden by --ignore-tool`, {

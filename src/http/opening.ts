@@ -16,7 +16,7 @@ import {
 import { Backoff, firstOf, limit, MAX_WAIT_MS, type Signal, sleep, turn } from '../retry.ts'
 import type { HttpConfig } from './config.ts'
 import type { Exchange } from './exchange.ts'
-import type { Outcome } from './outcome.ts'
+import { type Outcome, sayOutcome } from './outcome.ts'
 import type { OwnCalls } from './own-calls.ts'
 import type { SessionHeaders } from './round-trip.ts'
 
@@ -196,7 +196,7 @@ export class Opening {
     const { where } = this.#exchange
     const again = waitedMs === undefined
     const notHere = (status: number): BridgeError =>
-      again ? errors.refused(where, status, '') : errors.noEndpoint(where, status)
+      again ? errors.notRenewed(where, `HTTP ${status}`) : errors.noEndpoint(where, status)
     switch (outcome.kind) {
       case 'unauthorized':
         return this.#calls.unauthorized(outcome)
@@ -205,7 +205,9 @@ export class Opening {
         return notHere(outcome.kind === 'not-offered' ? 405 : 404)
       case 'refused':
         if (outcome.location !== undefined) return errors.redirect(where, outcome.status, outcome.location)
-        if (!again && outcome.rpcError === undefined && [400, 404, 405].includes(outcome.status)) {
+        // (Nobody but us has asked: what it says is no answer to a request of the client.)
+        if (again) return errors.notRenewed(where, sayOutcome(outcome))
+        if (outcome.rpcError === undefined && [400, 404, 405].includes(outcome.status)) {
           return errors.noEndpoint(where, outcome.status)
         }
         return errors.refused(where, outcome.status, outcome.text, outcome.rpcError)

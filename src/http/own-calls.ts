@@ -167,9 +167,11 @@ export class OwnCalls {
   async initialized(session: SessionHeaders, body: Buffer, over: Signal): Promise<void> {
     const outcome = await this.#exchange.call({ method: 'POST', body, session, signal: over })
     if (outcome.kind === 'stream') void this.#readOn(outcome.events, session)
-    if (outcome.kind === 'no-such-session' || outcome.kind === 'unavailable') {
-      const what = outcome.kind === 'unavailable' ? `took no initialized: ${outcome.why}` : 'lost it at once'
-      throw new BridgeError('SERVER_UNREACHABLE', `${this.#exchange.where} opened a session and ${what}`)
+    const { where } = this.#exchange
+    if (outcome.kind === 'no-such-session') throw errors.lostAtOnce(where)
+    if (outcome.kind === 'unavailable') {
+      const text = `${where} opened a session and took no initialized: ${outcome.why}`
+      throw new BridgeError('SERVER_UNREACHABLE', text)
     }
   }
 

@@ -350,10 +350,8 @@ export class SessionLife {
       const request = this.#calls.underOwnId(handshake.initialize)
       const opened = await this.#opening.again(request, this.#attemptLimitMs)
       if (opened.response.error !== undefined) {
-        throw new BridgeError(
-          'SERVER_REFUSED',
-          `${this.#exchange.where} refused to initialize again: ${textAt(opened.response.raw, opened.response.error)}`,
-        )
+        const said = textAt(opened.response.raw, opened.response.error)
+        throw errors.notRenewed(this.#exchange.where, said)
       }
       const next = this.#nextOf(opened.headers)
       if (this.#closing.signal.aborted || handshake !== this.#handshake)

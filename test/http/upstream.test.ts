@@ -3,6 +3,7 @@
 import net, { type AddressInfo, createServer } from 'node:net'
 import { Client, type Dispatcher } from 'undici'
 import { describe, expect, onTestFinished, test, vi } from 'vitest'
+import type { BridgeError } from '../../src/errors.ts'
 import { DEFAULT_TIMING, type HttpConfig } from '../../src/http/config.ts'
 import { Exchange } from '../../src/http/exchange.ts'
 import { Liveness } from '../../src/http/liveness.ts'
@@ -252,6 +253,32 @@ test('a request of a pipe, whose last attempt at a session comes late, says why 
   const { upstream } = connect(server, { clock, patienceMs: 10_000 })
   const list = upstream.send(compose({ jsonrpc: '2.0', id: 1, method: 'tools/list' }))
   await expect(list).rejects.toThrow('took no initialized: HTTP 503')
+})
+
+test('a call that finds its session gone, and no other to be had, is told so and not what the server said to initialize', async () => {
+  const server = await ScriptedServer.start()
+  const { upstream } = connect(server, { patienceMs: 100 })
+  await upstream.send(compose(initialize()))
+  server.wipe()
+  server.on('initialize', (x) => x.error(-32600, 'no more of you', 400))
+  const failure = await upstream
+    .send(compose({ jsonrpc: '2.0', id: 1, method: 'tools/call' }))
+    .catch((error: BridgeError) => error.toRpcError())
+  expect(failure).toMatch(
+    /refused to initialize again: HTTP 400: .*no more of you.*nothing was run.*"SERVER_REFUSED"/,
+  )
+})
+
+test('a call to a server whose processes do not share their sessions is told of that', async () => {
+  const server = await ScriptedServer.start()
+  const { upstream } = connect(server, { patienceMs: 100 })
+  await upstream.send(compose(initialize()))
+  server.before((x) => x.request.session !== undefined && server.refuseLost(x) === undefined)
+  void upstream.send(compose(initialized)).catch(() => undefined)
+  const failure = await upstream
+    .send(compose({ jsonrpc: '2.0', id: 1, method: 'tools/call' }))
+    .catch((error: BridgeError) => error.toRpcError())
+  expect(failure).toMatch(/lost it at once.*nothing was run.*may not share their sessions/)
 })
 
 test('a call that waits to be sent again goes as soon as the session is made anew', async () => {
