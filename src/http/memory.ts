@@ -16,9 +16,11 @@ import {
   stringMember,
   valueAt,
 } from '../protocol.ts'
+import { sleep } from '../retry.ts'
 import type { Outlet } from '../sides.ts'
 import type { OwnCalls } from './own-calls.ts'
 import type { Live } from './session-state.ts'
+import { isUndecided } from './signature.ts'
 
 /** The part of an `initialize` result that must stay the same for the client. */
 export interface Seen {
@@ -38,6 +40,9 @@ interface Kept extends Setting {
 }
 
 const RESTORE_LIMIT_MS = 10_000
+/** What a gateway, or a cut, kept from a session just made is said so often, after a pause. */
+const RESTORE_TRIES = 3
+const AGAIN_MS = 300
 
 export class Memory {
   readonly #calls: OwnCalls
@@ -74,7 +79,7 @@ export class Memory {
   async restore(next: Live): Promise<void> {
     this.#meanwhile = []
     const level = this.#level === undefined ? [] : [this.#level]
-    await this.#tell(next, [...level, ...this.#subscriptions.values()])
+    await this.#tell(next, [...level, ...this.#subscriptions.values()], RESTORE_TRIES)
   }
 
   /** It is live: what turned out to be set since `restore` began is set in it too. */
@@ -93,10 +98,15 @@ export class Memory {
     ]
   }
 
-  async #tell(session: Live, settings: readonly Setting[]): Promise<void> {
+  /** More than one of `tries` only before `session` is live: later they might undo what the client sets meanwhile. */
+  async #tell(session: Live, settings: readonly Setting[], tries = 1): Promise<void> {
     const again = async ({ method, params }: Setting): Promise<string[]> => {
-      const said = await this.#calls.ask(session, method, params, RESTORE_LIMIT_MS)
-      return said === 'ok' ? [] : [`${method} (${said})`]
+      for (let left = tries; ; ) {
+        const said = await this.#calls.ask(session, method, params, RESTORE_LIMIT_MS / tries)
+        if (said === 'ok') return []
+        if (--left === 0 || !isUndecided(said)) return [`${method} (${said})`]
+        await sleep(AGAIN_MS, this.#calls.ended)
+      }
     }
     const failed = (await Promise.all(settings.map(again))).flat()
     if (failed.length === 0) return

@@ -10,11 +10,11 @@ import type { OwnCalls } from './own-calls.ts'
 import type { SessionHeaders } from './round-trip.ts'
 import type { Live } from './session-state.ts'
 import {
-  isGatewayFailure,
   isOfMethod,
   isOfTheMoment,
   isSaidInFront,
   isSessionRefusal,
+  isUndecided,
   type Signature,
 } from './signature.ts'
 
@@ -126,9 +126,4 @@ export class Pulse {
     if (said === 'ok') this.#refusesPings = false
     return said
   }
-}
-
-/** Nobody who knows of sessions has spoken. */
-function isUndecided(said: Signature): boolean {
-  return said === 'unavailable' || isGatewayFailure(said)
 }

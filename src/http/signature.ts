@@ -45,6 +45,11 @@ export function isGatewayFailure(said: Signature): boolean {
   return /^HTTP 5(0[234]|2[0-4])/.test(said)
 }
 
+/** Nobody who knows of sessions has spoken. */
+export function isUndecided(said: Signature): boolean {
+  return said === 'unavailable' || isGatewayFailure(said)
+}
+
 /** A page, a redirect, or an odd 5xx: somebody in front of the server speaks, who knows of no sessions. */
 export function isSaidInFront(said: Signature): boolean {
   return /^HTTP ([23]\d\d$|5(?!00|0[234]|2[0-4]))/.test(said)

@@ -281,6 +281,24 @@ test('a call to a server whose processes do not share their sessions is told of 
   expect(failure).toMatch(/lost it at once.*nothing was run.*may not share their sessions/)
 })
 
+test.each([
+  ['is answered by a gateway', (x: Received) => x.reply(502)],
+  ['is cut off', (x: Received) => x.reset()],
+])('a subscription that %s in a renewal is said again', async (_, fail) => {
+  const server = await ScriptedServer.start()
+  const { upstream } = connect(server, {})
+  await upstream.send(compose(initialize()))
+  await upstream.send(compose(initialized))
+  const subscribe = { jsonrpc: '2.0', id: 1, method: 'resources/subscribe', params: { uri: 'test://a' } }
+  await upstream.send(compose(subscribe))
+  server.wipe()
+  let failed = 0
+  server.before((x) => x.rpc.method === 'resources/subscribe' && failed++ === 0 && fail(x) === undefined)
+  await upstream.send(compose({ jsonrpc: '2.0', id: 2, method: 'tools/call' }))
+  const said = server.posts('resources/subscribe').filter((post) => post.session === server.session.id)
+  expect(said).toHaveLength(2)
+})
+
 test('a call that waits to be sent again goes as soon as the session is made anew', async () => {
   const server = await ScriptedServer.start()
   const backoff = { ...DEFAULT_TIMING.backoff, baseMs: 60_000, capMs: 60_000 }
