@@ -169,7 +169,7 @@ class Channel implements Upstream {
     if (message.kind === 'response' && this.#answered(message)) return undefined
     if (!this.#active || message.kind !== 'notification' || message.method !== METHOD.channel) {
       if (lane === 'answer' || !this.#lane.busy) return this.#outlet.deliver(message, lane)
-      return this.#lane.run(() => this.#outlet.deliver(message, lane))
+      return this.#lane.run(() => (isWanted?.() === false ? undefined : this.#outlet.deliver(message, lane)))
     }
     const event = this.#cleaned(message)
     if (event === undefined) return undefined

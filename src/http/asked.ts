@@ -43,6 +43,11 @@ export class AskedByServer {
     return asked
   }
 
+  /** Does the server still wait for the reply to `asked`? */
+  isOpen(asked: Request): boolean {
+    return this.#open.get(asked.id)?.abandoned === false
+  }
+
   /**
    * The reply under the server's own id and the generation it belongs to; undefined when nobody asked, or has been
    * replied to.

@@ -41,11 +41,13 @@ export class Incoming {
           `a response with id ${message.id ?? 'null'}`,
           'it came on a stream that is not its own',
         )
-      case 'request':
+      case 'request': {
         if (this.#life.live?.generation !== live.generation) {
           return this.#dropped(`${message.method} of the server`, 'its session is gone')
         }
-        return this.#outlet.deliver(this.#asked.ask(message, live.generation), lane)
+        const asked = this.#asked.ask(message, live.generation)
+        return this.#outlet.deliver(asked, lane, () => this.#asked.isOpen(asked))
+      }
       case 'notification': {
         const known =
           message.method === METHOD.cancelled ? this.#asked.cancel(message, live.generation) : message

@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest'
 import { BridgeProcess } from '../support/bridge-process.ts'
 import { eventually, pause } from '../support/eventually.ts'
 import { ScriptedServer } from '../support/scripted-server.ts'
+import { hold } from '../support/settings.ts'
 
 describe('requests of the server', () => {
   test('on the stream of a call: the client’s reply is a POST of its own, byte for byte', async () => {
@@ -47,6 +48,23 @@ describe('requests of the server', () => {
     )
     answer()
     expect((await bridge.reply(5)).result).toEqual({ mine: true })
+  })
+
+  test('one that waits behind a notice while its session is lost does not come to the client after its end', async () => {
+    const capabilities = { tools: {}, experimental: { 'claude/channel': {} } }
+    const server = await ScriptedServer.start({ capabilities })
+    const bridge = await BridgeProcess.listening(server, { args: ['--stateful', ...hold(0)] })
+    server.on('tools/list', () => {})
+    server.session.push.cut()
+    await eventually('the notice waits for the tools', () => server.posts('tools/list').length === 1)
+    server.push({ jsonrpc: '2.0', id: 'q', method: 'elicitation/create' })
+    await pause(100)
+    server.wipe()
+    await bridge.call('tools/call')
+    await eventually('the next stream', () => server.listening())
+    server.pushChannel('after')
+    await bridge.waitFor('what is said then', () => bridge.channel().includes('after'))
+    expect(bridge.received('elicitation/create')).toEqual([])
   })
 
   test('a reply that nobody waits for is said to be one, and why', async () => {
