@@ -55,7 +55,9 @@ let fits = kept !== undefined && !script.cachedDataRejected
 const main = new Module(file, module)
 main.filename = file
 main.paths = []
-require.cache[file] = main
+// (Where a loader of modules, of NODE_OPTIONS say, gives the text of this file, its own `require` has no cache.)
+const requireBeside = Module.createRequire(file)
+requireBeside.cache[file] = main
 /** Flags of V8 that are off until the code is kept. */
 let waiting = []
 // Of all that can be run, a bridge is what has to start quickly, and what compiles the code for it: the longer it
@@ -74,7 +76,7 @@ if (!/^([a-z]+|-h|--help|-V|--version)$/.test(process.argv[2] ?? '')) {
     process.once('exit', (code) => (code === 0 || code > 128) && !fits && writeCache(true))
   }
 }
-script.runInThisContext()(main.exports, Module.createRequire(file), main, file, dirname(file))
+script.runInThisContext()(main.exports, requireBeside, main, file, dirname(file))
 main.loaded = true
 
 /** The file is the code, as V8 wants it (aligned), and one line behind it (label). */

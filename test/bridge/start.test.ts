@@ -266,6 +266,23 @@ Module.prototype.load = function (file) {
   expect(await bridge.gone()).toMatchObject({ code: 0 })
 })
 
+test('where a loader gives the text of modules, as NODE_OPTIONS of a project may say, it starts', async () => {
+  const giving = `import { readFileSync } from "node:fs"
+export async function load(url, context, next) {
+  const loaded = await next(url, context)
+  return loaded.format === "commonjs" ? { ...loaded, source: readFileSync(new URL(url)) } : loaded
+}`
+  const loader = `data:text/javascript,${encodeURIComponent(giving)}`
+  const bridge = BridgeProcess.start('http://127.0.0.1:9/mcp', {
+    command: [process.execPath, '--no-warnings', '--experimental-loader', loader, bin],
+  })
+  bridge.send('{"jsonrpc":"2.0","id":1,"method":"ping"}')
+  expect(await bridge.reply(1)).toEqual({ jsonrpc: '2.0', id: 1, result: {} })
+  bridge.eof()
+  expect(await bridge.gone()).toMatchObject({ code: 0 })
+  expect(bridge.stderr).toBe('')
+})
+
 const withBun = spawnSync('bun', ['--version']).status === 0
 
 test.skipIf(!withBun)('Bun starts it too, as bunx does where there is no node', async () => {
