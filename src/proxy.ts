@@ -34,7 +34,8 @@ export function proxyFor(url: URL, env: Environment): NamedProxy | undefined {
       `set ${variable} to http://host:port, or unset it`,
     )
   }
-  const proxy = new URL(text)
+  // Host and port are all that is asked of it: undici takes no path, other programs do without one.
+  const proxy = new URL('/', text)
   try {
     decodeURIComponent(proxy.username + proxy.password)
   } catch {

@@ -98,6 +98,17 @@ test('of several variables that of the protocol names the proxy, in small letter
   expect(of(MCP, { HTTPS_PROXY: '' })).toBe('ALL_PROXY')
 })
 
+test('a proxy URL with more than host and port works, as it does for other programs', async () => {
+  const server = await ScriptedServer.start()
+  const proxy = await httpProxy()
+  const bridge = await BridgeProcess.connected((await withTls(server)).url, {
+    args: ['--ca', ca],
+    env: { HTTPS_PROXY: `${proxy.url}/proxy.pac?for=all#them` },
+  })
+  expect((await bridge.call('tools/call')).error).toBeUndefined()
+  expect(proxy.asked).not.toEqual([])
+})
+
 test('a key for this machine does not leave it in plain http: HTTP_PROXY elsewhere is passed by', async () => {
   const server = await ScriptedServer.start()
   const bridge = await BridgeProcess.connected(server.url, {
