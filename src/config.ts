@@ -190,6 +190,9 @@ function endpoint(
   const literal = derived ?? DEFAULT_URL
   const said = variable === undefined ? shown(literal) : `${variable}=${shown(literal)}`
   const hint = `write it whole: ${variable === undefined ? '--url ' : `${variable}=`}https://mcp.example.com/mcp`
+  if (literal.trim() === '') {
+    throw invalid('the URL is empty', 'write it whole (a variable in it may not be set), or leave it away')
+  }
   if (!URL.canParse(literal)) throw invalid(`${said} is not a URL`, hint)
   const url = new URL(literal)
   if (url.protocol !== 'https:' && url.protocol !== 'http:') {

@@ -216,6 +216,12 @@ test.each([
   expect(stderr).toContain(`error: ${flag} is empty\ntry: `)
 })
 
+test.each([[['']], [['listen', ' ']]])('%j: an address of nothing is said to be empty', async (args) => {
+  const { code, stderr } = await runCli(args)
+  expect(code).toBe(2)
+  expect(stderr).toMatch(/^error: the URL is empty\ntry: .*variable/)
+})
+
 test.each(
   [
     ['URL'],
