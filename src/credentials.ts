@@ -52,7 +52,7 @@ export function extraHeaders(
         colon < 1 ? 'a --header has no colon' : `--header ${JSON.stringify(word)} is no header name`
       throw invalid(shown, "write --header 'Name: value'")
     }
-    const value = expand(line.slice(colon + 1).trim(), name, env)
+    const value = expand(line.slice(colon + 1), name, env).trim()
     if (/[^\t\x20-\x7e\x80-\xff]/.test(value)) {
       throw invalid(
         `the value of --header ${name} holds characters that no header can`,
