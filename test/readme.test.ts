@@ -5,6 +5,9 @@ import { BridgeProcess } from './support/bridge-process.ts'
 import { optionTable } from './support/option-table.ts'
 
 const readme = readFileSync(new URL('../README.md', import.meta.url), 'utf8')
+const { engines, scripts } = JSON.parse(
+  readFileSync(new URL('../package.json', import.meta.url), 'utf8'),
+) as { engines: { node: string }; scripts: Record<string, string> }
 
 describe('README', () => {
   it('lists the options of the default command as they are', () => {
@@ -16,10 +19,11 @@ describe('README', () => {
     expect(readme).toContain('`console:`')
   })
 
+  it('says which Node it needs', () => {
+    expect(readme).toContain(`Node.js ${engines.node.replace('>=', '')} or newer`)
+  })
+
   it('names only npm scripts that exist', () => {
-    const { scripts } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
-      scripts: Record<string, string>
-    }
     const named = [...readme.matchAll(/npm run ([a-z:-]+)/g)].map((match) => match[1] ?? '')
     expect(named.length).toBeGreaterThan(0)
     for (const name of named) expect(scripts, `npm run ${name}`).toHaveProperty([name])
