@@ -121,7 +121,7 @@ export const errors = {
   },
   keyRefused: (where: string, said: string, source: string): BridgeError =>
     new BridgeError('KEY_REFUSED', `${where} refused the API key from ${source} (${said})`, {
-      hint: source.startsWith('--header') ? 'check that header, and the variables in it' : KEY_HINT,
+      hint: refusedHint(source),
     }),
   oauthUnsupported: (where: string): BridgeError =>
     new BridgeError('OAUTH_UNSUPPORTED', `${where} wants an OAuth login, which is not supported yet`, {
@@ -166,6 +166,12 @@ export const errors = {
   closing: (sent = false): BridgeError =>
     new BridgeError('CLOSING', `the bridge is shutting down${sent ? '; the request may have run' : ''}`),
 } as const
+
+/** (A header wins over a key file, and that over CHAMADE_API_KEY: who has one of them is not helped by what it wins over.) */
+function refusedHint(source: string): string {
+  if (source.startsWith('--header')) return 'check that header, and the variables in it'
+  return source === 'CHAMADE_API_KEY' ? KEY_HINT : 'put a key that works there; it is read again by itself'
+}
 
 /** A setting that cannot be meant, and how to write it. */
 export function invalid(message: string, hint: string): BridgeError {

@@ -96,6 +96,18 @@ describe('the key', () => {
     expect(refused?.message).toContain('Invalid Host: mcp.example')
   })
 
+  test('refused, and it was that of a file: the hint is not a variable that the file wins over', async () => {
+    const { server } = await guarded()
+    const path = join(emptyFolder(), 'key')
+    writeFileSync(path, 'wrong_0123456789')
+    const { error } = await tryInitialize(BridgeProcess.start(server.url, { args: ['--api-key-file', path] }))
+    expect(error?.data?.code).toBe('KEY_REFUSED')
+    expect(error?.message).toMatch(
+      /refused the API key from the file .*\. Try: put .* there; it is read again/,
+    )
+    expect(error?.message).not.toContain('CHAMADE_API_KEY')
+  })
+
   test('refused, and it was a header of another name: the error says which', async () => {
     const { server } = await guarded()
     const bridge = BridgeProcess.start(server.url, { args: ['--header', 'X-API-Key: wrong_0123456789'] })

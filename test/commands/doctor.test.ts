@@ -115,6 +115,14 @@ describe('out there', () => {
     })
   }
 
+  test('of a key that is no variable the advice is not the variable, which it wins over', async () => {
+    const server = await ScriptedServer.start()
+    server.before((x) => x.reply(401))
+    const { checks } = await examine(server.url, {}, ['--header', 'Authorization: Bearer wrong_0123456789'])
+    expect(checks.key).toMatchObject({ state: 'fail', text: 'the key from --header is refused (HTTP 401)' })
+    expect(checks.key?.advice).not.toContain('CHAMADE_API_KEY')
+  })
+
   test('names a slow server', async () => {
     const server = await ScriptedServer.start()
     server.before(async (x) => {

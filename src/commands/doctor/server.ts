@@ -69,8 +69,10 @@ function keyFinding(facts: Facts): Finding {
   if (status === 401 || (status === 403 && (isOfKey || facts.first.message?.error === undefined))) {
     facts.reached = false
     if (credentials?.problem !== undefined) return fail(credentials.problem.text, credentials.problem.hint)
-    if (source !== undefined)
-      return fail(`the key from ${source} is refused (HTTP ${status})`, `check it, or make a new one; ${set}`)
+    if (source !== undefined) {
+      const where = source === 'CHAMADE_API_KEY' ? `; ${set}` : ' and put it there'
+      return fail(`the key from ${source} is refused (HTTP ${status})`, `check it, or make a new one${where}`)
+    }
     if (/resource_metadata/i.test(challenge ?? '')) {
       return fail(
         `the server wants an OAuth login (HTTP ${status}), which is not supported yet`,
