@@ -11,10 +11,8 @@ const { dirname, join } = require('node:path')
 const v8 = require('node:v8')
 const vm = require('node:vm')
 
-// The real path, by which the other chunks will ask for it.
-const file = fs.realpathSync(join(__dirname, '..', 'dist', 'cli.js'))
+const { file, content } = readProgram()
 const cacheFile = `${file}.${process.versions.v8}.cache`
-const content = fs.readFileSync(file)
 
 // (Before the flags below: with less of a budget V8 finds the loop over its samples hot and optimises it, 2.6 ms of CPU.)
 const kept = readCache()
@@ -78,6 +76,19 @@ if (!/^([a-z]+|-h|--help|-V|--version)$/.test(process.argv[2] ?? '')) {
 }
 script.runInThisContext()(main.exports, requireBeside, main, file, dirname(file))
 main.loaded = true
+
+function readProgram() {
+  try {
+    // The real path, by which the other chunks will ask for it.
+    const path = fs.realpathSync(join(__dirname, '..', 'dist', 'cli.js'))
+    return { file: path, content: fs.readFileSync(path) }
+  } catch (error) {
+    const hint =
+      'npm run build, in a clone (npm ci does it, but with --ignore-scripts); else install it again'
+    process.stderr.write(`error: the program cannot be read: ${error.message}\ntry: ${hint}\n`)
+    process.exit(1)
+  }
+}
 
 /** The file is the code, as V8 wants it (aligned), and one line behind it (label). */
 function readCache() {

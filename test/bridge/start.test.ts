@@ -156,6 +156,15 @@ describe('the compiled code beside the bundle', () => {
     expect(line()).not.toBe(before)
   })
 
+  test('a clone that was not built: says so, and how it is', () => {
+    rmSync(join(folder, 'dist'), { recursive: true })
+    const { status, stdout, stderr } = spawnSync(process.execPath, [join(folder, 'bin', 'chamade-mcp.js')], {
+      encoding: 'utf8',
+    })
+    expect({ status, stdout }).toEqual({ status: 1, stdout: '' })
+    expect(stderr).toMatch(/^error: .*ENOENT.*\ntry: .*npm run build.*\n$/)
+  })
+
   test('behind a link the program still runs once', () => {
     renameSync(join(folder, 'dist'), join(folder, 'elsewhere'))
     symlinkSync(join(folder, 'elsewhere'), join(folder, 'dist'))
