@@ -186,10 +186,11 @@ export class Exchange {
 
   /** Nobody we trust knows the server's certificate: perhaps SSL_CERT_FILE does, or the operating system. */
   async #trustMore(cause: unknown): Promise<boolean> {
-    const { isUntrusted, trustSystem } = await import('../system-trust.ts')
+    // (The package may be gone under a bridge that runs: then the certificate is refused, as it would be without this.)
+    const system = await import('../system-trust.ts').catch(() => undefined)
     const { tls, tlsLater } = this.#config
-    if (tls !== undefined || !isUntrusted(cause)) return false
-    if (tlsLater === undefined) return trustSystem()
+    if (tls !== undefined || system?.isUntrusted(cause) !== true) return false
+    if (tlsLater === undefined) return system.trustSystem()
     // (A file that is gone by now vouches for nobody.)
     this.#trusting ??= tlsLater().then(
       (more) => more !== undefined && this.#connections.trust(more),

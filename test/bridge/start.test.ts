@@ -22,7 +22,9 @@ import { beforeEach, describe, expect, test } from 'vitest'
 import { BridgeProcess, bin, root } from '../support/bridge-process.ts'
 import { emptyFolder } from '../support/empty-folder.ts'
 import { eventually, pause } from '../support/eventually.ts'
-import { listen } from '../support/tls.ts'
+import { initializeParams } from '../support/messages.ts'
+import { ScriptedServer } from '../support/scripted-server.ts'
+import { listen, withTls } from '../support/tls.ts'
 
 const name = `cli.js.${process.versions.v8}.cache`
 
@@ -231,6 +233,18 @@ describe('the compiled code beside the bundle', () => {
       return statSync(cache).size
     }
     expect(await kept(0.9)).toBeGreaterThan(0.95 * (await kept(0)))
+  })
+
+  test('taken away under a bridge that runs, as npx does for a newer one: a certificate is still called refused', async () => {
+    const { url } = await withTls(await ScriptedServer.start())
+    const bridge = BridgeProcess.start(url, {
+      command: [process.execPath, join(folder, 'bin', 'chamade-mcp.js')],
+    })
+    bridge.send('{"jsonrpc":"2.0","id":1,"method":"ping"}')
+    await bridge.reply(1)
+    rmSync(join(folder, 'dist', 'system-trust.js'))
+    const { error } = await bridge.call('initialize', initializeParams)
+    expect(error?.data?.code).toBe('CERTIFICATE_REFUSED')
   })
 
   test('without the file of the parser the other one does it', async () => {
