@@ -217,6 +217,7 @@ export class Member implements Subscription {
       }
       this.#pendingText = 0
     } while (this.#incomplete)
+    this.status.mended()
     this.#late = new AbortController()
     this.#admitted = true
     return yes(undefined)

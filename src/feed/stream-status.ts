@@ -16,6 +16,8 @@ export class StreamStatus {
   #state: 'new' | 'up' | 'down' = 'new'
   /** Uptime at which the last break began. */
   #downAt: number | undefined
+  /** What was missed in it is being fetched. */
+  #mending = false
   #attempts = 0
   #told: string | undefined
   /** Why it is not up, one clause; undefined while it is. */
@@ -40,18 +42,26 @@ export class StreamStatus {
     const first = this.#state === 'new' ? { awaitedMs: Math.round(this.#clock.uptime() - this.#askedAt) } : {}
     this.#say({ state: 'up', continuous, ...after, ...first, ...(reason === undefined ? {} : { reason }) })
     this.#state = 'up'
+    this.#mending = continuous
     this.#attempts = 0
     this.#told = undefined
     this.problem = undefined
   }
 
-  /** `since`: from when on something may have been missed, ms since 1970. */
+  /** All that was missed is told: what is missed from now on is of another break. */
+  mended(): void {
+    this.#mending = false
+  }
+
+  /** `since`: from when on something may have been missed, ms since 1970; while that is mended, from before on. */
   down(reason: string, since = this.#clock.now()): void {
     this.problem = reason
     if (this.#state !== 'up') return
     this.#state = 'down'
-    this.#downAt = this.#clock.uptime() - Math.max(0, this.#clock.now() - since)
-    this.#say({ state: 'down', reason }, since)
+    const [now, uptime] = [this.#clock.now(), this.#clock.uptime()]
+    const before = this.#mending ? this.#downAt : undefined
+    this.#downAt = before ?? uptime - Math.max(0, now - since)
+    this.#say({ state: 'down', reason }, before === undefined ? since : Math.round(now - (uptime - before)))
   }
 
   retrying(refusal: Refusal, delayMs: number): void {

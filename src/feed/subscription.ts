@@ -77,8 +77,10 @@ export class OwnSocket implements Subscription {
             // Closed meanwhile: whoever waits is told why, or of the next attempt.
             if (!connection.isOver) this.#attempts.tell(yes(undefined))
           }, signal)
+          if (!caught.ok) return caught
+          this.#status.mended()
           // Beside the frames, which need not wait for it.
-          if (caught.ok) this.#settling = space.settle(signal).catch(() => undefined)
+          this.#settling = space.settle(signal).catch(() => undefined)
           return caught
         },
         frame: (text) => this.#frame(text),

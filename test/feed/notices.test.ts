@@ -194,6 +194,37 @@ test.each([
   expect(meta).toMatchObject({ event_type: 'channel_gap', reason })
 })
 
+test.each(['its own', 'shared'])(
+  'a gap reaches back to the break of which the rest is not to be had (%s socket)',
+  async (socket) => {
+    const moot = await simulator()
+    let failing = false
+    const url = await front(moot, (_method, { searchParams }) => {
+      const [place] = moot.space(SPACE).events
+      const isMore = searchParams.has('since') && searchParams.get('since') !== place?.event_id
+      return failing && isMore ? { status: 500, body: { detail: 'no more pages' } } : undefined
+    })
+    for (const text of ['long ago', 'behind the place']) moot.publish(SPACE, { text })
+    const [client, pass] = await timed({
+      CONVO_API_URL: url,
+      CONVO_API_KEY: moot.key,
+      CONVO_SPACE_ID: SPACE,
+      ...(socket === 'shared' ? { CONVO_CHANNEL_URL: moot.channelUrl } : {}),
+    })
+    await caughtUp(moot)
+    failing = true
+    await moot.stop()
+    await eventually('it is down', () => client.pushStatuses(SPACE).some(({ state }) => state === 'down'))
+    moot.publish(SPACE, { text: '@MyAgent on the first page' })
+    pass(30_000)
+    await moot.listen()
+    const { meta } = await eventually('the notice', () => notices(client)[0])
+    expect(client.contents[0]).toContain('on the first page')
+    expect(meta).toMatchObject({ event_type: 'channel_gap', breaks: '1' })
+    expect(Number(meta.duration_ms)).toBeGreaterThanOrEqual(30_000)
+  },
+)
+
 test('an event that waits behind a notice is not told once its space was unsubscribed', async () => {
   const [moot, client] = await following()
   let read = (): void => undefined
