@@ -212,8 +212,8 @@ export class Member implements Subscription {
       }, signal)
       if (!caught.ok || signal.aborted) return caught
       for (let frame = this.#pending.shift(); frame !== undefined; frame = this.#pending.shift()) {
-        if (signal.aborted) return caught
         await this.space.frame(frame)
+        if (signal.aborted) return caught
       }
       this.#pendingText = 0
     } while (this.#incomplete)

@@ -12,6 +12,7 @@ import {
   simulator,
   type ToolAnswer,
 } from './feed-client.ts'
+import { front } from './front.ts'
 
 const SPACE = 'sprint-planning'
 
@@ -196,6 +197,63 @@ test('what comes while a space catches up waits beside it, beyond a limit it is 
   await client.hears(1_500, 15_000)
   const numbers = client.contents.map((content) => Number(content.split('@MyAgent ').at(-1)))
   expect(numbers).toEqual(numbers.map((_, i) => i))
+})
+
+test('cut while the client takes its time: on the next connection what was missed comes first', async () => {
+  const moot = await simulator()
+  moot.space('b')
+  let asked = 0
+  let shown = Number.POSITIVE_INFINITY
+  let history = gate()
+  history.open()
+  const url = await front(moot, (_method, { pathname, searchParams }) => {
+    const since = searchParams.get('since')
+    if (since === null || !pathname.includes(SPACE)) return undefined
+    asked++
+    return history.opened.then(() => {
+      const events = moot.space(SPACE).events.slice(0, shown)
+      return { body: events.slice(events.findIndex(({ event_id }) => event_id === since) + 1) }
+    })
+  })
+  const client = await connected(moot, { CONVO_API_URL: url, CONVO_CHANNEL_URL: moot.channelUrl })
+  const say = (n: number): unknown => moot.publish(SPACE, { text: `@MyAgent ${n}` })
+  /** Frames are taken in order: when this one has been, all before it have. */
+  const allTaken = async (times: number): Promise<void> => {
+    moot.sockets.raw(SPACE, 'the last one')
+    const dropped = (): number => client.statuses.filter(({ kind }) => kind === 'dropped').length
+    await eventually('all were taken', () => dropped() === times)
+  }
+  say(-1)
+  await client.tool('subscribe')
+  say(0)
+  await client.hears(1)
+  await moot.stop()
+  history = gate()
+  shown = 2
+  asked = 0
+  await moot.listen()
+  await eventually('what was missed is asked for', () => asked > 0)
+  say(1)
+  await allTaken(1)
+  const read = gate()
+  client.gate = read.opened
+  history.open()
+  await eventually('what waited is offered', () => client.offered === 2)
+  await moot.stop()
+  history = gate()
+  shown = Number.POSITIVE_INFINITY
+  asked = 0
+  say(2)
+  await moot.listen()
+  const ups = (): number => client.pushStatuses('b').filter(({ state }) => state === 'up').length
+  await eventually('the other space is up on the next connection', () => ups() === 3)
+  read.open()
+  await eventually('what was missed is asked for again', () => asked > 0)
+  say(3)
+  await allTaken(2)
+  history.open()
+  await client.hears(4)
+  expect(client.contents.map((content) => Number(content.split('@MyAgent ').at(-1)))).toEqual([0, 1, 2, 3])
 })
 
 test('the handshake of the channel is refused: every space says so, and comes back', async () => {
