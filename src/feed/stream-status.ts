@@ -6,6 +6,7 @@
 import type { Clock } from '../retry.ts'
 import type { Status } from '../status.ts'
 import type { Refusal } from './refusal.ts'
+import type { Space } from './space.ts'
 
 export class StreamStatus {
   readonly #stream: string
@@ -23,11 +24,11 @@ export class StreamStatus {
   /** Why it is not up, one clause; undefined while it is. */
   problem: string | undefined = 'it is connecting'
 
-  constructor(stream: string, report: (status: Status) => void, clock: Clock) {
-    this.#stream = stream
+  constructor({ spaceId, askedAt }: Space, report: (status: Status) => void, clock: Clock) {
+    this.#stream = spaceId
+    this.#askedAt = askedAt
     this.#report = report
     this.#clock = clock
-    this.#askedAt = clock.uptime()
   }
 
   get isUp(): boolean {

@@ -229,7 +229,12 @@ export class Subscriptions {
     return reply
   }
 
-  #follow(spaceId: string, join: boolean, newsSince?: number): Subscription {
+  #follow(
+    spaceId: string,
+    join: boolean,
+    newsSince?: number,
+    askedAt = this.#config.clock.uptime(),
+  ): Subscription {
     this.#met.add(spaceId)
     if (!this.#watching) this.#beside(this.#watchStatuses(), 'the statuses of spaces')
     this.#watching = true
@@ -237,6 +242,7 @@ export class Subscriptions {
       spaceId,
       join,
       newsSince,
+      askedAt,
       isAnother: (id) => this.#met.has(id),
       backend: this.#backend,
       identity: () => this.identity(),
@@ -287,12 +293,12 @@ export class Subscriptions {
     await Promise.all(down.map((subscription) => this.#firstAttempt(subscription, soon)))
   }
 
-  #add(found: readonly SpaceSummary[], newsSince: number | undefined): Subscription[] {
+  #add(found: readonly SpaceSummary[], newsSince: number | undefined, askedAt?: number): Subscription[] {
     for (const { spaceId } of found) this.#met.add(spaceId)
     const wanted = found.filter((space) => isActive(space) && !this.#left.has(space.spaceId))
     const fresh = wanted.filter(({ spaceId }) => !this.#followed.has(spaceId))
     return fresh.map(({ spaceId }) =>
-      this.#follow(spaceId, false, this.#onceLeft.has(spaceId) ? undefined : newsSince),
+      this.#follow(spaceId, false, this.#onceLeft.has(spaceId) ? undefined : newsSince, askedAt),
     )
   }
 
@@ -300,6 +306,8 @@ export class Subscriptions {
     const { limits, backoff: options, random } = this.#config
     const backoff = new Backoff(options, random)
     let told: string | undefined
+    /** Those of the first list are wanted from now on, however late it comes. */
+    let askedAt = atOnce ? this.#config.clock.uptime() : undefined
     for (let waitMs = atOnce ? backoff.next() : limits.discoverMs; ; ) {
       if (waitMs > 0) await sleep(waitMs, signal)
       if (signal.aborted) return
@@ -321,10 +329,11 @@ export class Subscriptions {
         const subscription = this.#followed.get(spaceId)
         if (subscription !== undefined && !this.#left.has(spaceId)) this.#tentative.delete(subscription)
       }
-      for (const { spaceId } of this.#add(found.value.spaces, this.#lookedAt)) {
+      for (const { spaceId } of this.#add(found.value.spaces, this.#lookedAt, askedAt)) {
         this.#report({ kind: 'note', level: 'info', text: `subscribed to space ${spaceId}, found by itself` })
       }
       this.#lookedAt = found.value.at
+      askedAt = undefined
       await this.#compareStatuses(found.value.spaces, answers, signal)
     }
   }

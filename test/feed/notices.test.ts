@@ -1,6 +1,7 @@
 /** What the agent is told of the stream of a space: that something may be missing, that it is down, that it is up. */
 import { expect, test } from 'vitest'
 import { type ChannelOptions, DEFAULT_CHANNEL, withChannel } from '../../src/channel/channel.ts'
+import type { FeedLimits } from '../../src/feed/config.ts'
 import { systemClock } from '../../src/retry.ts'
 import { eventually } from '../support/eventually.ts'
 import { configFrom, type Env, FeedClient, type Simulator, simulator, type Told } from './feed-client.ts'
@@ -96,10 +97,13 @@ test('the same without an event meanwhile, and not again at the next break', asy
 })
 
 /** A client whose clock, and its channel's, can be moved on. */
-async function timed(env: Env): Promise<[FeedClient, (ms: number) => void]> {
+async function timed(
+  env: Env,
+  limits: Partial<FeedLimits> = {},
+): Promise<[FeedClient, (ms: number) => void]> {
   let passedMs = 0
   const clock = { now: () => Date.now() + passedMs, uptime: () => systemClock.uptime() + passedMs }
-  const config = configFrom(env, { clock })
+  const config = configFrom(env, { clock, limits })
   const client = new FeedClient(config, (open) => withChannel(open, { ...DEFAULT_CHANNEL, holdMs: 0, clock }))
   await client.initialize()
   return [client, (ms) => (passedMs += ms)]
@@ -134,6 +138,41 @@ test.each(['its own', 'shared'])('a backend that hangs at the start is a gap (%s
   })
   expect(Number(meta.duration_ms)).toBeGreaterThanOrEqual(12_000)
 })
+
+test.each(['its own', 'shared'])(
+  'spaces that are wanted at the start and listed late are a gap, those that appear later are none (%s socket)',
+  async (socket) => {
+    const moot = await simulator()
+    let list = (): void => undefined
+    const listed = new Promise<undefined>((resolve) => (list = () => resolve(undefined)))
+    let asked = false
+    const url = await front(moot, (_method, { pathname }) => {
+      if (!pathname.endsWith('/me/spaces') || asked) return undefined
+      asked = true
+      return listed.then(() => ({ status: 500, body: { detail: 'not yet' } }))
+    })
+    const [client, pass] = await timed(
+      {
+        CONVO_API_URL: url,
+        CONVO_API_KEY: moot.key,
+        CONVO_AUTO_SUBSCRIBE: 'true',
+        ...(socket === 'shared' ? { CONVO_CHANNEL_URL: moot.channelUrl } : {}),
+      },
+      { discoverMs: 20 },
+    )
+    await eventually('the list is asked for', () => asked)
+    pass(12_000)
+    list()
+    const { meta } = await eventually('the notice', () => notices(client)[0])
+    expect(meta).toMatchObject({ stream: SPACE, reason: 'the stream opened late', breaks: '1' })
+    expect(Number(meta.duration_ms)).toBeGreaterThanOrEqual(12_000)
+    moot.space('b')
+    await eventually('it is found', () => client.pushStatuses('b').length > 0)
+    moot.publish('b', { text: '@MyAgent first' })
+    await client.hears(2)
+    expect(notices(client)).toHaveLength(1)
+  },
+)
 
 test('a space that is subscribed late, and opens at once, is none', async () => {
   const moot = await simulator()
