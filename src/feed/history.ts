@@ -115,8 +115,10 @@ export class History {
       const at = since === undefined ? -1 : page.value.findIndex((event) => idOf(event) === since)
       const fresh = page.value.slice(at + 1).filter((event) => !given.has(idOf(event)))
       const first = idOf(fresh[0])
-      if (pages === 0) oldest = first !== '' && first === next
-      const joined = at !== -1 || fresh.length === 0 || oldest
+      const isNext = pages === 0 && first !== '' && first === next
+      // A page that holds all there was begins there whatever others begin with.
+      oldest ||= isNext && !holdsAll(page.value)
+      const joined = at !== -1 || fresh.length === 0 || isNext || oldest
       const middle = joined ? NOTHING : await before(fresh, since, fetch)
       if (!middle.ok) {
         yield middle
@@ -192,6 +194,11 @@ function identityOf(event: unknown): string {
   return createHash('sha256').update(said).digest('base64')
 }
 
+/** Was this page hardly cut short? */
+function holdsAll(page: readonly unknown[]): boolean {
+  return page.length !== DEFAULT_PAGE && page.length < PAGE
+}
+
 /** What lies between `since` and the first event of a page: nothing, if pages begin with the oldest. */
 async function before(
   page: readonly unknown[],
@@ -211,7 +218,7 @@ async function before(
     const heeded = !ids.some((id) => id !== '' && id !== first && known.has(id))
     const next = fresh.map(idOf).find((id) => id !== '')
     // A server that knows no `before` gives what is known already, and tells nothing of the middle.
-    const whole = heeded || at !== -1 || (page.length !== DEFAULT_PAGE && page.length < PAGE)
+    const whole = heeded || at !== -1 || holdsAll(page)
     if (next === undefined) return yes({ events, missing: whole ? undefined : TOO_MUCH })
     for (const event of fresh) known.add(idOf(event))
     events = [...fresh, ...events]

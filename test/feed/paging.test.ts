@@ -132,6 +132,24 @@ test('a break in which nothing was said costs two calls', async () => {
   expect(calls.length - before).toBe(2)
 })
 
+test('of a backend whose pages hold the newest: one that held all says nothing of where the next begins', async () => {
+  const [moot, client] = await following({ most: 40, newest: true }, 3)
+  await moot.stop()
+  say(moot, 1, 1)
+  let read = (): void => undefined
+  client.gate = new Promise((resolve) => (read = resolve))
+  await moot.listen()
+  await eventually('the missed one is offered', () => client.offered === 2)
+  await moot.stop()
+  say(moot, 2, 60)
+  read()
+  await eventually('it is down', () => client.pushStatuses(SPACE).at(-1)?.state !== 'up')
+  await moot.listen()
+  await client.hears(62)
+  expect(ups(client)).not.toContain(false)
+  expect(numbers(client)).toEqual(Array.from({ length: 62 }, (_, i) => i))
+})
+
 test('a backend that makes up ever new events is given up, and the gap is told', async () => {
   const moot = await simulator()
   let made = 0
