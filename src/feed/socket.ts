@@ -108,6 +108,8 @@ export class KeptSocket {
     const leaving = leave(connection, signal)
     const beating = this.#beat(connection, whole)
     try {
+      // Ended while it was let in.
+      if (signal.aborted) return undefined
       const accepted = await this.#stages.opened(connection, whole)
       if (!accepted.ok) return accepted.no
       for await (const frame of connection.frames) {

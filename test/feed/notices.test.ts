@@ -3,7 +3,7 @@ import { expect, test } from 'vitest'
 import { type ChannelOptions, DEFAULT_CHANNEL, withChannel } from '../../src/channel/channel.ts'
 import type { FeedLimits } from '../../src/feed/config.ts'
 import { systemClock } from '../../src/retry.ts'
-import { eventually } from '../support/eventually.ts'
+import { eventually, pause } from '../support/eventually.ts'
 import { configFrom, type Env, FeedClient, type Simulator, simulator, type Told } from './feed-client.ts'
 import { front } from './front.ts'
 
@@ -263,6 +263,22 @@ test.each(['its own', 'shared'])(
     expect(Number(meta.duration_ms)).toBeGreaterThanOrEqual(30_000)
   },
 )
+
+test('left while its connection was let in: asked for again, there was no break', async () => {
+  const moot = await simulator()
+  moot.weather.failures.push({ path: '/events', status: 404, times: Number.POSITIVE_INFINITY })
+  const [client] = await timed({ CONVO_API_URL: moot.url, CONVO_API_KEY: moot.key })
+  const asked = client.tool('subscribe', { space_id: SPACE })
+  await eventually('its connection is let in', () => moot.sockets.count(SPACE) === 1)
+  // (Within the moment in which a server may think better of it. Later it is no other.)
+  await pause(15)
+  await client.tool('unsubscribe', { space_id: SPACE })
+  await asked
+  await client.tool('subscribe', { space_id: SPACE })
+  moot.publish(SPACE, { text: '@MyAgent first' })
+  await eventually('it is told', () => client.contents.at(-1)?.endsWith('first'))
+  expect(notices(client)).toEqual([])
+})
 
 test('an event that waits behind a notice is not told once its space was unsubscribed', async () => {
   const [moot, client] = await following()
