@@ -46,6 +46,8 @@ export class Past {
   #unsure: unknown[] = []
   #connections = 0
   #wasUp = false
+  /** What was said before the space appeared is behind us: the rest is news, whatever the clock of the backend says. */
+  #isBehind = false
 
   constructor(options: PastOptions) {
     this.#options = options
@@ -138,6 +140,7 @@ export class Past {
   /** The history is there, or will never be: what waited for it is looked at again. */
   async #settled(): Promise<void> {
     this.#owed = false
+    this.#isBehind = true
     for (const event of this.#unsure.splice(0)) await this.#options.tell(event)
   }
 
@@ -220,7 +223,7 @@ export class Past {
   /** Was it said before this space appeared? The latest events seldom reach back so far. */
   #isOld(event: unknown): boolean {
     const { newsSince = 0 } = this.#options
-    return (timeOf(event) ?? newsSince) < newsSince
+    return !this.#isBehind && (timeOf(event) ?? newsSince) < newsSince
   }
 
   #takeAsPast(value: unknown): void {

@@ -189,6 +189,27 @@ test('of a space that appeared, what is older is no news, however short its page
   expect(numbers(client)).toEqual(Array.from({ length: 30 }, (_, i) => i + 40))
 })
 
+test('of a space that appeared, what is missed later is news, also when the clock of the backend was set back', async () => {
+  const moot = await simulator()
+  const client = await connected(moot, {}, { limits: { discoverMs: 100 } })
+  await client.tool('subscribe')
+  moot.space('invited')
+  const asked = (): number => moot.calls.filter(({ path }) => path.endsWith('/invited/status')).length
+  await eventually('it is found, and has caught up', () => asked() >= 2)
+  moot.publish('invited', { text: '@MyAgent 0' })
+  await client.hears(1)
+  await moot.stop()
+  moot.publish('invited', { text: '@MyAgent 1' })
+  const timestamp = new Date(Date.now() - 3_600_000).toISOString()
+  const space = moot.space('invited')
+  space.events = space.events.map((event, i) => (i === 0 ? event : { ...event, timestamp }))
+  await moot.listen()
+  await eventually('it is up again', () => client.pushStatuses('invited').length === 3)
+  moot.publish('invited', { text: '@MyAgent 2' })
+  await eventually('the last one is told', () => numbers(client).includes(2))
+  expect(numbers(client)).toEqual([0, 1, 2])
+})
+
 test.each([undefined, '2026-11-21T10:00:00Z'])(
   'a backend that gives the newest first, and whose times say nothing (%s): told in order, once',
   async (timestamp) => {
