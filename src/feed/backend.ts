@@ -220,13 +220,16 @@ function listIn(value: unknown, member: string): readonly unknown[] | undefined 
 }
 
 function oldestFirst(list: readonly unknown[]): readonly unknown[] {
-  return tellsOrder(list) && Number(timeOf(list[0])) > Number(timeOf(list.at(-1))) ? list.toReversed() : list
+  return direction(list) < 0 ? list.toReversed() : list
 }
 
-/** Do the times in a list say which of its ends is the older? */
-export function tellsOrder(list: readonly unknown[]): boolean {
-  const [first, last] = [timeOf(list[0]), timeOf(list.at(-1))]
-  return first !== undefined && last !== undefined && first !== last
+/**
+ * Which end of a list is the older by the times in it: above 0 the first, below 0 the last, 0 if they don't say. The
+ * steps are counted: a clock that was set back is one of them.
+ */
+export function direction(list: readonly unknown[]): number {
+  const times = list.flatMap((event) => timeOf(event) ?? [])
+  return times.reduce((sum, at, i) => sum + Math.sign(at - (times[i - 1] ?? at)), 0)
 }
 
 /** Milliseconds since 1970 of an event, by the server's clock. */

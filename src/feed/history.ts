@@ -10,7 +10,7 @@
  * asked for until one brings nothing new.
  */
 import { createHash } from 'node:crypto'
-import { type EventQuery, tellsOrder, timeOf } from './backend.ts'
+import { direction, type EventQuery, timeOf } from './backend.ts'
 import { isRecord, readEvent, text } from './filter.ts'
 import { isAbsent, isDeclined, no, type Reply, yes } from './refusal.ts'
 
@@ -149,7 +149,7 @@ export class History {
   /** Where times say nothing: what we know was said before what we don't. */
   #oldestFirst(page: readonly unknown[]): readonly unknown[] {
     const knowsLast = this.knows(page.at(-1)) && !this.knows(page[0])
-    return knowsLast && this.#held === undefined && !tellsOrder(page) ? page.toReversed() : page
+    return knowsLast && this.#held === undefined && direction(page) === 0 ? page.toReversed() : page
   }
 
   /** Nothing is missing any more: continues behind `given`, and behind what was told before it. */

@@ -210,6 +210,18 @@ test('of a space that appeared, what is missed later is news, also when the cloc
   expect(numbers(client)).toEqual([0, 1, 2])
 })
 
+test('a clock of the backend that was set back in a break turns no page around', async () => {
+  const [moot, client] = await following({ most: 200 }, 0)
+  const now = Date.now()
+  await moot.stop()
+  say(moot, 1, 10)
+  for (const [i, event] of moot.space(SPACE).events.entries())
+    Object.assign(event, { timestamp: new Date(now + i * 1_000 - (i > 5 ? 3_600_000 : 0)).toISOString() })
+  await moot.listen()
+  await client.hears(11)
+  expect(numbers(client)).toEqual(Array.from({ length: 11 }, (_, i) => i))
+})
+
 test.each([undefined, '2026-11-21T10:00:00Z'])(
   'a backend that gives the newest first, and whose times say nothing (%s): told in order, once',
   async (timestamp) => {
