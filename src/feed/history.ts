@@ -132,7 +132,7 @@ export class History {
       }
       // What we know behind the place must be there too; or the space was wiped, and who knows what else.
       const ours = pages > 0 || behind.length === 0 || events.some((event) => behind.includes(idOf(event)))
-      yield yes({ events, missing: ours ? middle.value.missing : FORGOTTEN })
+      yield yes({ events, missing: middle.value.missing ?? (ours ? undefined : FORGOTTEN) })
       since = ids.at(-1)
       // Without an id there is no asking for more.
       if (since === undefined && events.length < PAGE) {

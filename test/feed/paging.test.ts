@@ -112,6 +112,12 @@ test('a backend that knows neither since nor before: what it gives is told, and 
   expect(numbers(client)).toEqual([0, ...Array.from({ length: 101 }, (_, i) => i + 201)])
 })
 
+test('more was missed than small pages can bring: that is what the gap says, not that the place is forgotten', async () => {
+  const [moot, client] = await following({ most: 7, newest: true }, 30)
+  expect(await missing(moot, client, 400)).toEqual([true, false])
+  expect(client.pushStatuses(SPACE).at(-1)?.reason).toBe('more was missed than can be fetched')
+})
+
 describe('what is missed of a backend that knows no before is all there is', () => {
   test.each([
     ['before', 0, 5],
