@@ -204,6 +204,7 @@ export class Past {
       }
       if (!this.#history.placed || this.#options.newsSince !== undefined) {
         this.#history.restart(known.slice(-1))
+        this.#history.hold()
       }
     }
     this.#pastless = undefined

@@ -216,6 +216,37 @@ test('of a space that appeared, what is missed later is news, also when the cloc
   expect(numbers(client)).toEqual([0, 1, 2])
 })
 
+test('of a space that appeared, cut while its late history and live events are told in turn: nothing is lost', async () => {
+  const moot = await simulator()
+  let failures = 5
+  const url = await front(moot, (_method, { pathname }) => {
+    if (!pathname.endsWith('/invited/events') || failures-- <= 0) return undefined
+    return { status: 500, body: { detail: 'not yet' } }
+  })
+  const client = await connected(moot, { CONVO_API_URL: url }, { limits: { discoverMs: 100 } })
+  let [begin, goOn] = [(): void => undefined, (): void => undefined]
+  const gates = new Map([
+    [1, new Promise<void>((resolve) => (begin = resolve))],
+    [40, new Promise<void>((resolve) => (goOn = resolve))],
+  ])
+  Object.defineProperty(client, 'gate', { get: () => gates.get(client.offered) })
+  await client.tool('subscribe')
+  const space = moot.space('invited')
+  for (let i = 0; i < 60; i++)
+    moot.store.say(space, { speaker: moot.alice.actor_id, text: `@MyAgent ${i}` }, true)
+  await eventually('the first is offered', () => client.offered === 1)
+  for (let i = 60; i < 85; i++) moot.publish('invited', { text: `@MyAgent ${i}` })
+  await pause(50)
+  begin()
+  await eventually('some are told', () => client.offered === 40)
+  moot.sockets.drop('cut')
+  await pause(50)
+  goOn()
+  await eventually('all are told', () => new Set(numbers(client)).size === 85)
+  expect(numbers(client)).toHaveLength(85)
+  expect(client.pushStatuses('invited').some(({ continuous }) => continuous === false)).toBe(false)
+})
+
 test('a clock of the backend that was set back in a break turns no page around', async () => {
   const [moot, client] = await following({ most: 200 }, 0)
   const now = Date.now()
