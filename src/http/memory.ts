@@ -16,7 +16,7 @@ import {
   stringMember,
   valueAt,
 } from '../protocol.ts'
-import { sleep } from '../retry.ts'
+import { type Clock, sleep } from '../retry.ts'
 import type { Outlet } from '../sides.ts'
 import type { OwnCalls } from './own-calls.ts'
 import type { Live } from './session-state.ts'
@@ -40,21 +40,23 @@ interface Kept extends Setting {
 }
 
 const RESTORE_LIMIT_MS = 10_000
-/** What a gateway, or a cut, kept from a session just made is said so often, after a pause. */
+/** Within that, what a gateway or a cut kept from a session just made is said so often, after a pause. */
 const RESTORE_TRIES = 3
 const AGAIN_MS = 300
 
 export class Memory {
   readonly #calls: OwnCalls
   readonly #outlet: Outlet
+  readonly #clock: Clock
   #level: Kept | undefined
   readonly #subscriptions = new Map<string, Kept>()
   /** What turned out to be set while the next session was being told what was. */
   #meanwhile: Setting[] = []
 
-  constructor(calls: OwnCalls, outlet: Outlet) {
+  constructor(calls: OwnCalls, outlet: Outlet, clock: Clock) {
     this.#calls = calls
     this.#outlet = outlet
+    this.#clock = clock
   }
 
   /**
@@ -100,11 +102,13 @@ export class Memory {
 
   /** More than one of `tries` only before `session` is live: later they might undo what the client sets meanwhile. */
   async #tell(session: Live, settings: readonly Setting[], tries = 1): Promise<void> {
+    const until = this.#clock.uptime() + RESTORE_LIMIT_MS
+    const leftMs = (): number => until - this.#clock.uptime()
     const again = async ({ method, params }: Setting): Promise<string[]> => {
-      for (let left = tries; ; ) {
-        const said = await this.#calls.ask(session, method, params, RESTORE_LIMIT_MS / tries)
+      for (let tried = 1; ; tried++) {
+        const said = await this.#calls.ask(session, method, params, leftMs())
         if (said === 'ok') return []
-        if (--left === 0 || !isUndecided(said)) return [`${method} (${said})`]
+        if (tried === tries || !isUndecided(said) || leftMs() <= AGAIN_MS) return [`${method} (${said})`]
         await sleep(AGAIN_MS, this.#calls.ended)
       }
     }

@@ -73,7 +73,7 @@ export class SessionLife {
     this.#outlet = outlet
     this.#calls = new OwnCalls(config, exchange, outlet)
     this.#opening = new Opening(config, exchange, this.#calls, this.#closing.signal)
-    this.#memory = new Memory(this.#calls, outlet)
+    this.#memory = new Memory(this.#calls, outlet, config.clock)
     this.pulse = new Pulse(this.#calls, this)
     this.#renewals = new Backoff(config.backoff, config.random)
   }

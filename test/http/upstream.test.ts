@@ -299,6 +299,23 @@ test.each([
   expect(said).toHaveLength(2)
 })
 
+test('a subscription that a server just started takes long over in a renewal is given the time', async () => {
+  const server = await ScriptedServer.start()
+  const { upstream } = connect(server, {})
+  await upstream.send(compose(initialize()))
+  await upstream.send(compose(initialized))
+  const subscribe = { jsonrpc: '2.0', id: 1, method: 'resources/subscribe', params: { uri: 'test://a' } }
+  await upstream.send(compose(subscribe))
+  server.wipe()
+  server.on('resources/subscribe', async (x) => {
+    await pause(4_000)
+    x.result({})
+  })
+  await upstream.send(compose({ jsonrpc: '2.0', id: 2, method: 'tools/call' }))
+  const said = server.posts('resources/subscribe').filter((post) => post.session === server.session.id)
+  expect(said.map(({ aborted }) => aborted)).toEqual([false])
+})
+
 test('a call that waits to be sent again goes as soon as the session is made anew', async () => {
   const server = await ScriptedServer.start()
   const backoff = { ...DEFAULT_TIMING.backoff, baseMs: 60_000, capMs: 60_000 }
