@@ -183,7 +183,6 @@ export class SessionLife {
 
   /** The session took a message: renewing it was not in vain. (A stream in it says less: all else may be refused.) */
   prove(live: Live): void {
-    this.seen(live)
     if (this.#proven || this.#state.live !== live) return
     this.#proven = true
     this.#renewals.reset()

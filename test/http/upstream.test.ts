@@ -166,6 +166,32 @@ test('a renewal that is put off, of a server that refuses each session, is not b
   expect(server.posts('initialize')).toHaveLength(3)
 })
 
+test('a client that takes its time over an answer does not make the session look alive meanwhile', async () => {
+  const server = await ScriptedServer.start()
+  let passed = 0
+  const clock = { now: () => systemClock.now() + passed, uptime: systemClock.uptime }
+  let readOn: (() => void) | undefined
+  const downAt: number[] = []
+  const upstream = openHttp(httpConfig(server.url, { clock, clockJumpMs: 3_600_000 }))({
+    deliver: (message) =>
+      message.raw.includes('"id":1') ? new Promise((resolve) => (readOn = resolve)) : undefined,
+    report: (status) => status.kind === 'push' && status.state === 'down' && downAt.push(status.at),
+  })
+  onTestFinished(() => upstream.close(100))
+  await upstream.send(compose(initialize()))
+  await upstream.send(compose(initialized))
+  await eventually('the push stream', () => server.listening())
+  const call = upstream.send(compose({ jsonrpc: '2.0', id: 1, method: 'tools/call' }))
+  const read = await eventually('its answer', () => readOn)
+  passed = 60_000
+  read()
+  await call
+  server.wipe()
+  await upstream.send(compose({ jsonrpc: '2.0', id: 2, method: 'tools/call' }))
+  expect(downAt).toHaveLength(1)
+  expect(downAt[0]).toBeLessThan(systemClock.now() + 30_000)
+})
+
 test('an initialize does not wait for a renewal whose own is never answered', async () => {
   const server = await ScriptedServer.start()
   const { upstream, delivered } = connect(server, { patienceMs: 60_000 })
