@@ -113,7 +113,7 @@ export class Memory {
       }
     }
     const failed = (await Promise.all(settings.map(again))).flat()
-    if (failed.length === 0) return
+    if (failed.length === 0 || this.#calls.ended.aborted) return
     const text = `the new session did not accept what was set before: ${failed.join(', ')}`
     this.#outlet.report({ kind: 'note', level: 'warn', text })
   }

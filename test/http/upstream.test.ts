@@ -20,18 +20,19 @@ import { initialize, initialized } from '../support/messages.ts'
 import { type Exchange as Received, ScriptedServer } from '../support/scripted-server.ts'
 import { TcpProxy } from '../support/tcp-proxy.ts'
 
-/** The far side in front of `server`, and what it has delivered; closed when the test ends. */
+/** The far side in front of `server`, and what it has delivered and reported; closed when the test ends. */
 function connect(
   server: ScriptedServer,
   more: Partial<HttpConfig>,
-): { upstream: Upstream; delivered: string[] } {
+): { upstream: Upstream; delivered: string[]; reported: Status[] } {
   const delivered: string[] = []
+  const reported: Status[] = []
   const upstream = openHttp(httpConfig(server.url, more))({
     deliver: (message) => void delivered.push(message.raw.toString()),
-    report: () => undefined,
+    report: (status) => reported.push(status),
   })
   onTestFinished(() => upstream.close(100))
-  return { upstream, delivered }
+  return { upstream, delivered, reported }
 }
 
 test('a GET that a balancer has swallowed is made again, and one that only begins late is not cut for ever', async () => {
@@ -340,6 +341,24 @@ test('a subscription that a server just started takes long over in a renewal is 
   await upstream.send(compose({ jsonrpc: '2.0', id: 2, method: 'tools/call' }))
   const said = server.posts('resources/subscribe').filter((post) => post.session === server.session.id)
   expect(said.map(({ aborted }) => aborted)).toEqual([false])
+})
+
+test('a subscription that the goodbye ends in a renewal is not said to be refused', async () => {
+  const server = await ScriptedServer.start()
+  const { upstream, reported } = connect(server, {})
+  await upstream.send(compose(initialize()))
+  await upstream.send(compose(initialized))
+  const subscribe = { jsonrpc: '2.0', id: 1, method: 'resources/subscribe', params: { uri: 'test://a' } }
+  await upstream.send(compose(subscribe))
+  server.wipe()
+  server.on('resources/subscribe', () => undefined)
+  const call = upstream.send(compose({ jsonrpc: '2.0', id: 2, method: 'tools/call' })).catch(String)
+  await eventually('it is said again', () => server.posts('resources/subscribe').length === 2)
+  await upstream.close(300)
+  await call
+  // It would be said now.
+  await pause(20)
+  expect(reported.filter(({ kind }) => kind === 'note')).toEqual([])
 })
 
 test('a call that waits to be sent again goes as soon as the session is made anew', async () => {
