@@ -133,13 +133,14 @@ test('the session of a renewal that failed is still being ended at the goodbye: 
   server.wipe()
   let refused = 0
   server.on('notifications/initialized', (x) => x.reply(refused++ === 0 ? 503 : 202))
-  let cut = (): void => {}
+  let first: (() => void) | undefined
   server.before((x) => {
     if (x.request.method !== 'DELETE' || server.of('DELETE').length > 1) return false
-    cut = () => x.reset()
+    first = () => x.reset()
     return true
   })
   await upstream.send(compose({ jsonrpc: '2.0', id: 1, method: 'tools/call' }))
+  const cut = await eventually('it is being ended', () => first)
   const closed = upstream.close(1_000)
   await pause(20)
   cut()
