@@ -147,11 +147,11 @@ export const errors = {
   /** `said`: what the server says to the `initialize` of a session that is to take the place of one it forgot. */
   notRenewed: (where: string, said: string): BridgeError =>
     new BridgeError('SERVER_REFUSED', `${where} refused to initialize again: ${said}`, {
-      hint: 'nothing was run, the next request tries again',
+      hint: "look into the server's log; nothing was run, the next request tries again",
     }),
   lostAtOnce: (where: string): BridgeError =>
     new BridgeError('SERVER_UNREACHABLE', `${where} opened a session and lost it at once`, {
-      hint: `nothing was run, ${NOT_SHARED}`,
+      hint: `${NOT_SHARED}; nothing was run`,
     }),
   hiddenTool: (name: string): BridgeError =>
     new BridgeError('TOOL_HIDDEN', `the tool ${name} is hidden by --ignore-tool`, {
@@ -170,7 +170,7 @@ export const errors = {
 /** (A header wins over a key file, and that over CHAMADE_API_KEY: who has one of them is not helped by what it wins over.) */
 function refusedHint(source: string): string {
   if (source.startsWith('--header')) return 'check that header, and the variables in it'
-  return source === 'CHAMADE_API_KEY' ? KEY_HINT : 'put a key that works there; it is read again by itself'
+  return source === 'CHAMADE_API_KEY' ? KEY_HINT : 'put another key there; it is read again by itself'
 }
 
 /** A setting that cannot be meant, and how to write it. */

@@ -293,7 +293,7 @@ test('a call that finds its session gone, and no other to be had, is told so and
     .send(compose({ jsonrpc: '2.0', id: 1, method: 'tools/call' }))
     .catch((error: BridgeError) => error.toRpcError())
   expect(failure).toMatch(
-    /refused to initialize again: HTTP 400: .*no more of you.*nothing was run.*"SERVER_REFUSED"/,
+    /refused to initialize again: HTTP 400: .*no more of you.*\. Try: look .*nothing was run.*"SERVER_REFUSED"/,
   )
 })
 
@@ -306,7 +306,7 @@ test('a call to a server whose processes do not share their sessions is told of 
   const failure = await upstream
     .send(compose({ jsonrpc: '2.0', id: 1, method: 'tools/call' }))
     .catch((error: BridgeError) => error.toRpcError())
-  expect(failure).toMatch(/lost it at once.*nothing was run.*may not share their sessions/)
+  expect(failure).toMatch(/lost it at once\. Try: try .*may not share their sessions; nothing was run/)
 })
 
 test.each([
