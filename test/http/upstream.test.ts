@@ -20,6 +20,8 @@ import { initialize, initialized } from '../support/messages.ts'
 import { type Exchange as Received, ScriptedServer } from '../support/scripted-server.ts'
 import { TcpProxy } from '../support/tcp-proxy.ts'
 
+const subscribe = { jsonrpc: '2.0', id: 1, method: 'resources/subscribe', params: { uri: 'test://a' } }
+
 /** The far side in front of `server`, and what it has delivered and reported; closed when the test ends. */
 function connect(
   server: ScriptedServer,
@@ -35,13 +37,22 @@ function connect(
   return { upstream, delivered, reported }
 }
 
+/** The same, its handshake made. */
+async function connected(
+  server: ScriptedServer,
+  more: Partial<HttpConfig> = {},
+): Promise<ReturnType<typeof connect>> {
+  const far = connect(server, more)
+  await far.upstream.send(compose(initialize()))
+  await far.upstream.send(compose(initialized))
+  return far
+}
+
 test('a GET that a balancer has swallowed is made again, and one that only begins late is not cut for ever', async () => {
   const server = await ScriptedServer.start()
   let swallowed = 3
   server.before((x) => x.request.method === 'GET' && swallowed-- > 0)
-  const { upstream } = connect(server, { headersMs: 100 })
-  await upstream.send(compose(initialize()))
-  await upstream.send(compose(initialized))
+  await connected(server, { headersMs: 100 })
   await eventually('the push stream', () => server.listening())
   const at = server.of('GET').map((each) => each.at)
   const gaps = at.slice(1).map((each, i) => each - (at[i] ?? 0))
@@ -97,9 +108,7 @@ test.each([true, false])(
 
 test('a renewal that comes to its end after the client has initialized again is none: its session ends', async () => {
   const server = await ScriptedServer.start()
-  const { upstream, delivered } = connect(server, { patienceMs: 60_000 })
-  await upstream.send(compose(initialize()))
-  await upstream.send(compose(initialized))
+  const { upstream, delivered } = await connected(server, { patienceMs: 60_000 })
   server.wipe()
   let again = (): void => {}
   const isOurs = (x: Received): boolean => x.rpc.id?.startsWith('"chamade') === true
@@ -127,9 +136,7 @@ test('a renewal that comes to its end after the client has initialized again is 
 
 test('the session of a renewal that failed is still being ended at the goodbye: that is waited for', async () => {
   const server = await ScriptedServer.start()
-  const { upstream } = connect(server, {})
-  await upstream.send(compose(initialize()))
-  await upstream.send(compose(initialized))
+  const { upstream } = await connected(server)
   server.wipe()
   let refused = 0
   server.on('notifications/initialized', (x) => x.reply(refused++ === 0 ? 503 : 202))
@@ -156,9 +163,7 @@ test('a renewal that is put off, of a server that refuses each session, is not b
   const server = await ScriptedServer.start()
   server.before((x) => x.request.method === 'GET' || x.request.method === 'DELETE')
   const backoff = { ...DEFAULT_TIMING.backoff, baseMs: 60_000, capMs: 60_000 }
-  const { upstream } = connect(server, { backoff, random: () => 1 })
-  await upstream.send(compose(initialize()))
-  await upstream.send(compose(initialized))
+  const { upstream } = await connected(server, { backoff, random: () => 1 })
   for (const method of ['ping', 'tools/call']) server.on(method, (x) => x.error(-32000, 'no session', 400))
   await expect(upstream.send(compose({ jsonrpc: '2.0', id: 1, method: 'tools/call' }))).rejects.toThrow(
     'keeps forgetting the session',
@@ -196,9 +201,7 @@ test('a client that takes its time over an answer does not make the session look
 
 test('an initialize does not wait for a renewal whose own is never answered', async () => {
   const server = await ScriptedServer.start()
-  const { upstream, delivered } = connect(server, { patienceMs: 60_000 })
-  await upstream.send(compose(initialize()))
-  await upstream.send(compose(initialized))
+  const { upstream, delivered } = await connected(server, { patienceMs: 60_000 })
   server.wipe()
   server.on('initialize', (x) => x.rpc.id?.startsWith('"chamade') || server.welcome(x))
   void upstream.send(compose({ jsonrpc: '2.0', id: 1, method: 'tools/call' })).catch(() => undefined)
@@ -209,9 +212,7 @@ test('an initialize does not wait for a renewal whose own is never answered', as
 
 test('an initialize does not wait for a renewal whose initialized is never answered: its session ends', async () => {
   const server = await ScriptedServer.start()
-  const { upstream, delivered } = connect(server, { patienceMs: 60_000 })
-  await upstream.send(compose(initialize()))
-  await upstream.send(compose(initialized))
+  const { upstream, delivered } = await connected(server, { patienceMs: 60_000 })
   server.wipe()
   server.on('notifications/initialized', () => undefined)
   void upstream.send(compose({ jsonrpc: '2.0', id: 1, method: 'tools/call' })).catch(() => undefined)
@@ -228,9 +229,7 @@ test('an initialize does not wait for a renewal whose initialized is never answe
 
 test('an initialize that waits for the end of a renewal, and is followed by another, ends then and sends nothing', async () => {
   const server = await ScriptedServer.start()
-  const { upstream } = connect(server, { privateLimitMs: 60_000, patienceMs: 60_000 })
-  await upstream.send(compose(initialize()))
-  await upstream.send(compose(initialized))
+  const { upstream } = await connected(server, { privateLimitMs: 60_000, patienceMs: 60_000 })
   server.wipe()
   let renewal = (): void => {}
   server.on('initialize', (x) => {
@@ -250,9 +249,7 @@ test('an initialize that waits for the end of a renewal, and is followed by anot
 
 test('an initialize that waits for the end of the session before, and is followed by another, sends nothing', async () => {
   const server = await ScriptedServer.start()
-  const { upstream } = connect(server, {})
-  await upstream.send(compose(initialize()))
-  await upstream.send(compose(initialized))
+  const { upstream } = await connected(server)
   let deleted = (): void => {}
   server.before((x) => {
     if (x.request.method !== 'DELETE') return false
@@ -314,10 +311,7 @@ test.each([
   ['is cut off', (x: Received) => x.reset()],
 ])('a subscription that %s in a renewal is said again', async (_, fail) => {
   const server = await ScriptedServer.start()
-  const { upstream } = connect(server, {})
-  await upstream.send(compose(initialize()))
-  await upstream.send(compose(initialized))
-  const subscribe = { jsonrpc: '2.0', id: 1, method: 'resources/subscribe', params: { uri: 'test://a' } }
+  const { upstream } = await connected(server)
   await upstream.send(compose(subscribe))
   server.wipe()
   let failed = 0
@@ -329,10 +323,7 @@ test.each([
 
 test('a subscription that a server just started takes long over in a renewal is given the time', async () => {
   const server = await ScriptedServer.start()
-  const { upstream } = connect(server, {})
-  await upstream.send(compose(initialize()))
-  await upstream.send(compose(initialized))
-  const subscribe = { jsonrpc: '2.0', id: 1, method: 'resources/subscribe', params: { uri: 'test://a' } }
+  const { upstream } = await connected(server)
   await upstream.send(compose(subscribe))
   server.wipe()
   server.on('resources/subscribe', async (x) => {
@@ -346,10 +337,7 @@ test('a subscription that a server just started takes long over in a renewal is 
 
 test('a subscription that the goodbye ends in a renewal is not said to be refused', async () => {
   const server = await ScriptedServer.start()
-  const { upstream, reported } = connect(server, {})
-  await upstream.send(compose(initialize()))
-  await upstream.send(compose(initialized))
-  const subscribe = { jsonrpc: '2.0', id: 1, method: 'resources/subscribe', params: { uri: 'test://a' } }
+  const { upstream, reported } = await connected(server)
   await upstream.send(compose(subscribe))
   server.wipe()
   server.on('resources/subscribe', () => undefined)
@@ -365,9 +353,7 @@ test('a subscription that the goodbye ends in a renewal is not said to be refuse
 test('a call that waits to be sent again goes as soon as the session is made anew', async () => {
   const server = await ScriptedServer.start()
   const backoff = { ...DEFAULT_TIMING.backoff, baseMs: 60_000, capMs: 60_000 }
-  const { upstream } = connect(server, { backoff, random: () => 1, patienceMs: 120_000 })
-  await upstream.send(compose(initialize()))
-  await upstream.send(compose(initialized))
+  const { upstream } = await connected(server, { backoff, random: () => 1, patienceMs: 120_000 })
   const recovered = server.before((x) => (x.rpc.method === 'tools/list' ? x.reply(502) : false))
   const list = upstream.send(compose({ jsonrpc: '2.0', id: 1, method: 'tools/list' }))
   await eventually('its second attempt', () => server.posts('tools/list').length === 2)
@@ -381,9 +367,7 @@ test('a call that waits to be sent again goes as soon as the session is made ane
 test('a call whose answer is asked for again in vain fails as soon as the session is made anew', async () => {
   const server = await ScriptedServer.start()
   const backoff = { ...DEFAULT_TIMING.backoff, baseMs: 60_000, capMs: 60_000 }
-  const { upstream } = connect(server, { backoff, random: () => 1, resumeMs: 120_000 })
-  await upstream.send(compose(initialize()))
-  await upstream.send(compose(initialized))
+  const { upstream } = await connected(server, { backoff, random: () => 1, resumeMs: 120_000 })
   await eventually('the push stream', () => server.listening())
   server.on('tools/call', (x) => {
     x.response.writeHead(200, { 'content-type': 'text/event-stream' })
@@ -518,9 +502,7 @@ test('where no address of a name answered in time, each is given more', async ()
 
 test('an initialized that a balancer swallows in a renewal leaves time for another attempt', async () => {
   const server = await ScriptedServer.start()
-  const { upstream, delivered } = connect(server, { patienceMs: 900, reopenSpacingMs: 20 })
-  await upstream.send(compose(initialize()))
-  await upstream.send(compose(initialized))
+  const { upstream, delivered } = await connected(server, { patienceMs: 900, reopenSpacingMs: 20 })
   server.wipe()
   let swallowed = 0
   server.before((x) => x.rpc.method === 'notifications/initialized' && swallowed++ === 0)
