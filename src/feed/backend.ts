@@ -225,11 +225,13 @@ function oldestFirst(list: readonly unknown[]): readonly unknown[] {
 
 /**
  * Which end of a list is the older by the times in it: above 0 the first, below 0 the last, 0 if they don't say. The
- * steps are counted: a clock that was set back is one of them.
+ * steps are counted: a clock that was set back is one of them. Where about as many go up as down (several writers may
+ * not have been stored in the order sent), the ends tell.
  */
 export function direction(list: readonly unknown[]): number {
   const times = list.flatMap((event) => timeOf(event) ?? [])
-  return times.reduce((sum, at, i) => sum + Math.sign(at - (times[i - 1] ?? at)), 0)
+  const steps = times.reduce((sum, at, i) => sum + Math.sign(at - (times[i - 1] ?? at)), 0)
+  return Math.abs(steps) > 1 ? steps : (times.at(-1) ?? 0) - (times[0] ?? 0)
 }
 
 /** Milliseconds since 1970 of an event, by the server's clock. */

@@ -259,17 +259,22 @@ test('a clock of the backend that was set back in a break turns no page around',
   expect(numbers(client)).toEqual(Array.from({ length: 11 }, (_, i) => i))
 })
 
-test.each([undefined, '2026-11-21T10:00:00Z'])(
-  'a backend that gives the newest first, and whose times say nothing (%s): told in order, once',
-  async (timestamp) => {
+test.each([
+  ['say nothing', () => undefined],
+  ['are all one', () => '2026-11-21T10:00:00Z'],
+  // Of each two writers the second was stored first.
+  ['go up and down', (i: number) => new Date(i * 10_000 + (i % 2) * 15_000).toISOString()],
+])(
+  'a backend that gives the newest first, and whose times %s: told in order, once',
+  async (_, timeOfEvent) => {
     const moot = await simulator()
     const url = await front(moot, (_method, { pathname, searchParams }) => {
       if (!pathname.endsWith('/events')) return undefined
-      const { events } = moot.space(SPACE)
+      const events = moot.space(SPACE).events.map((event, i) => ({ ...event, timestamp: timeOfEvent(i) }))
       const at = (name: string): number =>
         events.findIndex(({ event_id }) => event_id === searchParams.get(name))
       const page = events.slice(at('since') + 1, at('before') === -1 ? undefined : at('before'))
-      return { body: page.map((event) => ({ ...event, timestamp })).toReversed() }
+      return { body: page.toReversed() }
     })
     say(moot, -5, 5)
     const client = await connected(moot, { CONVO_API_URL: url, CONVO_SPACE_ID: SPACE })
