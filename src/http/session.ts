@@ -51,7 +51,7 @@ export class SessionLife {
   /** Tells whether it lives. */
   readonly pulse: Pulse
   readonly #memory: Memory
-  /** Generations since the last that served anything. */
+  /** Generations renewed in vain, one behind the other. */
   readonly #renewals: Backoff
   #proven = false
   /** Uptime since when the present session is live. */
