@@ -84,7 +84,7 @@ function readProgram() {
     return { file: path, content: fs.readFileSync(path) }
   } catch (error) {
     const hint =
-      'npm run build, in a clone (npm ci does it, but with --ignore-scripts); else install it again'
+      'npm run build, in a clone (npm ci does it, but not with --ignore-scripts); else install it again'
     process.stderr.write(`error: the program cannot be read: ${error.message}\ntry: ${hint}\n`)
     process.exit(1)
   }
