@@ -135,8 +135,10 @@ export class Listening {
     const end = stream
       .read(isKnown, (event, repeated) => {
         if (reading.events++ === 0) reading.quietMs = clock.uptime() - upAt
-        reading.news ||= event.data.length > 0 && !repeated
+        const isNews = event.data.length > 0 && !repeated
+        reading.news ||= isNews
         this.#life.seen(live)
+        if (isNews) this.#life.prove(live)
         this.#place.moved(stream.cursor, event)
       })
       .finally(() => {

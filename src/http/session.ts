@@ -181,7 +181,7 @@ export class SessionLife {
     }
   }
 
-  /** The session took a message: renewing it was not in vain. (A stream in it says less: all else may be refused.) */
+  /** The session took a message, or gave one: renewing it was not in vain. (An open stream says less: all else may be refused.) */
   prove(live: Live): void {
     if (this.#proven || this.#state.live !== live) return
     this.#proven = true

@@ -350,6 +350,20 @@ test('a subscription that the goodbye ends in a renewal is not said to be refuse
   expect(reported.filter(({ kind }) => kind === 'note')).toEqual([])
 })
 
+test('a session in which nothing but events came was not renewed in vain: the next comes at once', async () => {
+  const server = await ScriptedServer.start()
+  const backoff = { ...DEFAULT_TIMING.backoff, baseMs: 60_000, capMs: 60_000 }
+  const { delivered } = await connected(server, { backoff, random: () => 1 })
+  for (const content of ['first', 'second', 'third', 'fourth']) {
+    await eventually('the push stream', () => server.listening())
+    server.pushChannel(content)
+    await eventually('its event', () => delivered.at(-1)?.includes(content))
+    server.session.push.cut()
+    server.wipe()
+  }
+  await eventually('the last stream', () => server.listening())
+})
+
 test('a call that waits to be sent again goes as soon as the session is made anew', async () => {
   const server = await ScriptedServer.start()
   const backoff = { ...DEFAULT_TIMING.backoff, baseMs: 60_000, capMs: 60_000 }
