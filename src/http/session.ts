@@ -11,7 +11,7 @@
 import { BridgeError, errors, reasonOf } from '../errors.ts'
 import { textAt } from '../json.ts'
 import type { Request, Response } from '../protocol.ts'
-import { Backoff, limit, type Signal, sleep } from '../retry.ts'
+import { Abort, Backoff, limit, type Signal, sleep } from '../retry.ts'
 import type { Outlet } from '../sides.ts'
 import type { HttpConfig } from './config.ts'
 import type { Exchange } from './exchange.ts'
@@ -45,7 +45,7 @@ export class SessionLife {
   readonly #state = new SessionState()
   #generation = 0
   #handshake: Handshake | undefined
-  readonly #closing = new AbortController()
+  readonly #closing = new Abort()
   readonly #calls: OwnCalls
   readonly #opening: Opening
   /** Tells whether it lives. */
@@ -72,7 +72,7 @@ export class SessionLife {
     this.#exchange = exchange
     this.#outlet = outlet
     this.#calls = new OwnCalls(config, exchange, outlet)
-    this.#opening = new Opening(config, exchange, this.#calls, this.#closing.signal)
+    this.#opening = new Opening(config, exchange, this.#calls, this.#closing)
     this.#memory = new Memory(this.#calls, outlet, config.clock)
     this.pulse = new Pulse(this.#calls, this)
     this.#renewals = new Backoff(config.backoff, config.random)
@@ -103,7 +103,7 @@ export class SessionLife {
 
   /** The same, for `ms` at most, and no longer than the session may be used. */
   async changedWithin(ms: number, signal: Signal): Promise<void> {
-    const over = limit(ms, signal, this.#closing.signal)
+    const over = limit(ms, signal, this.#closing)
     await this.changed(over.signal)
     over.clear()
   }
@@ -117,7 +117,7 @@ export class SessionLife {
     if (state === 'opening' || state === 'reopening') {
       await this.changedWithin(LEAVE_LIMIT_MS, signal)
     }
-    if (this.#closing.signal.aborted) throw errors.closing()
+    if (this.#closing.aborted) throw errors.closing()
     if (signal.aborted) throw signal.reason
     // (In one go: who waits for a session is to find this one being opened, not none.)
     const left = this.#leave()
@@ -143,7 +143,7 @@ export class SessionLife {
       if (signal.aborted) throw signal.reason
       const session = this.#state.current
       if (session.state === 'live') return session
-      if (this.#closing.signal.aborted) throw errors.closing()
+      if (this.#closing.aborted) throw errors.closing()
       const left = deadline - clock.uptime()
       switch (session.state) {
         case 'closed':
@@ -154,7 +154,7 @@ export class SessionLife {
             // (The last one is given a moment: cut short it would say nothing of why there is no session.)
             await this.#openUnasked(Math.max(left, Math.min(LAST_ATTEMPT_MS, patienceMs)), signal)
           } catch (error) {
-            if (!isPassing(error) || this.#closing.signal.aborted) throw error
+            if (!isPassing(error) || this.#closing.aborted) throw error
             const wait = Math.min(tries.next(), deadline - clock.uptime())
             if (wait > 0) await this.changedWithin(wait, signal)
           }
@@ -299,7 +299,7 @@ export class SessionLife {
       handshake.seen = seenIn(opened.response)
       const live = this.#nextOf(opened.headers)
       if (!(await this.#enter(live, handshake, Math.min(patienceMs, this.#config.privateLimitMs), signal)))
-        throw this.#closing.signal.aborted ? errors.closing() : errors.superseded(false)
+        throw this.#closing.aborted ? errors.closing() : errors.superseded(false)
       this.#report('live', live.generation)
       return opened.response
     } catch (error) {
@@ -330,7 +330,7 @@ export class SessionLife {
   /** Starts one attempt at a new session. Never two: only a session that is live or lost can begin one. */
   #renew(generation: number, since: number, waitMs: number, cause?: BridgeError): void {
     const handshake = this.#handshake
-    if (handshake === undefined || this.#closing.signal.aborted) return
+    if (handshake === undefined || this.#closing.aborted) return
     if (!this.#state.become({ state: 'reopening', generation, since, cause })) return
     if (cause === undefined) this.#failedInRow = 0
     void this.#attemptRenewal(handshake, generation, since, waitMs)
@@ -344,8 +344,8 @@ export class SessionLife {
   ): Promise<void> {
     const { clock } = this.#config
     try {
-      if (waitMs > 0) await sleep(waitMs, this.#closing.signal)
-      if (this.#closing.signal.aborted || handshake !== this.#handshake) return
+      if (waitMs > 0) await sleep(waitMs, this.#closing)
+      if (this.#closing.aborted || handshake !== this.#handshake) return
       const request = this.#calls.underOwnId(handshake.initialize)
       const opened = await this.#opening.again(request, this.#attemptLimitMs)
       if (opened.response.error !== undefined) {
@@ -353,8 +353,7 @@ export class SessionLife {
         throw errors.notRenewed(this.#exchange.where, said)
       }
       const next = this.#nextOf(opened.headers)
-      if (this.#closing.signal.aborted || handshake !== this.#handshake)
-        return this.#comeLate(next, handshake)
+      if (this.#closing.aborted || handshake !== this.#handshake) return this.#comeLate(next, handshake)
       if (!(await this.#enter(next, handshake, this.#attemptLimitMs))) return
       this.#memory.catchUp(next)
       const changed = difference(handshake.seen, seenIn(opened.response))

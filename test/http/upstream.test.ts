@@ -799,3 +799,19 @@ test('of a stream that breaks while the client does not read, the break begins w
   const fact = down()
   expect(fact?.kind === 'push' && fact.at).toBeLessThan(brokenAt - 100)
 })
+
+test('many requests that wait for the server do not all listen to one signal of the platform, which looks through its listeners at each', async () => {
+  const server = await ScriptedServer.start()
+  server.before((x) => (x.rpc.method === 'ping' ? x.reply(502) : false))
+  const { upstream } = connect(server, { patienceMs: 60_000 })
+  await upstream.send(compose(initialize()))
+  const listened = vi.spyOn(EventTarget.prototype, 'addEventListener')
+  onTestFinished(() => listened.mockRestore())
+  for (let id = 1; id <= 100; id++) {
+    upstream.send(compose({ jsonrpc: '2.0', id, method: 'ping' })).catch(() => undefined)
+  }
+  await eventually('each to be refused twice', () => server.posts('ping').length > 200)
+  const times = new Map<unknown, number>()
+  for (const target of listened.mock.contexts) times.set(target, (times.get(target) ?? 0) + 1)
+  expect(Math.max(...times.values())).toBeLessThan(100)
+})
