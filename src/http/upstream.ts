@@ -46,6 +46,8 @@ class HttpUpstream implements Upstream {
   #initializing: Flight | undefined
   /** What later requests and notifications wait for; undefined when the way is free. */
   #barrier: Promise<void> | undefined
+  /** When a notification last had its time in vain (uptime, ms): what was written before has waited enough. */
+  #waivedAt = Number.NEGATIVE_INFINITY
   /** The client's own, in the handshake at hand. */
   #initialized: Notification | undefined
   #push: { readonly push: Push; readonly stop: AbortController } | undefined
@@ -136,6 +138,8 @@ class HttpUpstream implements Upstream {
     if (this.#life.current.state === 'new' && this.#barrier === undefined) {
       throw new BridgeError('SERVER_CONFUSED', 'the client has not initialized')
     }
+    const { clock, barrierMs } = this.#config
+    const writtenAt = clock.uptime()
     const before = this.#barrier
     let open: () => void = () => undefined
     const answered = new Promise<void>((resolve) => {
@@ -147,13 +151,24 @@ class HttpUpstream implements Upstream {
         this.#life.initialized(notification.raw)
         this.#initialized = notification
       }
+      let timer: NodeJS.Timeout | undefined
       const pass = (): void => {
+        clearTimeout(timer)
         // Before what waits at the barrier: what the server says to that must find the push stream open.
         this.#startPush(notification)
         open()
       }
-      setTimeout(pass, this.#config.barrierMs).unref()
-      await this.#limited((flight) => this.#forwarder.notification(notification, flight, pass))
+      const waive = (): void => {
+        this.#waivedAt = clock.uptime()
+        pass()
+      }
+      if (writtenAt < this.#waivedAt && !initialized) pass()
+      else timer = setTimeout(waive, barrierMs).unref()
+      try {
+        await this.#limited((flight) => this.#forwarder.notification(notification, flight, pass))
+      } finally {
+        clearTimeout(timer)
+      }
     })()
     this.#raise(Promise.race([answered, task.catch(() => undefined)]))
     try {

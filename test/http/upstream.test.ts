@@ -815,3 +815,21 @@ test('many requests that wait for the server do not all listen to one signal of 
   for (const target of listened.mock.contexts) times.set(target, (times.get(target) ?? 0) + 1)
   expect(Math.max(...times.values())).toBeLessThan(100)
 })
+
+test('a request behind many notifications that the server does not answer waits for their time once', async () => {
+  const server = await ScriptedServer.start()
+  server.before((x) => x.rpc.method === 'notifications/n')
+  const { upstream } = connect(server, { barrierMs: 300 })
+  await upstream.send(compose(initialize()))
+  await upstream.send(compose(initialized))
+  const began = systemClock.uptime()
+  const numbers = [...Array(30).keys()]
+  for (const n of numbers) {
+    const params = { n }
+    upstream.send(compose({ jsonrpc: '2.0', method: 'notifications/n', params })).catch(() => undefined)
+  }
+  await upstream.send(compose({ jsonrpc: '2.0', id: 1, method: 'ping' }))
+  // One after the other they had nine seconds.
+  expect(systemClock.uptime() - began).toBeLessThan(4_500)
+  await eventually('all of them', () => server.posts('notifications/n').length === 30)
+})
