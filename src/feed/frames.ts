@@ -6,6 +6,9 @@
  */
 import type { Duplex } from 'node:stream'
 
+/** Frames that were taken are cleared away in so many at a time. */
+const CLEARED = 1_000
+
 export class Frames implements AsyncIterable<string> {
   readonly #limit: number
   readonly #raw: () => Duplex | undefined
@@ -73,6 +76,11 @@ export class Frames implements AsyncIterable<string> {
         continue
       }
       this.#queue[this.#taken++] = ''
+      if (this.#taken === CLEARED) {
+        // (Under a flood that never lets up the queue is never empty.)
+        this.#queue.splice(0, CLEARED)
+        this.#taken = 0
+      }
       this.#queued -= frame.length
       if (this.#held && this.#queued <= this.#limit / 2) this.#release()
       yield frame
