@@ -186,7 +186,7 @@ export class Breaks {
       ended: new AbortController(),
     }
     stream.state = down
-    void this.#watch(stream, down, AbortSignal.any([down.ended.signal, this.#epoch.signal]))
+    void this.#watch(stream, down, this.#epoch.signal)
   }
 
   /** A stream with a name is wanted no more; the server's own is missed once it was there. */
@@ -202,13 +202,15 @@ export class Breaks {
     this.#streams.delete(stream.name)
   }
 
-  async #watch(stream: Stream, down: Down, signal: AbortSignal): Promise<void> {
+  async #watch(stream: Stream, down: Down, epoch: AbortSignal): Promise<void> {
     const { downAfterMs, clock } = this.#options
     // (A GET that nobody answers is said to have failed only when it is given up.)
     const awaitedSince = down.first && stream.name === undefined ? this.#awaitedSince : undefined
     const awaitedMs = awaitedSince === undefined ? 0 : clock.uptime() - awaitedSince
-    await sleep(Math.max(0, downAfterMs - awaitedMs), signal)
-    if (signal.aborted) return
+    const ended = down.ended.signal
+    // (Each by itself: `AbortSignal.any` leaves a trace in the one that lives on, break after break.)
+    await sleep(Math.max(0, downAfterMs - awaitedMs), ended, epoch)
+    if (ended.aborted || epoch.aborted) return
     down.told = true
     const now = clock.now()
     const downMs = this.#msSince(down.since, now)

@@ -4,6 +4,7 @@ import { Breaks, type Gap, type Outage } from '../../src/channel/breaks.ts'
 import { systemClock } from '../../src/retry.ts'
 import type { PushStatus } from '../../src/status.ts'
 import { eventually } from '../support/eventually.ts'
+import { heapUsed } from '../support/heap.ts'
 
 const fact = fc.record({
   stream: fc.constantFrom('a', 'b'),
@@ -122,4 +123,28 @@ describe('a wall clock that is set back by an hour meanwhile', () => {
       expect(said[0]).toMatchObject({ from: to - lateMs, to, deafMs: lateMs })
     },
   )
+})
+
+it('leaves nothing behind of a break that is over', async () => {
+  const nothing = () => undefined
+  const breaks = new Breaks(
+    { gapIntervalMs: 60_000, downAfterMs: 60_000, lateFirstMs: 60_000, clock: systemClock },
+    { gap: nothing, down: nothing, up: nothing },
+  )
+  const pass = async (count: number): Promise<void> => {
+    for (let i = 0; i < count; i++) {
+      const fact = { kind: 'push', at: Date.now(), generation: 1, continuous: true } as const
+      breaks.observe({ ...fact, state: 'down' })
+      breaks.observe({ ...fact, state: 'up' })
+      if (i % 100 === 0) await new Promise((resolve) => setImmediate(resolve))
+    }
+  }
+  breaks.initialized()
+  await pass(5_000)
+  const before = await heapUsed()
+  await pass(40_000)
+  const grown = (await heapUsed()) - before
+  breaks.close()
+  // Fifty bytes each had been two megabytes.
+  expect(grown).toBeLessThan(1e6)
 })
