@@ -206,15 +206,18 @@ export interface Limit {
   clear(): void
 }
 
+/** For a limit that only others set. */
+export const ENDLESS_MS = Number.POSITIVE_INFINITY
+
 /**
  * Aborted after `ms` (with a TimeoutError), or when one of `others` is (with its reason).
- * In the place of `AbortSignal.any` over `AbortSignal.timeout`, which Node 20 collects with its timer.
+ * In the place of `AbortSignal.any`, which leaves a trace in each of them that lives on, and of `AbortSignal.timeout`
+ * within it, which Node 20 collects with its timer.
  */
 export function limit(ms: number, ...others: readonly Signal[]): Limit {
   const controller = new AbortController()
-  const callOff = later(ms, () =>
-    controller.abort(new DOMException('The operation timed out', 'TimeoutError')),
-  )
+  const late = (): void => controller.abort(new DOMException('The operation timed out', 'TimeoutError'))
+  const callOff = ms === ENDLESS_MS ? () => undefined : later(ms, late)
   const follow = (): void => controller.abort(others.find(({ aborted }) => aborted)?.reason)
   const clear = (): void => {
     callOff()

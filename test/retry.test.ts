@@ -1,7 +1,8 @@
 /** Backoff is arithmetic on luck; sleep is a timer that can be ended. */
+import { getEventListeners } from 'node:events'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { Backoff, DEFAULT_BACKOFF, sleep } from '../src/retry.ts'
+import { Backoff, DEFAULT_BACKOFF, ENDLESS_MS, limit, sleep } from '../src/retry.ts'
 
 const always = (value: number) => () => value
 
@@ -83,5 +84,19 @@ describe('sleep', () => {
     const started = performance.now()
     await sleep(30)
     expect(performance.now() - started).toBeGreaterThanOrEqual(29)
+  })
+})
+
+describe('limit', () => {
+  test('without an end of its own is that of the others, holds no timer, and lets go of those that live on', () => {
+    const timers = (): number => process.getActiveResourcesInfo().filter((each) => each === 'Timeout').length
+    const before = timers()
+    const [long, short] = [new AbortController(), new AbortController()]
+    const { signal } = limit(ENDLESS_MS, long.signal, short.signal)
+    expect(timers()).toBe(before)
+    expect(getEventListeners(long.signal, 'abort')).toHaveLength(1)
+    short.abort('enough')
+    expect(signal.reason).toBe('enough')
+    expect(getEventListeners(long.signal, 'abort')).toEqual([])
   })
 })

@@ -7,7 +7,7 @@
  */
 import { type Dispatcher, request } from 'undici'
 import { reasonOf, seconds } from '../errors.ts'
-import { limit } from '../retry.ts'
+import { ENDLESS_MS, limit } from '../retry.ts'
 import { isUntrusted, trustSystem } from '../system-trust.ts'
 import type { FeedConfig } from './config.ts'
 import { isRecord, text } from './filter.ts'
@@ -122,7 +122,7 @@ export class Backend {
     if (query.before !== undefined) search.set('before', query.before)
     const what = `give the events of space ${spaceId}`
     // Pages may be long and lines slow: who can't wait says so.
-    const whole = { wholeMs: Number.POSITIVE_INFINITY }
+    const whole = { wholeMs: ENDLESS_MS }
     const reply = await this.#call('GET', `${spacePath(spaceId)}/events?${search}`, what, signal, whole)
     if (!reply.ok) return reply
     const list = listIn(reply.value, 'events')

@@ -6,7 +6,7 @@
  * The one rule: what comes for a space before it has caught up waits beside it, and if that grows too long, it is
  * fetched instead.
  */
-import { aborted, Backoff, firstOf, sleep } from '../retry.ts'
+import { aborted, Backoff, ENDLESS_MS, firstOf, limit, sleep } from '../retry.ts'
 import type { Status } from '../status.ts'
 import type { FeedConfig } from './config.ts'
 import type { Connection } from './connection.ts'
@@ -103,8 +103,11 @@ export class Member implements Subscription {
   connected(connection: Connection, signal: AbortSignal): void {
     this.#admitted = false
     this.unanswered = false
-    const whole = AbortSignal.any([signal, this.#over.signal])
-    this.#admitting = this.#admitting.then(() => this.#admit(connection, whole)).catch(() => undefined)
+    const whole = limit(ENDLESS_MS, signal, this.#over.signal)
+    this.#admitting = this.#admitting
+      .then(() => this.#admit(connection, whole.signal))
+      .catch(() => undefined)
+      .finally(whole.clear)
   }
 
   failed(refusal: Refusal, delayMs: number): void {
@@ -161,15 +164,16 @@ export class Member implements Subscription {
   async #stay(signal: AbortSignal): Promise<Refusal | undefined> {
     const { clock } = this.#config
     const began = clock.uptime()
-    const over = AbortSignal.any([signal, this.#expelled.signal])
+    const over = limit(ENDLESS_MS, signal, this.#expelled.signal)
     let caught: Reply<unknown> = yes(undefined)
-    while (caught.ok && !over.aborted) {
-      const whole = AbortSignal.any([over, this.#late.signal])
+    while (caught.ok && !over.signal.aborted) {
+      const whole = limit(ENDLESS_MS, over.signal, this.#late.signal).signal
       const settling = this.space.settle(whole).catch(() => undefined)
       await aborted(whole)
       await settling
-      if (!over.aborted) caught = await this.#catchUp(over)
+      if (!over.signal.aborted) caught = await this.#catchUp(over.signal)
     }
+    over.clear()
     this.#admitted = false
     this.#backoff.settled(clock.uptime() - began)
     return this.#refusedWith ?? (caught.ok ? undefined : caught.no)

@@ -5,7 +5,7 @@
  * `subscribed`, `error` and the `context_event` of the per-space sockets from the server.
  * Not the way of one space (member.ts). The one rule: one space that is refused or slow holds up no other.
  */
-import { Backoff } from '../retry.ts'
+import { Backoff, ENDLESS_MS, limit } from '../retry.ts'
 import type { Status } from '../status.ts'
 import type { Actor } from './backend.ts'
 import type { FeedConfig } from './config.ts'
@@ -50,7 +50,7 @@ export class SharedSocket {
         opened: async (connection, signal) => {
           const end = new AbortController()
           this.#unanswered = []
-          this.#open = { connection, signal: AbortSignal.any([signal, end.signal]), end }
+          this.#open = { connection, signal: limit(ENDLESS_MS, signal, end.signal).signal, end }
           for (const member of this.#members.values()) member.connected(connection, this.#open.signal)
           return yes(undefined)
         },

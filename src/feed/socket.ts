@@ -5,7 +5,7 @@
  * that time seldom mends only makes it look less often.
  */
 import type { Backoff, Clock } from '../retry.ts'
-import { sleep } from '../retry.ts'
+import { ENDLESS_MS, limit, sleep } from '../retry.ts'
 import { type Connection, type DialOptions, dial, type Ending } from './connection.ts'
 import type { FeedKey } from './key.ts'
 import type { Refusal, Reply } from './refusal.ts'
@@ -102,7 +102,7 @@ export class KeptSocket {
     const connection = dialed.value
     this.#open = connection
     const life = new AbortController()
-    const whole = AbortSignal.any([signal, life.signal])
+    const whole = limit(ENDLESS_MS, signal, life.signal).signal
     const began = this.#options.clock.uptime()
     // Closing by the signal must not wait for the reader, who may be waiting for the client.
     const leaving = leave(connection, signal)

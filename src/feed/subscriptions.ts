@@ -6,7 +6,7 @@
  */
 import type { ChannelDraft } from '../channel/notification.ts'
 import { BridgeError, seconds } from '../errors.ts'
-import { Backoff, firstOf, limit, sleep } from '../retry.ts'
+import { Backoff, ENDLESS_MS, firstOf, limit, sleep } from '../retry.ts'
 import type { Status } from '../status.ts'
 import { type Actor, Backend, type SpaceSummary } from './backend.ts'
 import type { FeedConfig } from './config.ts'
@@ -153,7 +153,7 @@ export class Subscriptions {
   discover(atOnce = false): void {
     if (this.#discovery !== undefined) return
     this.#discovery = new AbortController()
-    const signal = AbortSignal.any([this.#discovery.signal, this.#over.signal])
+    const signal = limit(ENDLESS_MS, this.#discovery.signal, this.#over.signal).signal
     this.#beside(this.#look(signal, atOnce), 'discovery')
   }
 

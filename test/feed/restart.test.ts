@@ -5,7 +5,7 @@
 
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { eventually, pause } from '../support/eventually.ts'
 import { TcpProxy } from '../support/tcp-proxy.ts'
 import { certs } from '../support/tls.ts'
@@ -414,3 +414,22 @@ test('many spaces come back after a restart, each without loss', async () => {
   await pause(50)
   expect(client.told.map(({ meta }) => meta.space_id).toSorted()).toEqual(spaces.toSorted())
 })
+
+test.each(variants)(
+  'connections one behind the other leave no trace in the signals that live on: %s',
+  async (_, env) => {
+    const joined = vi.spyOn(AbortSignal, 'any')
+    const moot = await simulator()
+    const client = await connected(moot, env(moot))
+    await client.tool('subscribe', { space_id: SPACE })
+    const ups = (): number => client.pushStatuses(SPACE).filter(({ state }) => state === 'up').length
+    for (let before = ups(); before < 4; before++) {
+      moot.sockets.drop('cut')
+      await eventually('the next connection', () => ups() > before)
+    }
+    // What is joined with others by the platform keeps something of each until it is collected itself.
+    const sources = joined.mock.calls.flatMap(([signals]) => [...signals])
+    joined.mockRestore()
+    expect(sources).toHaveLength(new Set(sources).size)
+  },
+)
