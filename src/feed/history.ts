@@ -214,7 +214,10 @@ async function before(
     if (!older.ok) return isDeclined(older.no) ? yes({ events, missing: TOO_MUCH }) : no(older.no)
     const ids = older.value.map(idOf)
     const at = since === undefined ? -1 : ids.indexOf(since)
-    const fresh = older.value.slice(at + 1).filter((event) => !known.has(idOf(event)))
+    // (What stands behind `first` was said meanwhile, to a server that knows no `before`.)
+    const end = ids.indexOf(first)
+    const asked = older.value.slice(at + 1, end === -1 ? undefined : end)
+    const fresh = asked.filter((event) => !known.has(idOf(event)))
     const heeded = !ids.some((id) => id !== '' && id !== first && known.has(id))
     const next = fresh.map(idOf).find((id) => id !== '')
     // A server that knows no `before` gives what is known already, and tells nothing of the middle.

@@ -19,6 +19,8 @@ interface Paging {
   readonly newest?: boolean
   /** Parameters that mean nothing to it. */
   readonly ignores?: 'since' | 'before' | 'both'
+  /** Is done before each page is given. */
+  readonly meanwhile?: () => void
 }
 
 /** One client of a backend that gives pages so; `known` events lie in the past, one is told. */
@@ -30,6 +32,7 @@ async function following(paging: Paging, known: number): Promise<[Simulator, Fee
   const url = await front(moot, (_method, { pathname, search, searchParams }) => {
     if (!pathname.endsWith('/events')) return undefined
     calls.push(search)
+    paging.meanwhile?.()
     const since = ignored('since') ? null : searchParams.get('since')
     const before = ignored('before') ? null : searchParams.get('before')
     const at = (id: string): number => events.findIndex(({ event_id }) => event_id === id)
@@ -136,6 +139,21 @@ test('a break in which nothing was said costs two calls', async () => {
   const before = calls.length
   expect(await missing(moot, client, 0)).toEqual([true, true])
   expect(calls.length - before).toBe(2)
+})
+
+test('what is said while a backend that knows no before is asked for the middle is told behind it', async () => {
+  let left = 0
+  let said = 4
+  const meanwhile = (): void => {
+    if (left-- > 0) say(moot, said++, 1)
+  }
+  const [moot, client] = await following({ most: 200, ignores: 'before', meanwhile }, 30)
+  left = 8
+  say(moot, 1, 3)
+  moot.sockets.drop('cut')
+  await client.hears(12)
+  expect(numbers(client)).toEqual(Array.from({ length: 12 }, (_, i) => i))
+  expect(ups(client)).toEqual([true, true])
 })
 
 test('of a backend whose pages hold the newest: one that held all says nothing of where the next begins', async () => {
