@@ -108,22 +108,26 @@ export class Answers {
     let resumption: Resumption | undefined
     let events = first
     let known: Known | undefined
-    for (;;) {
-      const end = await this.#readStream(events, request, live, events === first ? 'untouched' : known)
-      if (end.kind === 'answered') return true
-      if (end.kind === 'session-lost') return false
-      if (signal.aborted) throw signal.reason
-      known = end.last ?? known
-      const { cursor } = events
-      if (cursor === undefined) throw errors.mayHaveRun(request.method, this.#exchange.where, end.why)
-      resumption ??= new Resumption(this.#config, this.#exchange, this.#life, live, signal)
-      const next = await resumption.after(events, cursor, end.messages > 0)
-      if (signal.aborted) throw signal.reason
-      if (typeof next === 'string') {
-        if (this.#life.current.state === 'closed') throw errors.closing(true)
-        throw errors.mayHaveRun(request.method, this.#exchange.where, `${end.why}; then ${next}`)
+    try {
+      for (;;) {
+        const end = await this.#readStream(events, request, live, events === first ? 'untouched' : known)
+        if (end.kind === 'answered') return true
+        if (end.kind === 'session-lost') return false
+        if (signal.aborted) throw signal.reason
+        known = end.last ?? known
+        const { cursor } = events
+        if (cursor === undefined) throw errors.mayHaveRun(request.method, this.#exchange.where, end.why)
+        resumption ??= new Resumption(this.#config, this.#exchange, this.#life, live, signal)
+        const next = await resumption.after(events, cursor, end.messages > 0)
+        if (signal.aborted) throw signal.reason
+        if (typeof next === 'string') {
+          if (this.#life.current.state === 'closed') throw errors.closing(true)
+          throw errors.mayHaveRun(request.method, this.#exchange.where, `${end.why}; then ${next}`)
+        }
+        events = next
       }
-      events = next
+    } finally {
+      resumption?.end()
     }
   }
 

@@ -80,6 +80,11 @@ export class Resumption {
     return 'it was given up'
   }
 
+  /** The answer is there, or will not be had: nothing more is looked at. */
+  end(): void {
+    clearTimeout(this.#look)
+  }
+
   async #ask(cursor: string, limitMs: number): Promise<Outcome> {
     if (this.#life.live?.generation !== this.#live.generation) {
       return { kind: 'no-such-session', text: '', rpcError: undefined }

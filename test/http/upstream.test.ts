@@ -833,3 +833,26 @@ test('a request behind many notifications that the server does not answer waits 
   expect(systemClock.uptime() - began).toBeLessThan(4_500)
   await eventually('all of them', () => server.posts('notifications/n').length === 30)
 })
+
+test('an answer that was had from a resumed stream leaves no timer behind', async () => {
+  const server = await ScriptedServer.start()
+  server.on('tools/call', async (x) => {
+    const stream = x.stream(true)
+    stream.send({ jsonrpc: '2.0', method: 'notifications/progress' })
+    await eventually('what was sent', () => delivered.some((raw) => raw.includes('progress')))
+    stream.cut()
+    stream.send(x.answer({ done: true }))
+    stream.finish()
+  })
+  const resumedSilenceMs = 54_321
+  const { upstream, delivered } = connect(server, { resumedSilenceMs })
+  await upstream.send(compose(initialize()))
+  const set = vi.spyOn(globalThis, 'setTimeout')
+  const cleared = vi.spyOn(globalThis, 'clearTimeout')
+  onTestFinished(() => [set, cleared].forEach((spy) => void spy.mockRestore()))
+  await upstream.send(compose({ jsonrpc: '2.0', id: 1, method: 'tools/call' }))
+  expect(delivered.at(-1)).toContain('done')
+  const looks = set.mock.results.filter((_, i) => set.mock.calls[i]?.[1] === resumedSilenceMs)
+  expect(looks).toHaveLength(1)
+  expect(cleared.mock.calls.flat()).toContain(looks[0]?.value)
+})
