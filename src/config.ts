@@ -106,7 +106,7 @@ async function networkSettings(
   if (proxy !== undefined) redact.add(proxy.url.password)
   return {
     ...(tls === undefined || !https ? {} : { tls }),
-    ...(proxy === undefined ? {} : { proxy: { ...proxy, open: () => throughProxy(proxy.url, tls) } }),
+    ...(proxy === undefined ? {} : { proxy: { ...proxy, open: (ms) => throughProxy(proxy.url, tls, ms) } }),
   }
 }
 

@@ -40,8 +40,15 @@ export interface HttpConfig extends HttpTiming {
   readonly tls?: Tls
   /** The same for a server that Node does not trust, made when that turns out. */
   readonly tlsLater?: () => Promise<Tls | undefined>
-  /** `open` takes the place of a connection of our own; `url` may hold credentials, `variable` names it. */
-  readonly proxy?: { readonly open: () => Dispatcher; readonly url: URL; readonly variable: string }
+  /**
+   * `open` takes the place of a connection of our own, and is told how long each step to get there may take; `url` may
+   * hold credentials, `variable` names it.
+   */
+  readonly proxy?: {
+    readonly open: (stepMs?: number) => Dispatcher
+    readonly url: URL
+    readonly variable: string
+  }
   /** Told every session id; cuts secrets out of what is quoted from the server. */
   readonly redact: Redactor
   readonly clock: Clock

@@ -94,12 +94,13 @@ export class Connections {
 
   #opener(): () => Dispatcher {
     const { tls, proxy, connectTimeoutMs, patienceMs } = this.#config
-    if (proxy !== undefined) return () => proxy.open()
+    const stepMs = Math.min(connectTimeoutMs, Math.max(patienceMs, LEAST_MS))
+    if (proxy !== undefined) return () => proxy.open(stepMs)
     // One connector for all clients, so that they share its TLS session tickets.
     const connect = buildConnector({
       ...tls,
       ...(this.#addressMs === undefined ? {} : { autoSelectFamilyAttemptTimeout: this.#addressMs }),
-      timeout: Math.min(connectTimeoutMs, Math.max(patienceMs, LEAST_MS)),
+      timeout: stepMs,
       keepAlive: true,
       keepAliveInitialDelay: 15_000,
       allowH2: false,

@@ -29,14 +29,15 @@ export interface TlsFiles {
 }
 
 /**
- * A way through `proxy`, for one call at a time: a tunnel for https, plain forwarding for http. `tunnelMs`: how long
- * the proxy may take to make a tunnel; nothing has been sent to the server till then.
+ * A way through `proxy`, for one call at a time: a tunnel for https, plain forwarding for http. `stepMs`: how long each
+ * step to get there may take (a connection, the tunnel, the TLS handshake); nothing has been sent to the server till then.
  */
 export function throughProxy(
   proxy: URL,
   options: Tls | undefined,
-  tunnelMs = DEFAULT_TIMING.connectTimeoutMs,
+  stepMs = DEFAULT_TIMING.connectTimeoutMs,
 ): Dispatcher {
+  const dials = { ...options, timeout: stepMs }
   // A tunnel is asked for with `connect`, which undici hangs on its dispatchers only in its index; `doctor` asks with
   // `request`.
   DispatcherBase.prototype.connect ??= connect
@@ -45,8 +46,9 @@ export function throughProxy(
     uri: proxy.href,
     proxyTunnel: false,
     factory: (origin, limits) => new Client(origin, { ...limits, keepAliveMaxTimeout: KEEP_ALIVE_MS }),
-    clientFactory: (origin, dials) => askedOnce(new Client(origin, { ...dials, headersTimeout: tunnelMs })),
-    ...(options === undefined ? {} : { requestTls: options, proxyTls: options }),
+    clientFactory: (origin, limits) => askedOnce(new Client(origin, { ...limits, headersTimeout: stepMs })),
+    requestTls: dials,
+    proxyTls: dials,
     headersTimeout: 0,
     bodyTimeout: 0,
   })

@@ -165,6 +165,21 @@ test('a proxy that hangs up when it is asked for a tunnel is not asked again and
   expect(line.accepted).toBeLessThan(10)
 })
 
+test('a request waits for a proxy that swallows what it is asked no longer than for a server', async () => {
+  const server = await ScriptedServer.start()
+  const line = await TcpProxy.start((await httpProxy()).port)
+  const bridge = await BridgeProcess.connected((await withTls(server)).url, {
+    args: ['--ca', ca, '--stateful', ...patience(1_000)],
+    env: { HTTPS_PROXY: `http://127.0.0.1:${line.port}` },
+  })
+  await eventually('the push stream', () => server.listening())
+  await eventually('no connection beside it', () => line.connections === 1, 10_000)
+  line.swallow = true
+  const { error } = await bridge.call('tools/call', {}, 8_000)
+  expect(error?.data?.code).toBe('SERVER_UNREACHABLE')
+  expect(error?.message).toContain('(through the proxy 127.0.0.1:')
+})
+
 test.each([
   [401, /^http:\/\/mcp\.invalid\/mcp wants an API key \(HTTP 401: .*and none is set\. Try: --header '/],
   [
