@@ -45,6 +45,12 @@ export function proxyFor(url: URL, env: Environment): NamedProxy | undefined {
   return isLoopback(url.hostname) && !isLoopback(proxy.hostname) ? undefined : { url: proxy, variable }
 }
 
+/** What a proxy did that was asked for a tunnel, by undici's code: its own words don't name the proxy. */
+const PROXY_DID: Readonly<Record<string, string>> = {
+  UND_ERR_SOCKET: 'the proxy hung up',
+  UND_ERR_HEADERS_TIMEOUT: 'the proxy did not answer',
+}
+
 /**
  * `connection`, to a proxy, that says of a proxy which hangs up that it did. undici takes that for a connection to be
  * opened again, and asks for one tunnel after the other without end (nodejs/undici#3897, mended by its #5441).
@@ -57,7 +63,8 @@ export function askedOnce<Connection extends Pick<Dispatcher, 'connect'>>(
   ) => Promise<Dispatcher.ConnectData>
   const connect = (tunnel: Dispatcher.ConnectOptions): Promise<Dispatcher.ConnectData> =>
     ask(tunnel).catch((cause: NodeJS.ErrnoException) => {
-      throw cause.code === 'UND_ERR_SOCKET' ? new Error('the proxy hung up', { cause }) : cause
+      const did = PROXY_DID[cause.code ?? '']
+      throw did === undefined ? cause : new Error(did, { cause })
     })
   return Object.assign(connection, { connect })
 }

@@ -565,6 +565,7 @@ test('a proxy that swallows the wish for a tunnel fails a call as one that was n
   })
   const outcome = await exchange.call({ method: 'POST', body: Buffer.from('{}'), signal: new Abort() })
   expect(outcome).toMatchObject({ kind: 'unavailable', sent: false })
+  expect(outcome).toMatchObject({ why: `the proxy did not answer (through the proxy ${proxy.host})` })
 })
 
 describe('an idle connection', () => {
