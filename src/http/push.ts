@@ -36,6 +36,10 @@ const NEWS_AGAIN_MS = 500
 const LATE_WEIGHT = 2
 /** How often the clock is looked at. */
 const CLOCK_LOOK_MS = 1_000
+/** Between two looks: we did not run. */
+const STOPPED_MS = 2 * CLOCK_LOOK_MS
+/** What happened while we were stopped is noticed within this. */
+const NOTICED_MS = 1_000
 
 export class Push {
   readonly #config: HttpConfig
@@ -56,6 +60,10 @@ export class Push {
   #isPrompt = false
   /** Uptime since when it is refused because there is a stream already. */
   #conflictSince: number | undefined
+  /** When the clock was looked at (wall, ms). */
+  #lookedAt = Number.POSITIVE_INFINITY
+  /** The last time that this process was stopped, or the machine slept (wall, ms). */
+  #stopped: { readonly since: number; readonly until: number } | undefined
   /** Ends a GET that has no answer yet. */
   #asking: AbortController | undefined
   /** How long the next one may have none. */
@@ -77,7 +85,8 @@ export class Push {
 
   /** Runs until `signal` is aborted. Never rejects: a mistake of our own must not make the client deaf either. */
   async keep(signal: AbortSignal): Promise<void> {
-    const watch = setInterval(this.#clockWatch(), CLOCK_LOOK_MS)
+    this.#lookedAt = this.#config.clock.now()
+    const watch = setInterval(() => this.#lookAtClock(), CLOCK_LOOK_MS)
     watch.unref()
     signal.addEventListener('abort', () => this.#listening.end('it is not wanted any more'), { once: true })
     while (!signal.aborted) {
@@ -314,21 +323,28 @@ export class Push {
   }
 
   /** A wall clock that moved more than it should between two looks: the machine slept. */
-  #clockWatch(): () => void {
+  #lookAtClock(): void {
     const { clock, clockJumpMs } = this.#config
-    let last = clock.now()
-    return () => {
-      const now = clock.now()
-      const passed = now - last
-      const before = last
-      last = now
-      if (passed < CLOCK_LOOK_MS + clockJumpMs) return
-      const text = `the clock jumped by ${seconds(passed)}; checking the push stream`
-      this.#outlet.report({ kind: 'note', level: 'info', text })
-      this.#wake()
-      this.#asking?.abort()
-      this.#listening.wake(before)
-    }
+    const now = clock.now()
+    const before = this.#lookedAt
+    const passed = now - before
+    this.#lookedAt = now
+    if (passed >= STOPPED_MS) this.#stopped = { since: before, until: now }
+    if (passed < CLOCK_LOOK_MS + clockJumpMs) return
+    const text = `the clock jumped by ${seconds(passed)}; checking the push stream`
+    this.#outlet.report({ kind: 'note', level: 'info', text })
+    this.#wake()
+    this.#asking?.abort()
+    this.#listening.wake(before)
+  }
+
+  /** Since when (wall, ms) what is noticed now may have happened, where we did not run for a while. */
+  get #stoppedSince(): number | undefined {
+    const now = this.#config.clock.now()
+    // (News may come before the timer that looks.)
+    if (now - this.#lookedAt >= STOPPED_MS) return this.#lookedAt
+    const stopped = this.#stopped
+    return stopped !== undefined && now - stopped.until < NOTICED_MS ? stopped.since : undefined
   }
 
   #noteUp(live: Live, resumed: boolean): void {
@@ -350,7 +366,7 @@ export class Push {
 
   #noteDown(reason: string, noticedAt = this.#config.clock.now()): void {
     if (!this.#everUp || this.#down !== undefined) return
-    const at = Math.min(noticedAt, this.#listening.unsureSince ?? noticedAt)
+    const at = Math.min(noticedAt, this.#listening.unsureSince ?? noticedAt, this.#stoppedSince ?? noticedAt)
     this.#down = { since: this.#config.clock.uptime(), at }
     this.#outlet.report({ kind: 'push', at, state: 'down', generation: this.#generation, reason })
   }

@@ -48,6 +48,24 @@ describe('a gap', () => {
     expect(meta?.reason).toContain('404 to tools/list')
   })
 
+  test.skipIf(process.platform === 'win32')(
+    'that happened while the process was stopped: from then, not from when it was noticed',
+    async () => {
+      const { server, bridge } = await listening()
+      bridge.signal('SIGSTOP')
+      await pause(100)
+      const cutAt = Date.now()
+      await server.down()
+      await server.up()
+      await pause(2_500)
+      bridge.signal('SIGCONT')
+      await bridge.waitFor('the notice', () => gaps(bridge).length === 1)
+      const [meta] = gaps(bridge)
+      expect(Date.parse(meta?.from ?? '')).toBeLessThanOrEqual(cutAt)
+      expect(Date.parse(meta?.to ?? '')).toBeGreaterThanOrEqual(cutAt + 2_500)
+    },
+  )
+
   test('after a restart: one notice, before the first event of the new stream, that an agent can act on', async () => {
     const { server, bridge } = await listening()
     await bridge.call('tools/list')
