@@ -118,6 +118,11 @@ export class Listening {
     for (const stream of this.#streams) stream.end(reason)
   }
 
+  /** Said every second while we run. */
+  awake(): void {
+    this.#liveness.awake(this.#config.clock.uptime())
+  }
+
   /** The machine slept. */
   wake(asleepSince: number): void {
     for (const stream of this.#streams) void stream.wake(asleepSince)

@@ -11,6 +11,8 @@ const INTERVALS_KEPT = 5
 const INTERVALS_NEEDED = 3
 /** Streams without the pace, one after the other, until the server is taken for one that has given it up. */
 const MOST_DOUBTS = 2
+/** Who runs says so every second: after so long without a word of that we were stopped. */
+const STOPPED_MS = 2_000
 /** A server that begins its streams with a few comments has no cadence of less. */
 const UNSURE_SHORTEST_MS = 1_000
 
@@ -22,6 +24,7 @@ export class Liveness {
   #heard = 0
   #lastBeat: number | undefined
   #doubts = 0
+  #awakeAt: number | undefined
 
   /** `unsureSilenceMs`: the least that is allowed while fewer than three intervals are known. */
   constructor(minSilenceMs: number, unsureSilenceMs: number) {
@@ -36,14 +39,25 @@ export class Liveness {
     this.#lastBeat = undefined
   }
 
+  /** We run (uptime, ms). An interval in which we did not says nothing: what came in it is heard at its end. */
+  awake(at: number): void {
+    this.#lookBack(at)
+    this.#awakeAt = at
+  }
+
   /** A comment or a ping of the server arrived (uptime, ms). */
   beat(at: number): void {
+    this.#lookBack(at)
     const interval = this.#lastBeat === undefined ? undefined : at - this.#lastBeat
     this.#lastBeat = at
     if (interval === undefined || interval < SHORTEST_MS) return
     this.#intervals.push(interval)
     if (this.#intervals.length > INTERVALS_KEPT) this.#intervals.shift()
     if (++this.#heard === INTERVALS_NEEDED) this.#doubts = 0
+  }
+
+  #lookBack(at: number): void {
+    if (this.#awakeAt !== undefined && at - this.#awakeAt > STOPPED_MS) this.interrupt()
   }
 
   /** We did not read for a while: the interval that this falls into says nothing. */

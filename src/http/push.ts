@@ -329,6 +329,7 @@ export class Push {
     const before = this.#lookedAt
     const passed = now - before
     this.#lookedAt = now
+    this.#listening.awake()
     if (passed >= STOPPED_MS) this.#stopped = { since: before, until: now }
     if (passed < CLOCK_LOOK_MS + clockJumpMs) return
     const text = `the clock jumped by ${seconds(passed)}; checking the push stream`

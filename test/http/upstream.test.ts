@@ -694,6 +694,21 @@ describe('how long a stream may be silent', () => {
     expect(liveness.allowedSilenceMs).toBe(45_000)
   })
 
+  test('an interval in which we were stopped is no part of the pace, whether its end or the next look comes first', () => {
+    const liveness = heard(0, 1_000, 2_000, 3_000)
+    liveness.awake(3_000)
+    liveness.beat(33_000)
+    expect(liveness.allowedSilenceMs).toBe(5_000)
+    liveness.awake(33_001)
+    liveness.awake(34_001)
+    liveness.awake(64_001)
+    liveness.beat(64_002)
+    expect(liveness.allowedSilenceMs).toBe(5_000)
+    liveness.awake(65_001)
+    liveness.beat(66_002)
+    expect(liveness.allowedSilenceMs).toBe(3 * 2_000)
+  })
+
   test('a few comments at the start of each stream are no pace, however many streams there are', () => {
     const liveness = heard()
     for (let at = 0; at < 10_000_000; at += 1_000_000) {
