@@ -339,13 +339,12 @@ export class Push {
     this.#listening.wake(before)
   }
 
-  /** Since when (wall, ms) what is noticed now may have happened, where we did not run for a while. */
-  get #stoppedSince(): number | undefined {
-    const now = this.#config.clock.now()
+  /** Since when (wall, ms) what is dated `at` may have happened: we may not have run by then. */
+  #atTheEarliest(at: number): number {
     // (News may come before the timer that looks.)
-    if (now - this.#lookedAt >= STOPPED_MS) return this.#lookedAt
+    if (this.#config.clock.now() - this.#lookedAt >= STOPPED_MS) return Math.min(at, this.#lookedAt)
     const stopped = this.#stopped
-    return stopped !== undefined && now - stopped.until < NOTICED_MS ? stopped.since : undefined
+    return stopped !== undefined && at - stopped.until < NOTICED_MS ? Math.min(at, stopped.since) : at
   }
 
   #noteUp(live: Live, resumed: boolean): void {
@@ -367,7 +366,7 @@ export class Push {
 
   #noteDown(reason: string, noticedAt = this.#config.clock.now()): void {
     if (!this.#everUp || this.#down !== undefined) return
-    const at = Math.min(noticedAt, this.#listening.unsureSince ?? noticedAt, this.#stoppedSince ?? noticedAt)
+    const at = this.#atTheEarliest(Math.min(noticedAt, this.#listening.unsureSince ?? noticedAt))
     this.#down = { since: this.#config.clock.uptime(), at }
     this.#outlet.report({ kind: 'push', at, state: 'down', generation: this.#generation, reason })
   }

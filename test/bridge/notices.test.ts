@@ -4,6 +4,7 @@ import { BridgeProcess } from '../support/bridge-process.ts'
 import { eventually, pause } from '../support/eventually.ts'
 import { ScriptedServer, type ServerOptions } from '../support/scripted-server.ts'
 import { gapInterval, hold } from '../support/settings.ts'
+import { TcpProxy } from '../support/tcp-proxy.ts'
 
 const channel: ServerOptions = {
   capabilities: { tools: {}, experimental: { 'claude/channel': {} } },
@@ -63,6 +64,33 @@ describe('a gap', () => {
       const [meta] = gaps(bridge)
       expect(Date.parse(meta?.from ?? '')).toBeLessThanOrEqual(cutAt)
       expect(Date.parse(meta?.to ?? '')).toBeGreaterThanOrEqual(cutAt + 2_500)
+    },
+  )
+
+  test.skipIf(process.platform === 'win32')(
+    'of a stream that died while the process was stopped: from then, though what had come before was read on waking',
+    async () => {
+      const server = await ScriptedServer.start(channel)
+      await server.down()
+      server.heartbeatMs = 200
+      server.secondStream = 'replace'
+      await server.up()
+      const line = await TcpProxy.start(server.port)
+      const bridge = await BridgeProcess.connected(`http://127.0.0.1:${line.port}/mcp`, {
+        args: ['--stateful', ...hold(0)],
+      })
+      await eventually('the push stream', () => server.listening())
+      await pause(1_500)
+      bridge.signal('SIGSTOP')
+      await pause(600)
+      const diedAt = Date.now()
+      line.abandon()
+      await pause(2_500)
+      bridge.signal('SIGCONT')
+      await bridge.waitFor('the notice', () => gaps(bridge).length === 1, 12_000)
+      const [meta] = gaps(bridge)
+      expect(Date.parse(meta?.from ?? '')).toBeLessThanOrEqual(diedAt)
+      expect(meta?.reason).toContain('beyond its usual pace')
     },
   )
 
