@@ -11,6 +11,7 @@
 import type { Duplex } from 'node:stream'
 import type { SecureContext } from 'node:tls'
 import { DecoratorHandler, type Dispatcher, ping, WebSocket } from 'undici'
+import { reasonOf } from '../errors.ts'
 import type { NamedProxy } from '../proxy.ts'
 import type { Clock } from '../retry.ts'
 import { firstOf, sleep } from '../retry.ts'
@@ -252,7 +253,7 @@ class Live implements Connection {
 
   #whyLost({ maxFrameBytes, proxy }: DialOptions): string {
     if (this.#silentMs !== undefined) return `no sign of life for ${this.#silentMs} ms${through(proxy)}`
-    if (this.#rawError !== undefined) return `${this.#rawError.message}${through(proxy)}`
+    if (this.#rawError !== undefined) return `${reasonOf(this.#rawError)}${through(proxy)}`
     const peer = proxy === undefined ? 'the server' : `the server or the proxy ${proxy.url.host}`
     if (this.#peerEnded) return `${peer} hung up`
     const limit = `${Math.round(maxFrameBytes / 1_048_576)} MiB`

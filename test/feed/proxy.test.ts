@@ -3,12 +3,14 @@
  * name, and all that is promised of a direct connection (healing, liveness, back-pressure) holds in a tunnel.
  */
 import { readFileSync } from 'node:fs'
+import { connect, createServer } from 'node:net'
+import { Transform } from 'node:stream'
 import { describe, expect, test } from 'vitest'
 import { BridgeProcess } from '../support/bridge-process.ts'
 import { eventually, pause } from '../support/eventually.ts'
 import { type HttpProxy, httpProxy } from '../support/http-proxy.ts'
 import { TcpProxy } from '../support/tcp-proxy.ts'
-import { ca, cert, key } from '../support/tls.ts'
+import { ca, cert, key, listen } from '../support/tls.ts'
 import {
   type Changes,
   connected,
@@ -123,6 +125,35 @@ describe('what goes through it', () => {
     const client = await connected(moot, { HTTP_PROXY: 'http://proxy.invalid:3128', CONVO_SPACE_ID: SPACE })
     await tells(moot, client, 'at home')
   })
+})
+
+test('what was changed on the way is said in words, not as a line of the source of OpenSSL', async () => {
+  const { moot, env } = await place('https')
+  let isNoisy = false
+  const noise = (): Transform =>
+    new Transform({
+      transform(chunk: Buffer, _, done) {
+        if (isNoisy) chunk.writeUInt8(chunk.readUInt8(chunk.length - 1) ^ 1, chunk.length - 1)
+        done(null, chunk)
+      },
+    })
+  const line = createServer((near) => {
+    const far = connect(Number(new URL(moot.url).port), '127.0.0.1')
+    for (const socket of [near, far]) socket.on('error', () => undefined)
+    near.on('close', () => far.destroy())
+    near.pipe(far).pipe(noise()).pipe(near)
+  })
+  const CONVO_API_URL = `https://localhost:${await listen(line)}`
+  const client = await connected(moot, { ...env, CONVO_API_URL, CONVO_SPACE_ID: SPACE })
+  await followed(moot, client)
+  isNoisy = true
+  moot.publish(SPACE, { text: '@MyAgent in the noise' })
+  const down = await eventually('it is noticed', () =>
+    client.pushStatuses(SPACE).find(({ state }) => state === 'down'),
+  )
+  expect(down.reason).toMatch(/^[^:]+ \(ERR_SSL_\w+\)$/)
+  isNoisy = false
+  await client.hears(1)
 })
 
 describe('what goes wrong there is said by its name', () => {
