@@ -204,13 +204,19 @@ export function reasonOf(error: unknown): string {
   const code = typeof given === 'string' ? given : undefined
   // OpenSSL's message is a line of its source; its reason is "wrong version number".
   const said = code?.startsWith('ERR_SSL_') && typeof reason === 'string' ? reason : error.message
-  const proxySaid = /^Proxy (?:response|Authentication Required) \((\d+)\)/.exec(said)?.[1]
+  const proxySaid = proxyRefusal(error)
   if (proxySaid === '407') return 'the proxy answered 407: its URL needs a user name and a password'
   if (proxySaid !== undefined) return `the proxy answered ${proxySaid}`
   if (code === 'EMFILE' || code === 'ENFILE') return `no more files can be opened (${code}; see ulimit -n)`
   const text = said || code || error.name
   if (error.cause instanceof Error && text === 'fetch failed') return reasonOf(error.cause)
   return code !== undefined && !text.includes(code) ? `${text} (${code})` : text
+}
+
+/** The status with which a proxy refused: what it was asked for went no further. */
+export function proxyRefusal(error: unknown): string | undefined {
+  const said = error instanceof Error ? error.message : ''
+  return /^Proxy (?:response|Authentication Required) \((\d+)\)/.exec(said)?.[1]
 }
 
 /** For the `default` of a switch over a union: the compiler proves that it is never reached. */

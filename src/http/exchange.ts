@@ -7,7 +7,7 @@
  *
  * [MCP 2025-11-25 transports, Streamable HTTP]
  */
-import { isCertificateFailure, plainText, reasonOf } from '../errors.ts'
+import { isCertificateFailure, plainText, proxyRefusal, reasonOf } from '../errors.ts'
 import { HEADER } from '../protocol.ts'
 import { limit, type Signal } from '../retry.ts'
 import type { HttpConfig } from './config.ts'
@@ -101,7 +101,9 @@ export class Exchange {
     for (let redirects = 0; ; ) {
       if (isOutcome(heard)) return heard
       if (heard.kind === 'failure') {
-        const { sent, status, cause } = heard
+        const { status, cause } = heard
+        // (One that forwards says 407 only when it has the call.)
+        const sent = heard.sent && proxyRefusal(cause) === undefined
         if (status !== undefined && cause instanceof RangeError) return refusal(status, tooLong(cause))
         const isTrusted: boolean =
           !sent && !trusted && isCertificateFailure(cause) && (await this.#trustMore(cause))

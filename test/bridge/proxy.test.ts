@@ -4,7 +4,7 @@ import type { Socket } from 'node:net'
 import { expect, test } from 'vitest'
 import { proxyFor } from '../../src/proxy.ts'
 import { BridgeProcess, bin } from '../support/bridge-process.ts'
-import { eventually } from '../support/eventually.ts'
+import { eventually, pause } from '../support/eventually.ts'
 import { httpProxy } from '../support/http-proxy.ts'
 import { initializeParams } from '../support/messages.ts'
 import { ScriptedServer } from '../support/scripted-server.ts'
@@ -178,6 +178,22 @@ test('a request waits for a proxy that swallows what it is asked no longer than 
   const { error } = await bridge.call('tools/call', {}, 8_000)
   expect(error?.data?.code).toBe('SERVER_UNREACHABLE')
   expect(error?.message).toContain('(through the proxy 127.0.0.1:')
+})
+
+test('a call that a proxy does not forward without a login was not run: it is sent again', async () => {
+  const server = await ScriptedServer.start()
+  const proxy = await httpProxy()
+  const bridge = await BridgeProcess.connected(`http://mcp.invalid:${server.port}/mcp`, {
+    args: patience(10_000),
+    env: { HTTP_PROXY: proxy.url },
+  })
+  await eventually('a push stream', () => server.listening())
+  proxy.status = 407
+  const id = bridge.ask('tools/call')
+  await pause(500)
+  proxy.status = undefined
+  expect((await bridge.reply(id, 10_000)).error).toBeUndefined()
+  expect(server.posts('tools/call')).toHaveLength(1)
 })
 
 test.each([
