@@ -45,6 +45,13 @@ export function proxyFor(url: URL, env: Environment): NamedProxy | undefined {
   return isLoopback(url.hostname) && !isLoopback(proxy.hostname) ? undefined : { url: proxy, variable }
 }
 
+/** How a proxy is shown the login in its URL, as an option of undici's, which itself passes over one without a password. */
+export function loginOf({ username, password }: URL): { readonly token?: string } {
+  if (username === '' && password === '') return {}
+  const login = `${decodeURIComponent(username)}:${decodeURIComponent(password)}`
+  return { token: `Basic ${Buffer.from(login).toString('base64')}` }
+}
+
 /** What a proxy did that was asked for a tunnel, by undici's code: its own words don't name the proxy. */
 const PROXY_DID: Readonly<Record<string, string>> = {
   UND_ERR_SOCKET: 'the proxy hung up',

@@ -6,7 +6,7 @@
  */
 import type { SecureContext } from 'node:tls'
 import { Agent, type Dispatcher, Pool, ProxyAgent } from 'undici'
-import { askedOnce, type NamedProxy } from '../proxy.ts'
+import { askedOnce, loginOf, type NamedProxy } from '../proxy.ts'
 import { ADDRESS_MS } from './config.ts'
 
 export interface Way {
@@ -33,6 +33,7 @@ export function dispatcherFor(way: Way, limits: Agent.Options, plain: 'forwarded
     ...limits,
     allowH2: false,
     uri: proxy.url.href,
+    ...loginOf(proxy.url),
     proxyTunnel: plain === 'tunnelled',
     requestTls: dialing,
     proxyTls: dialing,

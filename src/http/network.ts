@@ -13,7 +13,7 @@ import DispatcherBase from 'undici/lib/dispatcher/dispatcher.js'
 import ProxyAgent from 'undici/lib/dispatcher/proxy-agent.js'
 import { invalid, reasonOf } from '../errors.ts'
 import { extraCertificates, pem } from '../pem.ts'
-import { askedOnce } from '../proxy.ts'
+import { askedOnce, loginOf } from '../proxy.ts'
 import { systemCertificates } from '../system-trust.ts'
 import { DEFAULT_TIMING, KEEP_ALIVE_MS, type Tls } from './config.ts'
 
@@ -44,6 +44,7 @@ export function throughProxy(
   DispatcherBase.prototype.request ??= request
   return new ProxyAgent({
     uri: proxy.href,
+    ...loginOf(proxy),
     proxyTunnel: false,
     factory: (origin, limits) => new Client(origin, { ...limits, keepAliveMaxTimeout: KEEP_ALIVE_MS }),
     clientFactory: (origin, limits) => askedOnce(new Client(origin, { ...limits, headersTimeout: stepMs })),

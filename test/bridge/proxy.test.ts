@@ -180,6 +180,25 @@ test('a request waits for a proxy that swallows what it is asked no longer than 
   expect(error?.message).toContain('(through the proxy 127.0.0.1:')
 })
 
+test.each([
+  ['https', 'a-token:', 'a-token'],
+  ['https', ':a-pass%word', ':a-pass%25word'],
+  ['http', 'a-token:', 'a-token'],
+])('a proxy for %s whose login is %s is shown it', async (scheme, login, written) => {
+  const server = await ScriptedServer.start()
+  const proxy = await httpProxy({ login })
+  const name = proxy.url.replace('//', `//${written}@`)
+  const bridge = await BridgeProcess.connected(
+    scheme === 'https' ? (await withTls(server)).url : `http://mcp.invalid:${server.port}/mcp`,
+    {
+      args: scheme === 'https' ? ['--ca', ca] : [],
+      env: { [`${scheme.toUpperCase()}_PROXY`]: name, CHAMADE_LOG_LEVEL: 'debug' },
+    },
+  )
+  expect((await bridge.call('tools/call')).error).toBeUndefined()
+  expect(bridge.stderr).not.toMatch(/a-token|a-pass/)
+})
+
 test('a call that a proxy does not forward without a login was not run: it is sent again', async () => {
   const server = await ScriptedServer.start()
   const proxy = await httpProxy()
