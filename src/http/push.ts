@@ -85,7 +85,7 @@ export class Push {
 
   /** Runs until `signal` is aborted. Never rejects: a mistake of our own must not make the client deaf either. */
   async keep(signal: AbortSignal): Promise<void> {
-    this.#lookedAt = this.#config.clock.now()
+    this.#lookAtClock()
     const watch = setInterval(() => this.#lookAtClock(), CLOCK_LOOK_MS)
     watch.unref()
     signal.addEventListener('abort', () => this.#listening.end('it is not wanted any more'), { once: true })
