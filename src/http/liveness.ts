@@ -4,6 +4,7 @@
  * Not a timer: it is told what happened and says how long silence may last from now on.
  * The one rule: events say nothing about a cadence (an agent's day is irregular), keep-alives do.
  */
+import { STOPPED_MS } from './clock-watch.ts'
 
 /** Comments closer together are one: a server pads its streams to get through a proxy's buffer. */
 const SHORTEST_MS = 20
@@ -11,8 +12,6 @@ const INTERVALS_KEPT = 5
 const INTERVALS_NEEDED = 3
 /** Streams without the pace, one after the other, until the server is taken for one that has given it up. */
 const MOST_DOUBTS = 2
-/** Who runs says so every second: after so long without a word of that we were stopped. */
-const STOPPED_MS = 2_000
 /** A server that begins its streams with a few comments has no cadence of less. */
 const UNSURE_SHORTEST_MS = 1_000
 

@@ -11,6 +11,7 @@ import { impossible, reasonOf, seconds } from '../errors.ts'
 import { Backoff, sleep, turn } from '../retry.ts'
 import type { Outlet } from '../sides.ts'
 import type { PushStatus } from '../status.ts'
+import { ClockWatch, LOOK_MS } from './clock-watch.ts'
 import type { HttpConfig } from './config.ts'
 import { type EventReader, MAX_RETRY_MS } from './events.ts'
 import type { Exchange } from './exchange.ts'
@@ -20,7 +21,7 @@ import { type Outcome, type Success, sayOutcome } from './outcome.ts'
 import { Place } from './place.ts'
 import type { SessionLife } from './session.ts'
 import type { Live } from './session-state.ts'
-import { isGatewayFailure, signatureOf } from './signature.ts'
+import { isGatewayFailure, mayMeanSession, signatureOf } from './signature.ts'
 
 /** What is said so often in a row is not taken for a moment of a redeploy. */
 const SUSPICIOUS_REFUSALS = 4
@@ -34,12 +35,6 @@ const AT_ONCE_MS = 100
 const NEWS_AGAIN_MS = 500
 /** To wait for headers in vain takes long: it counts as so many refusals. */
 const LATE_WEIGHT = 2
-/** How often the clock is looked at. */
-const CLOCK_LOOK_MS = 1_000
-/** Between two looks: we did not run. */
-const STOPPED_MS = 2 * CLOCK_LOOK_MS
-/** What happened while we were stopped is noticed within this. */
-const NOTICED_MS = 1_000
 
 export class Push {
   readonly #config: HttpConfig
@@ -60,10 +55,7 @@ export class Push {
   #isPrompt = false
   /** Uptime since when it is refused because there is a stream already. */
   #conflictSince: number | undefined
-  /** When the clock was looked at (wall, ms). */
-  #lookedAt = Number.POSITIVE_INFINITY
-  /** The last time that this process was stopped, or the machine slept (wall, ms). */
-  #stopped: { readonly since: number; readonly until: number } | undefined
+  readonly #clockWatch: ClockWatch
   /** Ends a GET that has no answer yet. */
   #asking: AbortController | undefined
   /** How long the next one may have none. */
@@ -78,6 +70,7 @@ export class Push {
     this.#life = life
     this.#outlet = outlet
     this.#backoff = new Backoff(config.backoff, config.random)
+    this.#clockWatch = new ClockWatch(config.clock)
     this.#headersMs = config.headersMs
     this.#place = new Place(config.clock, config.cursorDoubtMs)
     this.#listening = new Listening(config, exchange, life, incoming, this.#place)
@@ -86,7 +79,7 @@ export class Push {
   /** Runs until `signal` is aborted. Never rejects: a mistake of our own must not make the client deaf either. */
   async keep(signal: AbortSignal): Promise<void> {
     this.#lookAtClock()
-    const watch = setInterval(() => this.#lookAtClock(), CLOCK_LOOK_MS)
+    const watch = setInterval(() => this.#lookAtClock(), LOOK_MS)
     watch.unref()
     signal.addEventListener('abort', () => this.#listening.end('it is not wanted any more'), { once: true })
     while (!signal.aborted) {
@@ -255,9 +248,8 @@ export class Push {
       // It does not know the cursor: once more without, and continuity is lost.
       return this.#place.forget()
     }
-    const mayMeanSession =
-      this.#everUp || (outcome.status >= 400 && outcome.status <= 500) || outcome.rpcError !== undefined
-    if (mayMeanSession && (await this.#life.pulse.gone(live, signatureOf(outcome), true))) return
+    const isAsked = this.#everUp || mayMeanSession(outcome.status) || outcome.rpcError !== undefined
+    if (isAsked && (await this.#life.pulse.gone(live, signatureOf(outcome), true))) return
     // (One that has never given a stream may have none, in words of its own; or it is starting.)
     const passing =
       (outcome.status >= 500 || (outcome.status === 400 && live.id !== undefined)) &&
@@ -324,27 +316,14 @@ export class Push {
 
   /** A wall clock that moved more than it should between two looks: the machine slept. */
   #lookAtClock(): void {
-    const { clock, clockJumpMs } = this.#config
-    const now = clock.now()
-    const before = this.#lookedAt
-    const passed = now - before
-    this.#lookedAt = now
+    const { before, passedMs } = this.#clockWatch.look()
     this.#listening.awake()
-    if (passed >= STOPPED_MS) this.#stopped = { since: before, until: now }
-    if (passed < CLOCK_LOOK_MS + clockJumpMs) return
-    const text = `the clock jumped by ${seconds(passed)}; checking the push stream`
+    if (passedMs < LOOK_MS + this.#config.clockJumpMs) return
+    const text = `the clock jumped by ${seconds(passedMs)}; checking the push stream`
     this.#outlet.report({ kind: 'note', level: 'info', text })
     this.#wake()
     this.#asking?.abort()
     this.#listening.wake(before)
-  }
-
-  /** Since when (wall, ms) what is dated `at` may have happened: we may not have run by then. */
-  #atTheEarliest(at: number): number {
-    // (News may come before the timer that looks.)
-    if (this.#config.clock.now() - this.#lookedAt >= STOPPED_MS) return Math.min(at, this.#lookedAt)
-    const stopped = this.#stopped
-    return stopped !== undefined && at - stopped.until < NOTICED_MS ? Math.min(at, stopped.since) : at
   }
 
   #noteUp(live: Live, resumed: boolean): void {
@@ -366,7 +345,7 @@ export class Push {
 
   #noteDown(reason: string, noticedAt = this.#config.clock.now()): void {
     if (!this.#everUp || this.#down !== undefined) return
-    const at = this.#atTheEarliest(Math.min(noticedAt, this.#listening.unsureSince ?? noticedAt))
+    const at = this.#clockWatch.atTheEarliest(Math.min(noticedAt, this.#listening.unsureSince ?? noticedAt))
     this.#down = { since: this.#config.clock.uptime(), at }
     this.#outlet.report({ kind: 'push', at, state: 'down', generation: this.#generation, reason })
   }
