@@ -132,8 +132,8 @@ export class Opening {
     } finally {
       over.clear()
       this.#begun.delete(session)
-      // Whatever else it opened is of no use.
-      if (opened === undefined) void this.#calls.delete(session, this.#config.privateLimitMs)
+      // Whatever else it opened is of no use, be it the session of a refusal.
+      if (opened?.response.result === undefined) void this.#calls.delete(session, this.#config.privateLimitMs)
     }
   }
 
@@ -155,7 +155,7 @@ export class Opening {
   /** Nobody waits for it any more: the session that it may open yet ends. */
   #abandon(attempt: Promise<Attempt>): void {
     const end = attempt.then(
-      ({ opened }) => opened && this.#calls.delete(opened.headers, ABANDONED_LIMIT_MS),
+      ({ opened }) => opened?.response.result && this.#calls.delete(opened.headers, ABANDONED_LIMIT_MS),
       () => undefined,
     )
     void this.#track(end)

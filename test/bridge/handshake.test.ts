@@ -46,6 +46,24 @@ describe('initialize', () => {
     await eventually('the goodbye', () => server.of('DELETE').some((each) => each.session === 'stray'))
   })
 
+  test('refused in an answer that names a session: that session is deleted, each time', async () => {
+    const server = await ScriptedServer.start()
+    const error = { code: -32602, message: 'not these capabilities' }
+    const refuse = (session: string) => (x: Exchange) =>
+      x.json({ jsonrpc: '2.0', id: JSON.parse(x.rpc.id ?? 'null'), error }, 200, {
+        'mcp-session-id': session,
+      })
+    const bridge = await BridgeProcess.connected(server.url)
+    server.on('initialize', refuse('refused again'))
+    server.wipe()
+    bridge.ask('tools/call')
+    await eventually('the goodbye', () => server.of('DELETE').some((x) => x.session === 'refused again'))
+    server.on('initialize', refuse('refused'))
+    bridge.send(initialize(9))
+    expect((await bridge.reply(9)).error?.code).toBe(-32602)
+    await eventually('the goodbye', () => server.of('DELETE').some((x) => x.session === 'refused'))
+  })
+
   test('answered by polling is fetched with its cursor, in its session', async () => {
     const server = await ScriptedServer.start()
     server.on('initialize', (x) => {
