@@ -49,7 +49,7 @@ export function withToolRules(open: OpenUpstream, rules: ToolRules): OpenUpstrea
     const givenUp = new Map<string, Promise<void>>()
     const upstream = open({
       report: outlet.report,
-      deliver: (message, lane) => {
+      deliver: (message, lane, isWanted) => {
         if (message.kind === 'response' && message.id !== undefined) {
           if (givenUp.has(message.id)) return Promise.resolve()
           calls.get(message.id)?.ended.abort()
@@ -57,7 +57,7 @@ export function withToolRules(open: OpenUpstream, rules: ToolRules): OpenUpstrea
         }
         if (message.kind === 'notification' && message.method === 'notifications/progress')
           noteProgress(message, calls)
-        return outlet.deliver(message, lane)
+        return outlet.deliver(message, lane, isWanted)
       },
     })
 

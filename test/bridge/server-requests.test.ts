@@ -50,22 +50,28 @@ describe('requests of the server', () => {
     expect((await bridge.reply(5)).result).toEqual({ mine: true })
   })
 
-  test('one that waits behind a notice while its session is lost does not come to the client after its end', async () => {
-    const capabilities = { tools: {}, experimental: { 'claude/channel': {} } }
-    const server = await ScriptedServer.start({ capabilities })
-    const bridge = await BridgeProcess.listening(server, { args: ['--stateful', ...hold(0)] })
-    server.on('tools/list', () => {})
-    server.session.push.cut()
-    await eventually('the notice waits for the tools', () => server.posts('tools/list').length === 1)
-    server.push({ jsonrpc: '2.0', id: 'q', method: 'elicitation/create' })
-    await pause(100)
-    server.wipe()
-    await bridge.call('tools/call')
-    await eventually('the next stream', () => server.listening())
-    server.pushChannel('after')
-    await bridge.waitFor('what is said then', () => bridge.channel().includes('after'))
-    expect(bridge.received('elicitation/create')).toEqual([])
-  })
+  test.each<[string, string[]]>([
+    ['alone', []],
+    ['with rules for its tools', ['--ignore-tool', 'hidden']],
+  ])(
+    'one that waits behind a notice while its session is lost does not come to the client after its end: the channel %s',
+    async (_how, args) => {
+      const capabilities = { tools: {}, experimental: { 'claude/channel': {} } }
+      const server = await ScriptedServer.start({ capabilities })
+      const bridge = await BridgeProcess.listening(server, { args: ['--stateful', ...hold(0), ...args] })
+      server.on('tools/list', () => {})
+      server.session.push.cut()
+      await eventually('the notice waits for the tools', () => server.posts('tools/list').length === 1)
+      server.push({ jsonrpc: '2.0', id: 'q', method: 'elicitation/create' })
+      await pause(100)
+      server.wipe()
+      await bridge.call('tools/call')
+      await eventually('the next stream', () => server.listening())
+      server.pushChannel('after')
+      await bridge.waitFor('what is said then', () => bridge.channel().includes('after'))
+      expect(bridge.received('elicitation/create')).toEqual([])
+    },
+  )
 
   test('a reply that nobody waits for is said to be one, and why', async () => {
     const server = await ScriptedServer.start()
