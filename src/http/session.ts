@@ -60,10 +60,8 @@ export class SessionLife {
   #servedAt = 0
   /** A session that the server has opened and that is not live yet. */
   #candidate: Live | undefined
-  /** Attempts at the next session that failed, one behind the other. */
+  /** Attempts at the next session that failed since this one was lost. */
   #failedInRow = 0
-  /** The loss that has been reported: one line each, however many attempts it takes. */
-  #reportedLoss: number | undefined
   /** Called with the generation that was lost, before anything else happens. */
   onLost: (generation: number, reason: string) => void = () => undefined
 
@@ -379,9 +377,8 @@ export class SessionLife {
         cause: error,
         attemptEndedAt: clock.uptime(),
       })
-      this.#failedInRow++
-      if (lost && this.#reportedLoss !== since) this.#report('lost', generation, error.message)
-      this.#reportedLoss = since
+      // One line a loss, however many attempts it takes.
+      if (lost && this.#failedInRow++ === 0) this.#report('lost', generation, error.message)
     }
   }
 
