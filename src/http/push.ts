@@ -8,7 +8,7 @@
  * [MCP 2025-11-25 transports, Listening for Messages from the Server; Resumability and Redelivery]
  */
 import { impossible, reasonOf, seconds } from '../errors.ts'
-import { Backoff, sleep, turn } from '../retry.ts'
+import { Backoff, turn } from '../retry.ts'
 import type { Outlet } from '../sides.ts'
 import type { PushStatus } from '../status.ts'
 import { ClockWatch, LOOK_MS } from './clock-watch.ts'
@@ -99,15 +99,12 @@ export class Push {
     switch (session.state) {
       case 'live':
         return await this.#openStream(session, signal)
-      case 'lost':
-        await this.#rest(
-          Math.max(
-            this.#delayFor(!this.#mendsByWaiting(session.cause.code)),
-            Math.min(session.cause.retryAfterMs ?? 0, MAX_RETRY_MS),
-          ),
-          signal,
-        )
+      case 'lost': {
+        const { code, retryAfterMs = 0 } = session.cause
+        const isRefused = code !== 'SERVER_UNREACHABLE' && code !== 'SERVER_BUSY'
+        await this.#rest(Math.max(this.#delayFor(isRefused), Math.min(retryAfterMs, MAX_RETRY_MS)), signal)
         return this.#life.attempt()
+      }
       default:
         await this.#life.changed(signal)
         // Whoever waited for the session goes first, on the connection that is open.
@@ -191,7 +188,7 @@ export class Push {
     this.#backoff.settled(upMs)
     if (signal.aborted) return
     this.#noteDown(end.reason, end.silentSince)
-    const delayMs = this.#nextDelay(this.#retryMs)
+    const delayMs = this.#nextDelay()
     const mostMs = held.news ? Math.max(this.#retryMs, NEWS_AGAIN_MS) : delayMs
     if (this.#life.live === live) await this.#rest(Math.min(delayMs, mostMs), signal)
   }
@@ -271,7 +268,7 @@ export class Push {
   }
 
   async #retry(why: string, signal: AbortSignal, floorMs = 0): Promise<void> {
-    await this.#again(why, this.#nextDelay(Math.max(floorMs, this.#retryMs)), false, signal)
+    await this.#again(why, this.#nextDelay(floorMs), false, signal)
   }
 
   async #retryRefused(why: string, signal: AbortSignal): Promise<void> {
@@ -295,7 +292,7 @@ export class Push {
   }
 
   #nextDelay(floorMs = 0): number {
-    return this.#backoff.next(this.#failingForMs, Math.min(floorMs, MAX_RETRY_MS))
+    return this.#backoff.next(this.#failingForMs, Math.min(Math.max(floorMs, this.#retryMs), MAX_RETRY_MS))
   }
 
   get #failingForMs(): number {
@@ -306,12 +303,8 @@ export class Push {
   async #rest(ms: number, signal: AbortSignal): Promise<void> {
     if (ms <= 0 || signal.aborted) return
     const rested = new AbortController()
-    const wake = (): void => rested.abort()
-    this.#wake = wake
-    signal.addEventListener('abort', wake, { once: true })
-    await Promise.race([sleep(ms, rested.signal), this.#life.changed(rested.signal)])
-    signal.removeEventListener('abort', wake)
-    wake()
+    this.#wake = () => rested.abort()
+    await this.#life.changedWithin(ms, rested.signal, signal)
   }
 
   /** A wall clock that moved more than it should between two looks: the machine slept. */
@@ -350,15 +343,9 @@ export class Push {
     this.#outlet.report({ kind: 'push', at, state: 'down', generation: this.#generation, reason })
   }
 
-  #mendsByWaiting(code: string): boolean {
-    return code === 'SERVER_UNREACHABLE' || code === 'SERVER_BUSY'
-  }
-
   /** A refusal is met as often as an outage for a minute (a redeploy shows many faces), then seldom. */
   #delayFor(refused: boolean): number {
-    return refused && this.#failingForMs > SLOW_AFTER_MS
-      ? this.#backoff.slow()
-      : this.#nextDelay(this.#retryMs)
+    return refused && this.#failingForMs > SLOW_AFTER_MS ? this.#backoff.slow() : this.#nextDelay()
   }
 
   #report(fact: Omit<PushStatus, 'kind' | 'at'>): void {

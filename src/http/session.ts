@@ -100,8 +100,8 @@ export class SessionLife {
   }
 
   /** The same, for `ms` at most, and no longer than the session may be used. */
-  async changedWithin(ms: number, signal: Signal): Promise<void> {
-    const over = limit(ms, signal, this.#closing)
+  async changedWithin(ms: number, ...signals: readonly Signal[]): Promise<void> {
+    const over = limit(ms, ...signals, this.#closing)
     await this.changed(over.signal)
     over.clear()
   }
