@@ -114,7 +114,7 @@ export class Abort implements Signal {
   }
 
   /** The first reason stands. */
-  abort(reason: unknown): void {
+  abort(reason?: unknown): void {
     if (this.#aborted) return
     this.#aborted = true
     this.#reason = reason

@@ -4,7 +4,7 @@
  * Not the asking again, nor what its end means: that is the loop's business (push.ts). The one rule: what is read is
  * one stream, and for a moment two, where the first may be bound to nothing.
  */
-import { sleep } from '../retry.ts'
+import { type Signal, sleep } from '../retry.ts'
 import type { HttpConfig } from './config.ts'
 import type { EventReader, Known } from './events.ts'
 import type { Exchange } from './exchange.ts'
@@ -78,7 +78,7 @@ export class Listening {
     live: Live,
     cursor: string | undefined,
     brokeAt: number | undefined,
-    signal: AbortSignal,
+    signal: Signal,
     onReplaced: (silentSince: number | undefined) => void,
   ): Promise<Held> {
     const first = this.#read(events, live, cursor)
@@ -164,7 +164,7 @@ export class Listening {
   async #trusted(
     resumed: Reading,
     live: Live,
-    signal: AbortSignal,
+    signal: Signal,
     onReplaced: (silentSince: number | undefined) => void,
   ): Promise<Reading> {
     const { idlePingMs, minSilenceMs } = this.#config
@@ -204,7 +204,7 @@ export class Listening {
   }
 
   /** How many events have come once the replay is over. */
-  async #replayed(resumed: Reading, signal: AbortSignal): Promise<number> {
+  async #replayed(resumed: Reading, signal: Signal): Promise<number> {
     for (;;) {
       const { events } = resumed
       await sleep(SOON_MS, signal, resumed.ended)
@@ -216,7 +216,7 @@ export class Listening {
   async #askBeside(
     resumed: Reading,
     live: Live,
-    signal: AbortSignal,
+    signal: Signal,
   ): Promise<EventReader | 'refused' | undefined> {
     const { headersMs } = this.#config
     const { outcome } = await this.#exchange.stream(live, undefined, headersMs, signal, resumed.ended)

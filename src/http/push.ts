@@ -3,12 +3,12 @@
  *
  * One loop per client handshake: while the session is live it holds the GET stream, while it is lost it asks for
  * the next one. It needs no traffic of the client to heal.
- * The one rule: nothing but `signal` ends it.
+ * The one rule: nothing but `stop` ends it.
  *
  * [MCP 2025-11-25 transports, Listening for Messages from the Server; Resumability and Redelivery]
  */
 import { impossible, reasonOf, seconds } from '../errors.ts'
-import { Backoff, turn } from '../retry.ts'
+import { Abort, Backoff, turn } from '../retry.ts'
 import type { Outlet } from '../sides.ts'
 import type { PushStatus } from '../status.ts'
 import { ClockWatch, LOOK_MS } from './clock-watch.ts'
@@ -61,6 +61,7 @@ export class Push {
   /** How long the next one may have none. */
   #headersMs: number
   readonly #listening: Listening
+  readonly #stopped = new Abort()
   /** Ends the present rest. */
   #wake: () => void = () => undefined
 
@@ -76,37 +77,41 @@ export class Push {
     this.#listening = new Listening(config, exchange, life, incoming, this.#place)
   }
 
-  /** Runs until `signal` is aborted. Never rejects: a mistake of our own must not make the client deaf either. */
-  async keep(signal: AbortSignal): Promise<void> {
+  /** Runs until `stop`. Never rejects: a mistake of our own must not make the client deaf either. */
+  async keep(): Promise<void> {
     this.#lookAtClock()
     const watch = setInterval(() => this.#lookAtClock(), LOOK_MS)
     watch.unref()
-    signal.addEventListener('abort', () => this.#listening.end('it is not wanted any more'), { once: true })
-    while (!signal.aborted) {
+    while (!this.#stopped.aborted) {
       try {
-        await this.#turn(signal)
+        await this.#turn()
       } catch (cause) {
         this.#listening.end('an internal error')
         this.#outlet.report({ kind: 'note', level: 'error', text: `internal error: ${reasonOf(cause)}` })
-        await this.#rest(this.#backoff.slow(), signal)
+        await this.#rest(this.#backoff.slow())
       }
     }
     clearInterval(watch)
   }
 
-  async #turn(signal: AbortSignal): Promise<void> {
+  stop(): void {
+    this.#stopped.abort()
+    this.#listening.end('it is not wanted any more')
+  }
+
+  async #turn(): Promise<void> {
     const session = this.#life.current
     switch (session.state) {
       case 'live':
-        return await this.#openStream(session, signal)
+        return await this.#openStream(session)
       case 'lost': {
         const { code, retryAfterMs = 0 } = session.cause
         const isRefused = code !== 'SERVER_UNREACHABLE' && code !== 'SERVER_BUSY'
-        await this.#rest(Math.max(this.#delayFor(isRefused), Math.min(retryAfterMs, MAX_RETRY_MS)), signal)
+        await this.#rest(Math.max(this.#delayFor(isRefused), Math.min(retryAfterMs, MAX_RETRY_MS)))
         return this.#life.attempt()
       }
       default:
-        await this.#life.changed(signal)
+        await this.#life.changed(this.#stopped)
         // Whoever waited for the session goes first, on the connection that is open.
         await turn()
     }
@@ -122,7 +127,7 @@ export class Push {
   }
 
   /** One GET. A server that sends no headers before its first event is a stream too: it is given ever more time. */
-  async #openStream(live: Live, signal: AbortSignal): Promise<void> {
+  async #openStream(live: Live): Promise<void> {
     if (live.generation !== this.#generation) {
       this.#upInSession = false
       this.#generation = live.generation
@@ -137,16 +142,16 @@ export class Push {
       live,
       cursor,
       this.#headersMs,
-      signal,
+      this.#stopped,
       asking.signal,
     )
     this.#asking = undefined
     if (late) {
-      if (signal.aborted || asking.signal.aborted) return
+      if (this.#stopped.aborted || asking.signal.aborted) return
       this.#headersMs = Math.min(this.#headersMs * 2, MAX_RETRY_MS)
       // (One that has never given headers by themselves may have nothing to say.)
       if (this.#isPrompt) this.#place.failed(LATE_WEIGHT)
-      return await this.#retry('the server does not answer the GET', signal)
+      return await this.#retry('the server does not answer the GET')
     }
     if (outcome.kind !== 'refused' || outcome.status !== 409) this.#conflictSince = undefined
     if (outcome.kind === 'stream') {
@@ -154,23 +159,18 @@ export class Push {
       this.#refusalsInRow = 0
       this.#upInSession = true
       this.#life.seen(live)
-      return await this.#hold(outcome.events, live, cursor, signal)
+      return await this.#hold(outcome.events, live, cursor)
     }
-    await this.#understand(outcome, live, signal)
+    await this.#understand(outcome, live)
   }
 
   /** Holds one open stream to its end. */
-  async #hold(
-    events: EventReader,
-    live: Live,
-    cursor: string | undefined,
-    signal: AbortSignal,
-  ): Promise<void> {
+  async #hold(events: EventReader, live: Live, cursor: string | undefined): Promise<void> {
     const { clock } = this.#config
     const upAt = clock.uptime()
     const broke = this.#down
     this.#noteUp(live, cursor !== undefined)
-    const held = await this.#listening.hold(events, live, cursor, broke?.at, signal, (since) => {
+    const held = await this.#listening.hold(events, live, cursor, broke?.at, this.#stopped, (since) => {
       this.#noteDown('the server said nothing on the stream it resumed', since)
       this.#noteUp(live, false)
     })
@@ -186,36 +186,36 @@ export class Push {
     if (upMs < AT_ONCE_MS && held.events === 0) this.#place.failed()
     else this.#place.held()
     this.#backoff.settled(upMs)
-    if (signal.aborted) return
+    if (this.#stopped.aborted) return
     this.#noteDown(end.reason, end.silentSince)
     const delayMs = this.#nextDelay()
     const mostMs = held.news ? Math.max(this.#retryMs, NEWS_AGAIN_MS) : delayMs
-    if (this.#life.live === live) await this.#rest(Math.min(delayMs, mostMs), signal)
+    if (this.#life.live === live) await this.#rest(Math.min(delayMs, mostMs))
   }
 
   /** The GET got no stream: what now? */
-  async #understand(outcome: Exclude<Outcome, Success>, live: Live, signal: AbortSignal): Promise<void> {
+  async #understand(outcome: Exclude<Outcome, Success>, live: Live): Promise<void> {
     if (mayBeTheCursor(outcome)) this.#place.failed()
     switch (outcome.kind) {
       case 'not-offered':
-        if (!this.#everUp) return await this.#notOffered(live, sayOutcome(outcome), signal)
+        if (!this.#everUp) return await this.#notOffered(live, sayOutcome(outcome))
         if (await this.#life.pulse.gone(live, sayOutcome(outcome), true)) return
-        return await this.#retryRefused(sayOutcome(outcome), signal)
+        return await this.#retryRefused(sayOutcome(outcome))
       case 'no-such-session':
         // A session that GET never knew but ping does: renewing it would not help.
         if (!this.#upInSession && (await this.#life.pulse.check(live)) === 'alive') {
-          return await this.#retryRefused('HTTP 404', signal)
+          return await this.#retryRefused('HTTP 404')
         }
         return this.#life.lose(live, '404 to the push stream')
       case 'unauthorized':
         if (await this.#suspectSession(outcome, live)) return
-        return await this.#retryRefused(`HTTP ${outcome.status}`, signal)
+        return await this.#retryRefused(`HTTP ${outcome.status}`)
       case 'refused':
-        return await this.#refused(outcome, live, signal)
+        return await this.#refused(outcome, live)
       case 'unavailable':
         if (outcome.status === undefined) this.#refusalsInRow = 0
         else if (outcome.status !== 429 && (await this.#suspectSession(outcome, live))) return
-        return await this.#retry(outcome.why, signal, outcome.retryAfterMs)
+        return await this.#retry(outcome.why, outcome.retryAfterMs)
       default:
         return impossible(outcome)
     }
@@ -231,7 +231,7 @@ export class Push {
     return await this.#life.pulse.gone(live, said, true)
   }
 
-  async #refused(outcome: Outcome & { kind: 'refused' }, live: Live, signal: AbortSignal): Promise<void> {
+  async #refused(outcome: Outcome & { kind: 'refused' }, live: Live): Promise<void> {
     const why = sayOutcome(outcome)
     // 409: the server still holds our old stream; it will notice that it is gone.
     if (outcome.status === 409) {
@@ -239,7 +239,7 @@ export class Push {
       this.#conflictSince ??= clock.uptime()
       const stuck = this.#upInSession && clock.uptime() - this.#conflictSince > conflictMs
       // (Without a DELETE: what is still under way in that session is to be answered.)
-      return stuck ? this.#life.lose(live, 'its old push stream stays open') : await this.#retry(why, signal)
+      return stuck ? this.#life.lose(live, 'its old push stream stays open') : await this.#retry(why)
     }
     if (outcome.status === 400 && this.#place.isAsked) {
       // It does not know the cursor: once more without, and continuity is lost.
@@ -251,31 +251,31 @@ export class Push {
     const passing =
       (outcome.status >= 500 || (outcome.status === 400 && live.id !== undefined)) &&
       this.#backoff.attempts < SUSPICIOUS_REFUSALS
-    if (this.#everUp || passing) return await this.#retry(why, signal)
+    if (this.#everUp || passing) return await this.#retry(why)
     const isWanted = live.id !== undefined || this.#config.stateful
-    return await (isWanted ? this.#retryRefused(why, signal) : this.#notOffered(live, why, signal))
+    return await (isWanted ? this.#retryRefused(why) : this.#notOffered(live, why))
   }
 
   /** Nothing to hold open: until the session changes there is nothing to do. */
-  async #notOffered(live: Live, why: string, signal: AbortSignal): Promise<void> {
+  async #notOffered(live: Live, why: string): Promise<void> {
     this.#report({
       state: 'not-offered',
       generation: live.generation,
       reason: why,
       ...(this.#config.stateful ? { severe: true } : {}),
     })
-    while (this.#life.live === live && !signal.aborted) await this.#life.changed(signal)
+    while (this.#life.live === live && !this.#stopped.aborted) await this.#life.changed(this.#stopped)
   }
 
-  async #retry(why: string, signal: AbortSignal, floorMs = 0): Promise<void> {
-    await this.#again(why, this.#nextDelay(floorMs), false, signal)
+  async #retry(why: string, floorMs = 0): Promise<void> {
+    await this.#again(why, this.#nextDelay(floorMs), false)
   }
 
-  async #retryRefused(why: string, signal: AbortSignal): Promise<void> {
-    await this.#again(why, this.#delayFor(true), true, signal)
+  async #retryRefused(why: string): Promise<void> {
+    await this.#again(why, this.#delayFor(true), true)
   }
 
-  async #again(why: string, delayMs: number, severe: boolean, signal: AbortSignal): Promise<void> {
+  async #again(why: string, delayMs: number, severe: boolean): Promise<void> {
     const { clock } = this.#config
     this.#down ??= { since: clock.uptime(), at: clock.now() }
     // (Who asked for no push is not warned that there is none.)
@@ -288,7 +288,7 @@ export class Push {
       attempts: this.#backoff.attempts,
       ...(isMissed && (severe || this.#failingForMs > SLOW_AFTER_MS) ? { severe: true } : {}),
     })
-    await this.#rest(delayMs, signal)
+    await this.#rest(delayMs)
   }
 
   #nextDelay(floorMs = 0): number {
@@ -300,11 +300,11 @@ export class Push {
   }
 
   /** Sleeps, unless the session changes or the clock jumps. */
-  async #rest(ms: number, signal: AbortSignal): Promise<void> {
-    if (ms <= 0 || signal.aborted) return
-    const rested = new AbortController()
+  async #rest(ms: number): Promise<void> {
+    if (ms <= 0 || this.#stopped.aborted) return
+    const rested = new Abort()
     this.#wake = () => rested.abort()
-    await this.#life.changedWithin(ms, rested.signal, signal)
+    await this.#life.changedWithin(ms, rested, this.#stopped)
   }
 
   /** A wall clock that moved more than it should between two looks: the machine slept. */

@@ -50,7 +50,7 @@ class HttpUpstream implements Upstream {
   #waivedAt = Number.NEGATIVE_INFINITY
   /** The client's own, in the handshake at hand. */
   #initialized: Notification | undefined
-  #push: { readonly push: Push; readonly stop: AbortController } | undefined
+  #push: Push | undefined
   #closed: Promise<void> | undefined
   readonly #ended = new AbortController()
 
@@ -84,7 +84,7 @@ class HttpUpstream implements Upstream {
   }
 
   async #close(deadlineMs: number): Promise<void> {
-    this.#push?.stop.abort()
+    this.#push?.stop()
     await this.#life.close(deadlineMs)
     // Thousands in turns: each costs a socket, and whoever waits for us has a limit of its own.
     const open = [...this.#flights.values()]
@@ -103,7 +103,7 @@ class HttpUpstream implements Upstream {
     await this.#alone(async () => {
       await before
       if (this.#life.current.state !== 'new') abortAll(open, errors.superseded)
-      this.#push?.stop.abort()
+      this.#push?.stop()
       this.#push = undefined
       this.#initialized = undefined
       const flight = this.#takeOff(request.id)
@@ -224,14 +224,12 @@ class HttpUpstream implements Upstream {
   #startPush(said: Notification): void {
     if (this.#initialized !== said || this.#push !== undefined) return
     if (this.#closed !== undefined || !this.#life.clientsOwn) return
-    const push = new Push(this.#config, this.#exchange, this.#life, this.#incoming, this.#outlet)
-    const stop = new AbortController()
-    this.#push = { push, stop }
-    void push.keep(stop.signal)
+    this.#push = new Push(this.#config, this.#exchange, this.#life, this.#incoming, this.#outlet)
+    void this.#push.keep()
   }
 
   #sessionLost(generation: number, reason: string): void {
-    this.#push?.push.lost(generation, reason)
+    this.#push?.lost(generation, reason)
     for (const notice of this.#asked.abandon(generation)) void this.#outlet.deliver(notice, 'answer')
   }
 
