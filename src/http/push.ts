@@ -169,10 +169,10 @@ export class Push {
     const { clock } = this.#config
     const upAt = clock.uptime()
     const broke = this.#down
-    this.#noteUp(live, cursor !== undefined)
+    this.#noteUp(cursor !== undefined)
     const held = await this.#listening.hold(events, live, cursor, broke?.at, this.#stopped, (since) => {
       this.#noteDown('the server said nothing on the stream it resumed', since)
-      this.#noteUp(live, false)
+      this.#noteUp(false)
     })
     const { end } = held
     this.#retryMs = held.retryMs ?? this.#retryMs
@@ -186,7 +186,6 @@ export class Push {
     if (upMs < AT_ONCE_MS && held.events === 0) this.#place.failed()
     else this.#place.held()
     this.#backoff.settled(upMs)
-    if (this.#stopped.aborted) return
     this.#noteDown(end.reason, end.silentSince)
     const delayMs = this.#nextDelay()
     const mostMs = held.news ? Math.max(this.#retryMs, NEWS_AGAIN_MS) : delayMs
@@ -260,7 +259,6 @@ export class Push {
   async #notOffered(live: Live, why: string): Promise<void> {
     this.#report({
       state: 'not-offered',
-      generation: live.generation,
       reason: why,
       ...(this.#config.stateful ? { severe: true } : {}),
     })
@@ -282,7 +280,6 @@ export class Push {
     const isMissed = this.#everUp || this.#config.stateful
     this.#report({
       state: 'retrying',
-      generation: this.#generation,
       reason: why,
       delayMs: Math.round(delayMs),
       attempts: this.#backoff.attempts,
@@ -319,7 +316,7 @@ export class Push {
     this.#listening.wake(before)
   }
 
-  #noteUp(live: Live, resumed: boolean): void {
+  #noteUp(resumed: boolean): void {
     const { clock } = this.#config
     const first = !this.#everUp
     this.#everUp = true
@@ -330,8 +327,7 @@ export class Push {
     const downMs = resumed || broken === undefined ? awayMs : Math.max(clock.now() - broken.at, awayMs)
     this.#report({
       state: 'up',
-      generation: live.generation,
-      continuous: resumed || (first && live.generation === 1),
+      continuous: resumed || (first && this.#generation === 1),
       ...(broken === undefined ? {} : { downMs: Math.round(downMs), attempts: this.#backoff.attempts }),
     })
   }
@@ -340,7 +336,7 @@ export class Push {
     if (!this.#everUp || this.#down !== undefined) return
     const at = this.#clockWatch.atTheEarliest(Math.min(noticedAt, this.#listening.unsureSince ?? noticedAt))
     this.#down = { since: this.#config.clock.uptime(), at }
-    this.#outlet.report({ kind: 'push', at, state: 'down', generation: this.#generation, reason })
+    this.#report({ state: 'down', reason }, at)
   }
 
   /** A refusal is met as often as an outage for a minute (a redeploy shows many faces), then seldom. */
@@ -348,8 +344,10 @@ export class Push {
     return refused && this.#failingForMs > SLOW_AFTER_MS ? this.#backoff.slow() : this.#nextDelay()
   }
 
-  #report(fact: Omit<PushStatus, 'kind' | 'at'>): void {
-    this.#outlet.report({ kind: 'push', at: this.#config.clock.now(), ...fact })
+  /** (Once stopped, what was asked before is answered still: it is not of the streams that are told of now.) */
+  #report(fact: Omit<PushStatus, 'kind' | 'at' | 'generation'>, at = this.#config.clock.now()): void {
+    if (this.#stopped.aborted) return
+    this.#outlet.report({ kind: 'push', at, generation: this.#generation, ...fact })
   }
 }
 

@@ -872,3 +872,23 @@ test('an answer that was had from a resumed stream leaves no timer behind', asyn
   expect(looks).toHaveLength(1)
   expect(cleared.mock.calls.flat()).toContain(looks[0]?.value)
 })
+
+test('a refusal of the stream, understood when the client has initialized again, is not told of the next stream', async () => {
+  const server = await ScriptedServer.start()
+  let ping: Received | undefined
+  server.on('ping', (x) => {
+    ping = x
+  })
+  const isOpen = server.before((x) => x.request.method === 'GET' && x.reply(403, 'not you'))
+  const backoff = { ...DEFAULT_TIMING.backoff, baseMs: 10, capMs: 20 }
+  const { upstream, reported } = await connected(server, { backoff })
+  await eventually('the question what that means', () => ping !== undefined)
+  isOpen()
+  await upstream.send(compose(initialize(7)))
+  await upstream.send(compose(initialized))
+  const pushes = () => reported.flatMap((each) => (each.kind === 'push' ? [each.state] : []))
+  await eventually('the next stream', () => pushes().at(-1) === 'up')
+  ping?.result()
+  await pause(100)
+  expect(pushes().at(-1)).toBe('up')
+})
