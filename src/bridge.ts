@@ -89,11 +89,7 @@ class Bridge {
 
   async run(): Promise<BridgeEnd> {
     let cause = await Promise.race([this.#pump(), this.#interrupted])
-    if (cause === 'eof') {
-      await Promise.race([this.#drain(), this.#interrupted])
-      if (this.#stdoutBroken) cause = 'stdout'
-      else if (this.#options.signal.aborted) cause = 'signal'
-    }
+    if (cause === 'eof') cause = await Promise.race([this.#drain(), this.#interrupted])
     let answeredAll = !this.#requestsOpen
     await this.#goodbye(cause === 'signal' ? GOODBYE_SIGNAL_MS : GOODBYE_EOF_MS)
     // Who was told by its Upstream why it failed is answered with that.
@@ -128,13 +124,13 @@ class Bridge {
   }
 
   /** Waits for what is open; gives up when time is out or nobody is left to wait for. */
-  async #drain(): Promise<void> {
+  async #drain(): Promise<'eof'> {
     const { parentAlive, drainMs } = this.#options
     const began = systemClock.uptime()
     for (;;) {
       const limitMs = this.#requestsOpen ? drainMs : this.#underway > 0 ? Math.min(drainMs, LAST_WORDS_MS) : 0
       const leftMs = limitMs - (systemClock.uptime() - began)
-      if (leftMs <= 0 || !parentAlive()) return
+      if (leftMs <= 0 || !parentAlive()) return 'eof'
       const woken = new AbortController()
       this.#wake = () => woken.abort()
       await sleep(Math.min(leftMs, DRAIN_LOOK_MS), woken.signal)
