@@ -4,7 +4,7 @@
  * Not a buffer: whoever delivers waits for the promise and reads no further. The one rule: what entered the
  * lane first leaves it first.
  */
-import { sleep } from '../retry.ts'
+import { Abort, aborted, sleep } from '../retry.ts'
 import type { Room } from '../sides.ts'
 
 /** Runs tasks one after the other, in the order of the calls. */
@@ -34,34 +34,29 @@ export class Lane {
  */
 export class Hold {
   readonly #ms: number
-  readonly #released = new AbortController()
-  readonly #over: Promise<void>
+  readonly #released = new Abort()
 
   constructor(ms: number) {
     this.#ms = ms
-    this.#over = new Promise((resolve) => {
-      this.#released.signal.addEventListener('abort', () => resolve(), { once: true })
-    })
   }
 
   get over(): boolean {
-    return this.#released.signal.aborted
+    return this.#released.aborted
   }
 
   /** The client said `notifications/initialized`: from now on it is a matter of time. */
   begin(): void {
     if (this.#ms <= 0) this.release()
-    else void sleep(this.#ms, this.#released.signal).then(() => this.release())
+    else void sleep(this.#ms, this.#released).then(() => this.release())
   }
 
   /** Ends it: the client works with the server, or all is over. Idempotent. */
   release(): void {
-    // Aborting builds an error with a stack, even when it was done before; this runs with every request.
-    if (!this.over) this.#released.abort()
+    this.#released.abort()
   }
 
   /** Resolves once it is over. */
   passed(): Promise<void> {
-    return this.#over
+    return aborted(this.#released)
   }
 }
