@@ -21,8 +21,6 @@ interface Open {
   readonly generation: number
   /** The id token the server used. */
   readonly serverId: string
-  /** Nobody waits for the reply any more. The id stays taken: a late reply must not answer another request. */
-  abandoned: boolean
 }
 
 /** Abandoned ids that are remembered. A client that replies later than this many requests is not waited for. */
@@ -31,7 +29,10 @@ const MAX_ABANDONED = 1_000
 export class AskedByServer {
   /** By the id token the client sees. */
   readonly #open = new Map<string, Open>()
-  /** Ids of abandoned ones, the oldest first. */
+  /**
+   * Of those the ones that nobody waits for any more, the oldest first. The id stays taken: a late reply must not answer
+   * another request.
+   */
   readonly #abandoned = new Set<string>()
   #privateIds = 0
 
@@ -39,13 +40,13 @@ export class AskedByServer {
   ask(request: Request, generation: number): Request {
     const taken = this.#open.has(request.id)
     const asked = taken ? withId(request, `"chamade-mcp-ask-${++this.#privateIds}"`) : request
-    this.#open.set(asked.id, { generation, serverId: request.id, abandoned: false })
+    this.#open.set(asked.id, { generation, serverId: request.id })
     return asked
   }
 
   /** Does the server still wait for the reply to `asked`? */
   isOpen(asked: Request): boolean {
-    return this.#open.get(asked.id)?.abandoned === false
+    return this.#open.has(asked.id) && !this.#abandoned.has(asked.id)
   }
 
   /**
@@ -59,18 +60,18 @@ export class AskedByServer {
     const open = key === undefined ? undefined : this.#open.get(key)
     if (key === undefined || open === undefined) return undefined
     this.#open.delete(key)
-    this.#abandoned.delete(key)
-    if (open.abandoned) return 'abandoned'
+    if (this.#abandoned.delete(key)) return 'abandoned'
     const restored = response.id === open.serverId ? response : withId(response, open.serverId)
     return { response: restored, generation: open.generation }
   }
 
-  /** The server takes a request back: the notification with the id the client knows.  */
+  /** The server takes a request back: the notification with the id the client knows. */
   cancel(notification: Notification, generation: number): Notification {
     const serverId = cancelledId(notification)
     for (const [clientId, open] of this.#open) {
-      if (open.serverId !== serverId || open.generation !== generation || open.abandoned) continue
-      this.#abandon(clientId, open)
+      if (open.serverId !== serverId || open.generation !== generation || this.#abandoned.has(clientId))
+        continue
+      this.#abandon(clientId)
       if (clientId === serverId) return notification
       const span = member(notification.raw, notification.params, 'requestId')
       return span === undefined ? notification : withSpan(notification, span, clientId)
@@ -82,15 +83,14 @@ export class AskedByServer {
   abandon(generation: number): Message[] {
     const notices: Message[] = []
     for (const [clientId, open] of this.#open) {
-      if (open.generation !== generation || open.abandoned) continue
-      this.#abandon(clientId, open)
+      if (open.generation !== generation || this.#abandoned.has(clientId)) continue
+      this.#abandon(clientId)
       notices.push(cancelled(clientId, 'the server lost the session'))
     }
     return notices
   }
 
-  #abandon(clientId: string, open: Open): void {
-    open.abandoned = true
+  #abandon(clientId: string): void {
     this.#abandoned.add(clientId)
     const [oldest] = this.#abandoned
     if (this.#abandoned.size <= MAX_ABANDONED || oldest === undefined) return
