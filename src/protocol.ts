@@ -121,21 +121,14 @@ export function parse(text: Buffer): readonly (Message | Malformed)[] {
 
 /** A message written by us, from a plain value. Throws on a value that is no message: that would be our bug. */
 export function compose(value: object): Message {
-  return composed(JSON.stringify(value))
+  return composed(Buffer.from(JSON.stringify(value)))
 }
 
 /** `params`: JSON text stays as it is written. */
 export function composeRequest(id: string | number, method: string, params?: object | string): Request {
   const head = JSON.stringify({ jsonrpc: '2.0', id, method }).slice(0, -1)
   const text = typeof params === 'string' ? params : JSON.stringify(params)
-  return composed(text === undefined ? `${head}}` : `${head},"params":${text}}`) as Request
-}
-
-function composed(text: string): Message {
-  const [message] = parse(Buffer.from(text))
-  if (message === undefined || message.kind === 'malformed')
-    throw new TypeError('composed an invalid message')
-  return message
+  return composed(Buffer.from(text === undefined ? `${head}}` : `${head},"params":${text}}`)) as Request
 }
 
 export function composeNotification(method: string, params?: object): Notification {
@@ -160,7 +153,7 @@ export function success(id: string, result: string): Response {
 /** `notifications/cancelled` for the request `id` (a raw token). */
 export function cancelled(id: string, reason: string): Notification {
   const params = `{"requestId":${id},"reason":${JSON.stringify(reason)}}`
-  return reparse(
+  return composed(
     Buffer.from(`{"jsonrpc":"2.0","method":"${METHOD.cancelled}","params":${params}}`),
   ) as Notification
 }
@@ -173,7 +166,7 @@ export function withId<M extends Request | Response>(message: M, id: string): M 
 /** The same message with the value at `span` replaced (JSON text); every other byte stays as it was. */
 export function withSpan<M extends Message>(message: M, { start, end }: Span, text: string): M {
   const { raw } = message
-  return reparse(Buffer.concat([raw.subarray(0, start), Buffer.from(text), raw.subarray(end)])) as M
+  return composed(Buffer.concat([raw.subarray(0, start), Buffer.from(text), raw.subarray(end)])) as M
 }
 
 /**
@@ -195,6 +188,16 @@ export function elementTexts(raw: Buffer, span: Span | undefined): string[] {
   return all?.map((each) => textAt(raw, each)) ?? []
 }
 
+/** The JSON text of the value at `path`, or undefined when there is none. */
+export function textMember(
+  raw: Buffer,
+  span: Span | undefined,
+  ...path: readonly string[]
+): string | undefined {
+  const at = member(raw, span, ...path)
+  return at === undefined ? undefined : textAt(raw, at)
+}
+
 /** The string at `path`, or undefined when there is none or it is no string. */
 export function stringMember(
   raw: Buffer,
@@ -207,8 +210,7 @@ export function stringMember(
 
 /** Raw id token at `params.requestId` of a `notifications/cancelled`. */
 export function cancelledId(message: Notification): string | undefined {
-  const at = member(message.raw, message.params, 'requestId')
-  return at === undefined ? undefined : textAt(message.raw, at)
+  return textMember(message.raw, message.params, 'requestId')
 }
 
 /** The value at `span`, parsed. For the few bodies we read (an initialize result, a tool list), never on the hot path. */
@@ -342,15 +344,16 @@ function usableId(text: Buffer, span: Span): string | undefined {
 }
 
 function respond(id: string | null, member: 'result' | 'error', body: string): Response {
-  return reparse(responseText(id ?? 'null', member, body)) as Response
+  return composed(responseText(id ?? 'null', member, body)) as Response
 }
 
 function responseText(id: string, member: 'result' | 'error', body: string): Buffer {
   return Buffer.from(`{"jsonrpc":"2.0","id":${id},"${member}":${body}}`)
 }
 
-function reparse(raw: Buffer): Message {
+/** `raw` as we have written or edited it. */
+function composed(raw: Buffer): Message {
   const message = classify(raw)
-  if (message.kind === 'malformed') throw new TypeError(`edited into an invalid message: ${message.detail}`)
+  if (message.kind === 'malformed') throw new TypeError(`composed an invalid message: ${message.detail}`)
   return message
 }

@@ -6,7 +6,7 @@
  */
 import { BridgeError, errors, seconds } from './errors.ts'
 import { globMatcher } from './glob.ts'
-import { elements, members, textAt } from './json.ts'
+import { elements, textAt } from './json.ts'
 import {
   cancelled,
   METHOD,
@@ -15,6 +15,7 @@ import {
   type Request,
   type Response,
   stringMember,
+  textMember,
   withSpan,
 } from './protocol.ts'
 import { sleep } from './retry.ts'
@@ -63,10 +64,9 @@ export function withToolRules(open: OpenUpstream, rules: ToolRules): OpenUpstrea
 
     const call = async (request: Request, name: string): Promise<void> => {
       if (timeoutMs === undefined) return await upstream.send(request)
-      const token = member(request.raw, request.params, '_meta', 'progressToken')
       const open: OpenCall = {
         name,
-        progressToken: token === undefined ? undefined : textAt(request.raw, token),
+        progressToken: textMember(request.raw, request.params, '_meta', 'progressToken'),
         lastSign: performance.now(),
         ended: new AbortController(),
       }
@@ -118,9 +118,8 @@ function noteProgress(
   message: Message & { kind: 'notification' },
   calls: ReadonlyMap<string, OpenCall>,
 ): void {
-  const at = member(message.raw, message.params, 'progressToken')
-  if (at === undefined) return
-  const token = textAt(message.raw, at)
+  const token = textMember(message.raw, message.params, 'progressToken')
+  if (token === undefined) return
   for (const call of calls.values()) if (call.progressToken === token) call.lastSign = performance.now()
 }
 
@@ -129,10 +128,7 @@ function withoutHidden(response: Response, isHidden: (name: string | undefined) 
   const tools = member(response.raw, response.result, 'tools')
   const all = tools === undefined ? undefined : elements(response.raw, tools)
   if (tools === undefined || all === undefined) return response
-  const kept = all.filter((tool) => {
-    const name = members(response.raw, tool)?.get('name')
-    return !isHidden(name === undefined ? undefined : String(JSON.parse(textAt(response.raw, name))))
-  })
+  const kept = all.filter((tool) => !isHidden(stringMember(response.raw, tool, 'name')))
   if (kept.length === all.length) return response
   const list = `[${kept.map((tool) => textAt(response.raw, tool)).join(',')}]`
   return withSpan(response, tools, list)

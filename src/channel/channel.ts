@@ -8,15 +8,14 @@
  * the permission relay.
  * The one rule: the order within a lane never changes, and nothing waits here for longer than the hold.
  */
-import { textAt } from '../json.ts'
 import {
   METHOD,
   type Message,
-  member,
   type Notification,
   type Request,
   type Response,
   sameId,
+  textMember,
 } from '../protocol.ts'
 import { type Clock, firstOf, systemClock, turn } from '../retry.ts'
 import type { Lane as LaneName, OpenUpstream, Outlet, Room, Upstream } from '../sides.ts'
@@ -291,6 +290,6 @@ function events(count: number): string {
 
 /** Does the answer to `initialize` declare the capability at `path`? */
 function declares(response: Response, ...path: readonly string[]): boolean {
-  const at = member(response.raw, response.result, 'capabilities', ...path)
-  return at !== undefined && !['null', 'false'].includes(textAt(response.raw, at))
+  const declared = textMember(response.raw, response.result, 'capabilities', ...path)
+  return declared !== undefined && !['null', 'false'].includes(declared)
 }

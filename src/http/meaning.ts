@@ -8,7 +8,7 @@
  */
 import { plainText } from '../errors.ts'
 import { textAt } from '../json.ts'
-import { member, parse, RPC } from '../protocol.ts'
+import { parse, RPC, textMember } from '../protocol.ts'
 import { later } from '../retry.ts'
 import type { Redactor } from '../status.ts'
 import type { Body } from './body.ts'
@@ -107,14 +107,15 @@ async function readError(
   if (message?.kind !== 'response' || message.error === undefined) {
     return { text: plainText(redact(body.toString('utf8'))), rpcError: undefined }
   }
-  const original = textAt(message.raw, message.error)
-  const token = (name: string): string | undefined => {
-    const at = member(message.raw, message.error, name)
-    return at === undefined ? undefined : textAt(message.raw, at)
+  const { raw, error, id } = message
+  const rpcError = withoutSecrets(textAt(raw, error), redact)
+  return {
+    text: plainText(rpcError),
+    rpcError,
+    id,
+    code: textMember(raw, error, 'code'),
+    message: textMember(raw, error, 'message'),
   }
-  const rpcError = withoutSecrets(original, redact)
-  const { id } = message
-  return { text: plainText(rpcError), rpcError, id, code: token('code'), message: token('message') }
 }
 
 export function refusal(status: number, text: string): Refused {

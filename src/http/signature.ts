@@ -3,8 +3,7 @@
  *
  * No call, no state. The one rule: the words of a server are compared, never read; only statuses and codes are.
  */
-import { textAt } from '../json.ts'
-import { member, type Response, RPC } from '../protocol.ts'
+import { type Response, RPC, textMember } from '../protocol.ts'
 import type { Outcome, Refused } from './outcome.ts'
 
 /** `ok`, `no-such-session`, `unavailable`, or the refusal itself: `HTTP 400, -32000`. Equal ones say the same. */
@@ -81,10 +80,8 @@ export function isSessionRefusal(said: Signature, refusal = ''): boolean {
  * and what it said must not be taken for the transport's refusal.
  */
 export function responseSignature(response: Response): Signature {
-  if (response.error === undefined) return 'ok'
-  const token = (name: string): string => {
-    const at = member(response.raw, response.error, name)
-    return at === undefined ? `no ${name}` : textAt(response.raw, at)
-  }
-  return `HTTP 200, ${token('code')}, ${token('message')}`
+  const { raw, error } = response
+  if (error === undefined) return 'ok'
+  const code = textMember(raw, error, 'code') ?? 'no code'
+  return `HTTP 200, ${code}, ${textMember(raw, error, 'message') ?? 'no message'}`
 }
