@@ -11,10 +11,10 @@ import { VERSION } from '../../version.ts'
 import { record, text } from '../client.ts'
 import type { Io } from '../command.ts'
 import type { Place } from '../init/clients.ts'
-import { isProgram } from '../init/launch.ts'
+import { isProgram, words } from '../init/launch.ts'
 import { type Check, fail, ok, skip, warn } from './check.ts'
 import { type Configured, configured, type Found, readSettings, strings } from './entries.ts'
-import { env, older, output, type Running, running, version } from './processes.ts'
+import { older, type Running, running, version } from './processes.ts'
 
 export interface MachineContext {
   readonly io: Io
@@ -48,9 +48,7 @@ const npx: Check<MachineContext> = {
   name: 'npx',
   async run({ io, entries, place }) {
     const used = entries.entries.some(({ entry }) => throughNpx(entry))
-    const installed = (
-      await output('chamade-mcp', ['--version'], 5_000, { env: env(io), shell: io.platform === 'win32' })
-    )?.trim()
+    const installed = await version('chamade-mcp', io)
     if (installed !== undefined) {
       return older(installed, VERSION) && /^\d/.test(installed)
         ? warn(
@@ -166,10 +164,6 @@ export const MACHINE_CHECKS: readonly Check<MachineContext>[] = [node, npx, envi
 
 function throughNpx(entry: Found['entry']): boolean {
   return words(entry).some((word) => /^npx(\.cmd)?$/.test(word))
-}
-
-function words(entry: Found['entry']): readonly string[] {
-  return strings([entry.command, ...strings(entry.args)])
 }
 
 /** What is wrong with one entry, the worst first. */

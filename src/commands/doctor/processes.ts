@@ -31,11 +31,11 @@ export async function running(platform: NodeJS.Platform): Promise<readonly Runni
 }
 
 /** What a program prints; undefined when it cannot be run or fails. */
-export function output(
+function output(
   program: string,
   args: readonly string[],
   limitMs: number,
-  options: { readonly env?: NodeJS.ProcessEnv; readonly cwd?: string; readonly shell?: boolean } = {},
+  options: { readonly env?: NodeJS.ProcessEnv; readonly shell?: boolean } = {},
 ): Promise<string | undefined> {
   return new Promise((resolve) => {
     execFile(program, [...args], { timeout: limitMs, windowsHide: true, ...options }, (error, stdout) => {
@@ -76,7 +76,7 @@ export async function version(program: string, io: Io): Promise<string | undefin
 }
 
 /** The environment without the folders that npx puts in front of the PATH for us alone: no client finds anything there. */
-export function env(io: Io): NodeJS.ProcessEnv {
+function env(io: Io): NodeJS.ProcessEnv {
   const name = Object.keys(io.env).find((each) => /^path$/i.test(each))
   const path = name === undefined ? undefined : io.env[name]
   if (name === undefined || path === undefined || io.env.npm_command !== 'exec') return { ...io.env }

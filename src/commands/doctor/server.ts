@@ -49,12 +49,7 @@ const http: Check<ServerContext> = {
   },
 }
 
-const key: Check<ServerContext> = {
-  name: 'key',
-  run({ facts }) {
-    return keyFinding(facts)
-  },
-}
+const key: Check<ServerContext> = { name: 'key', run: ({ facts }) => keyFinding(facts) }
 
 function keyFinding(facts: Facts): Finding {
   if (facts.first === undefined || facts.reached !== true) return skip('no answer to look at')

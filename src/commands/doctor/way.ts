@@ -93,7 +93,7 @@ const reachable: Check<ServerContext> = {
       return skip('through the proxy')
     }
     try {
-      const ms = await reach(url.hostname.replace(/^\[|\]$/g, ''), portOf(url))
+      const ms = await reach(url.hostname, portOf(url))
       facts.reached = true
       return ok(`${url.host} accepts connections, ${ms} ms`)
     } catch (error) {

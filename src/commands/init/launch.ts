@@ -54,7 +54,8 @@ function hasStatefulKey(text: string): boolean {
   return /^[^?#]*:[^?#]*\?(?:[^#]*&)?stateful(?:[=&#]|$)/.test(text)
 }
 
-function words(entry: Plain): string[] {
+/** The command line of an entry. */
+export function words(entry: Plain): string[] {
   const args = Array.isArray(entry.args) ? (entry.args as unknown[]) : []
   return [entry.command, ...args].filter((each): each is string => typeof each === 'string')
 }
