@@ -10,7 +10,7 @@ import {
   longName,
   withEnvironment,
 } from './commands/command.ts'
-import type { OptionSpec } from './options.ts'
+import type { OptionSpec, OptionValues } from './options.ts'
 import { VERSION } from './version.ts'
 
 /** Runs the command that `args` name; resolves with the exit code. Mistakes are said on stderr: code 2. */
@@ -30,7 +30,7 @@ export async function runCommand(
     const values = Object.fromEntries(
       spec.options.flatMap((option) => {
         const name = camelCase(longName(option))
-        const value = command.getOptionValue(attributeOf(option)) as string | boolean | string[] | undefined
+        const value = command.getOptionValue(optionOf(option).attributeName()) as OptionValues[string]
         if (name.startsWith('no')) return value === false ? [[name, true]] : []
         return value === undefined ? [] : [[name, value]]
       }),
@@ -122,10 +122,6 @@ function optionOf(spec: OptionSpec): Option {
   if (!spec.flags.includes('...')) return option
   // One value each time it is given: `--header a --header b`, never the operand behind it.
   return option.argParser((value: string, before: string[] | undefined) => [...(before ?? []), value])
-}
-
-function attributeOf(spec: OptionSpec): string {
-  return optionOf(spec).attributeName()
 }
 
 function commandList(others: readonly CommandEntry[]): string {

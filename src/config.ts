@@ -110,11 +110,6 @@ async function networkSettings(
   }
 }
 
-/** `--max-message` in bytes. */
-export function maxMessage(values: OptionValues): number {
-  return size(values, 'maxMessage') ?? 64 * 1024 * 1024
-}
-
 /** `--log-level` and `--log-format`. */
 export function logSettings(values: OptionValues): { level: Level; format: 'text' | 'json' } {
   const level = text(values.logLevel) ?? 'warn'
@@ -164,15 +159,15 @@ function patience(values: OptionValues): number | undefined {
   )
 }
 
-function size(values: OptionValues, name: string): number | undefined {
-  const given = text(values[name])
-  if (given === undefined) return undefined
+/** `--max-message` in bytes. */
+export function maxMessage(values: OptionValues): number {
+  const given = text(values.maxMessage) ?? '64MiB'
   const match = /^(\d+)\s*(B|KiB|MiB|GiB)?$/i.exec(given.trim())
   const unit = { b: 1, kib: 1024, mib: 1024 ** 2, gib: 1024 ** 3 }[(match?.[2] ?? 'B').toLowerCase()] ?? 1
   const bytes = Number(match?.[1]) * unit
   if (match === null || bytes < 1024 || bytes > 512 * 1024 ** 2) {
     throw invalid(
-      `${asGiven(values, name)} is no size`,
+      `${asGiven(values, 'maxMessage')} is no size`,
       'write bytes, KiB or MiB, from 1KiB to 512MiB: 64MiB',
     )
   }

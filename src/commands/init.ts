@@ -270,12 +270,8 @@ function wishFor(client: Client, plan: Plan, key: KeyFrom): Wish {
 
 /** The key in a line that is shown and run: the simulator's is no secret, any other stays in its variable. */
 function keyToSay({ keyFile, simulatorKey }: Plan): KeyFrom {
-  if (keyFile !== undefined) return fileKey(keyFile)
+  if (keyFile !== undefined) return { kind: 'file', path: keyFile }
   return simulatorKey === undefined ? { kind: 'variable' } : { kind: 'value', value: simulatorKey }
-}
-
-function fileKey(path: string): KeyFrom {
-  return { kind: 'file', path }
 }
 
 /** A key that stands in the entry stays; a variable is named where that is possible; else somebody must say it. */
@@ -286,7 +282,7 @@ async function keyFor(
   file: string,
   mode: Mode,
 ): Promise<KeyFrom> {
-  if (plan.keyFile !== undefined) return fileKey(plan.keyFile)
+  if (plan.keyFile !== undefined) return { kind: 'file', path: plan.keyFile }
   const variable = keyVariable(plan.system)
   const existing = existingKey(before, client.root, plan.name, variable, file)
   if (
