@@ -14,7 +14,7 @@ import {
   type Request,
   type Response,
 } from '../protocol.ts'
-import { later, type Signal, sleep, turn } from '../retry.ts'
+import { Abort, later, type Signal, sleep, turn } from '../retry.ts'
 import type { OpenUpstream, Outlet, Upstream } from '../sides.ts'
 import { Answers } from './answer.ts'
 import { AskedByServer } from './asked.ts'
@@ -52,7 +52,7 @@ class HttpUpstream implements Upstream {
   #initialized: Notification | undefined
   #push: Push | undefined
   #closed: Promise<void> | undefined
-  readonly #ended = new AbortController()
+  readonly #ended = new Abort()
 
   constructor(config: HttpConfig, outlet: Outlet) {
     this.#config = config
@@ -100,7 +100,8 @@ class HttpUpstream implements Upstream {
     const before = this.#barrier
     const open = [...this.#flights.values()]
     if (this.#initializing !== undefined) abortAll([this.#initializing], errors.superseded)
-    await this.#alone(async () => {
+    // Everything behind it waits.
+    const task = (async () => {
       await before
       if (this.#life.current.state !== 'new') abortAll(open, errors.superseded)
       this.#push?.stop()
@@ -117,7 +118,9 @@ class HttpUpstream implements Upstream {
         if (this.#initializing === flight) this.#initializing = undefined
         this.#land(request.id, flight)
       }
-    })
+    })()
+    this.#raise(task.catch(() => undefined))
+    await task
   }
 
   async #request(request: Request): Promise<void> {
@@ -211,12 +214,12 @@ class HttpUpstream implements Upstream {
       flight.abort(errors.unreachable(this.#exchange.where, 'no answer', privateLimitMs)),
     )
     const end = (): void => flight.abort(errors.closing())
-    this.#ended.signal.addEventListener('abort', end)
+    this.#ended.addEventListener('abort', end)
     try {
       await task(flight)
     } finally {
       callOff()
-      this.#ended.signal.removeEventListener('abort', end)
+      this.#ended.removeEventListener('abort', end)
     }
   }
 
@@ -234,13 +237,6 @@ class HttpUpstream implements Upstream {
   }
 
   // Order
-
-  /** Runs `task` with everything behind it waiting. */
-  #alone(task: () => Promise<void>): Promise<void> {
-    const done = task()
-    this.#raise(done.catch(() => undefined))
-    return done
-  }
 
   #raise(barrier: Promise<void>): void {
     this.#barrier = barrier
