@@ -71,8 +71,7 @@ export async function mootAsked(values: OptionValues, io: Io): Promise<Omit<Aske
 }
 
 async function entryNamed(name: string, io: Io): Promise<Plain> {
-  const place = { platform: io.platform, cwd: io.cwd, homedir: io.homedir, env: io.env }
-  const { entries } = await configured(place)
+  const { entries } = await configured(io)
   const found = entries.find((each) => each.name === name)
   if (found !== undefined) return found.entry
   const names = [...new Set(entries.map((each) => each.name))]

@@ -10,7 +10,7 @@ import { PLACEHOLDER } from '../credentials.ts'
 import { BridgeError, invalid } from '../errors.ts'
 import { asGiven, type OptionValues } from '../options.ts'
 import type { CommandSpec, Io } from './command.ts'
-import { CLIENTS, type Client, clientNamed, type Place, paths, type Scope } from './init/clients.ts'
+import { CLIENTS, type Client, clientNamed, paths, type Scope } from './init/clients.ts'
 import { unifiedDiff } from './init/diff.ts'
 import { edited, entriesOf, existingKey } from './init/edit.ts'
 import {
@@ -196,8 +196,7 @@ async function prepare(client: Client, plan: Plan, mode: Mode): Promise<Job> {
   if (!client.scopes.includes(scope)) {
     throw invalid(`${client.title} has no --scope ${scope}`, `one of ${client.scopes.join(', ')}`)
   }
-  const place: Place = { platform: io.platform, cwd: io.cwd, homedir: io.homedir, env: io.env }
-  const file = client.file(place, scope)
+  const file = client.file(io, scope)
   if (file === undefined) {
     return { client, wish: wishFor(client, plan, keyToSay(plan)), edit: undefined }
   }

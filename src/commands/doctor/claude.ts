@@ -46,12 +46,12 @@ const claude: Check<MachineContext> = {
 
 const switches: Check<MachineContext> = {
   name: 'channels-off',
-  async run({ io, place }) {
+  async run({ io }) {
     for (const [name, why] of Object.entries(SWITCHES)) {
       if (on(io.env[name]))
         return fail(`${name} is set: it ${why}`, `unset ${name} where Claude Code is started`)
     }
-    for (const file of settingsFiles(place)) {
+    for (const file of settingsFiles(io)) {
       const { value, why } = await readSettings(file)
       if (why !== undefined) return warn(`${file} is broken (${why})`, 'mend it')
       const variables = record(value?.env)
@@ -69,7 +69,7 @@ const switches: Check<MachineContext> = {
 
 const launch: Check<MachineContext> = {
   name: 'launch-line',
-  run({ entries, processes, place }) {
+  run({ entries, processes, io }) {
     const names = entries.entries
       .filter(({ client, pushes, disabled }) => client === 'Claude Code' && pushes && !disabled)
       .map(({ name }) => name)
@@ -77,7 +77,7 @@ const launch: Check<MachineContext> = {
     if (unique.length === 0) return skip('no entry of Claude Code here pushes events')
     const line = launchLines(unique)[0]?.line ?? ''
     const sessions = (processes ?? []).filter(
-      ({ words, cwd }) => isClaude(words) && (cwd === undefined || cwd === place.cwd),
+      ({ words, cwd }) => isClaude(words) && (cwd === undefined || cwd === io.cwd),
     )
     if (sessions.length === 0) return ok(`each time: ${line}`)
     const deaf = sessions.filter(({ words }) => !unique.every((name) => loads(words, name)))
@@ -93,8 +93,8 @@ const launch: Check<MachineContext> = {
 
 const debugLog: Check<MachineContext> = {
   name: 'debug-log',
-  async run({ place }) {
-    const folder = paths(place).join(claudeFolder(place), 'debug')
+  async run({ io }) {
+    const folder = paths(io).join(claudeFolder(io), 'debug')
     const names = await readdir(folder).catch(() => undefined)
     if (names === undefined)
       return skip('Claude Code has written no debug log; start it with --debug to have one')

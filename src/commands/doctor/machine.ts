@@ -18,16 +18,14 @@ import { older, type Running, running, version } from './processes.ts'
 
 export interface MachineContext {
   readonly io: Io
-  readonly place: Place
   /** Read once, used by several checks. */
   readonly entries: Configured
   readonly processes: readonly Running[] | undefined
 }
 
 export async function machineContext(io: Io): Promise<MachineContext> {
-  const place: Place = { platform: io.platform, cwd: io.cwd, homedir: io.homedir, env: io.env }
-  const [entries, processes] = await Promise.all([configured(place), running(io.platform)])
-  return { io, place, entries, processes }
+  const [entries, processes] = await Promise.all([configured(io), running(io.platform)])
+  return { io, entries, processes }
 }
 
 const OLDEST_NODE = '20.18.1'
@@ -46,7 +44,7 @@ const node: Check<MachineContext> = {
 
 const npx: Check<MachineContext> = {
   name: 'npx',
-  async run({ io, entries, place }) {
+  async run({ io, entries }) {
     const used = entries.entries.some(({ entry }) => throughNpx(entry))
     const installed = await version('chamade-mcp', io)
     if (installed !== undefined) {
@@ -65,7 +63,7 @@ const npx: Check<MachineContext> = {
         `"${missing.name}" of ${missing.client} starts chamade-mcp, which is not on the PATH`,
         'npm install -g @chamade/mcp-server@3, or have init write the entry again without --installed',
       )
-    const cached = await cachedVersions(place)
+    const cached = await cachedVersions(io)
     if (cached.length === 0) {
       return used
         ? warn(

@@ -10,7 +10,7 @@ import type { Env } from '../terminal.ts'
 export type ClientName = 'claude-code' | 'claude-desktop' | 'cursor' | 'vscode'
 export type Scope = 'project' | 'user'
 
-/** Where `init` runs. */
+/** Where `init` runs: the part of `Io` that says where files are. */
 export interface Place {
   readonly platform: NodeJS.Platform
   readonly cwd: string
