@@ -104,7 +104,8 @@ export class Exchange {
         const { status, cause } = heard
         // (One that forwards says 407 only when it has the call.)
         const sent = heard.sent && proxyRefusal(cause) === undefined
-        if (status !== undefined && cause instanceof RangeError) return refusal(status, tooLong(cause))
+        if (status !== undefined && cause instanceof RangeError)
+          return refusal(status, `${cause.message} (--max-message)`)
         const isTrusted: boolean =
           !sent && !trusted && isCertificateFailure(cause) && (await this.#trustMore(cause))
         trusted ||= isTrusted
@@ -228,10 +229,6 @@ function isOutcome(heard: Heard): heard is Accepted | Answer | Stream {
 
 function targetOf(url: URL): Target {
   return { url, origin: url.origin, path: `${url.pathname}${url.search}` }
-}
-
-function tooLong(over: RangeError): string {
-  return `${over.message} (--max-message)`
 }
 
 function isTimeout(signal: Signal): boolean {
