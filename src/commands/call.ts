@@ -10,7 +10,6 @@ import type { OptionValues } from '../options.ts'
 import { composeRequest, member, type Notification, valueAt } from '../protocol.ts'
 import { limit, MAX_WAIT_MS } from '../retry.ts'
 import { redactor } from '../status.ts'
-import { VERSION } from '../version.ts'
 import { type Answer, McpClient, record, type Tool, text } from './client.ts'
 import type { CommandSpec, Io } from './command.ts'
 import { CONNECTION_OPTIONS, reportTo, serverSide } from './far-side.ts'
@@ -47,7 +46,6 @@ async function run(values: OptionValues, operands: readonly string[], io: Io): P
   const redact = redactor()
   const side = await serverSide(values, [], io, redact)
   const client = new McpClient(side.open, {
-    version: VERSION,
     redact,
     onStatus: reportTo(io, side, redact),
     onNotification: (notification) => {

@@ -1,5 +1,5 @@
 /**
- * A small MCP client over any Upstream: what `listen`, `call`, `tools` and `doctor` speak with.
+ * A small MCP client over any Upstream: what `listen`, `call` and `tools` speak with.
  *
  * Not a bridge: it makes its own requests and reads the answers. The one rule: it declares no capability it
  * does not have, and answers every request of the server.
@@ -21,16 +21,17 @@ import {
   valueAt,
 } from '../protocol.ts'
 import { aborted } from '../retry.ts'
-import type { Lane, OpenUpstream, Upstream } from '../sides.ts'
+import type { OpenUpstream, Upstream } from '../sides.ts'
 import type { Status } from '../status.ts'
+import { VERSION } from '../version.ts'
+
+const GOODBYE_MS = 1_000
 
 /** What the server said to `initialize`. */
 export interface ServerIdentity {
   readonly name: string
   readonly version: string
   readonly protocolVersion: string
-  readonly capabilities: Readonly<Record<string, unknown>>
-  readonly instructions: string | undefined
   /** It declared `claude/channel`. */
   readonly channel: boolean
 }
@@ -53,11 +54,10 @@ export type Answer =
   | { readonly ok: false; readonly error: RpcError }
 
 export interface ClientOptions {
-  readonly version: string
   /** Cuts secrets out of what the server says of a refusal. */
   readonly redact: (text: string) => string
   /** The promise is the back-pressure: nothing more is read from that stream until it resolves. */
-  readonly onNotification?: (notification: Notification, lane: Lane) => Promise<void>
+  readonly onNotification?: (notification: Notification) => Promise<void>
   readonly onStatus?: (status: Status) => void
 }
 
@@ -82,7 +82,7 @@ export class McpClient {
   constructor(open: OpenUpstream, options: ClientOptions) {
     this.#options = options
     this.#upstream = open({
-      deliver: (message, lane) => this.#deliver(message, lane),
+      deliver: (message) => this.#deliver(message),
       report: (status) => options.onStatus?.(status),
     })
   }
@@ -92,20 +92,17 @@ export class McpClient {
     const params = {
       protocolVersion: LATEST_LEGACY_VERSION,
       capabilities: {},
-      clientInfo: { name: 'chamade-mcp', version: this.#options.version },
+      clientInfo: { name: 'chamade-mcp', version: VERSION },
     }
     const answer = await this.request(METHOD.initialize, params, signal)
     const { result } = settled(METHOD.initialize, answer)
     await this.#upstream.send(composeNotification(METHOD.initialized))
     const info = record(result.serverInfo)
-    const capabilities = record(result.capabilities)
     return {
       name: text(info.name) ?? 'unnamed',
       version: text(info.version) ?? '?',
       protocolVersion: text(result.protocolVersion) ?? '?',
-      capabilities,
-      instructions: text(result.instructions),
-      channel: record(capabilities.experimental)['claude/channel'] !== undefined,
+      channel: record(record(result.capabilities).experimental)['claude/channel'] !== undefined,
     }
   }
 
@@ -176,17 +173,17 @@ export class McpClient {
   }
 
   /** Says goodbye. */
-  close(deadlineMs = 1_000): Promise<void> {
-    return this.#upstream.close(deadlineMs)
+  close(): Promise<void> {
+    return this.#upstream.close(GOODBYE_MS)
   }
 
-  async #deliver(message: Message, lane: Lane): Promise<void> {
+  async #deliver(message: Message): Promise<void> {
     switch (message.kind) {
       case 'response':
         this.#waiting.get(message.id ?? '')?.(message)
         return
       case 'notification':
-        await this.#options.onNotification?.(message, lane)
+        await this.#options.onNotification?.(message)
         return
       case 'request': {
         const answer =

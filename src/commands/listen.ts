@@ -12,7 +12,6 @@ import { nameGiven, type OptionValues } from '../options.ts'
 import type { Notification } from '../protocol.ts'
 import { aborted } from '../retry.ts'
 import { type Redactor, redactor, render, type Status } from '../status.ts'
-import { VERSION } from '../version.ts'
 import { McpClient, type ServerIdentity } from './client.ts'
 import type { CommandSpec, Io } from './command.ts'
 import { type Asked, mootAsked, withoutTwins } from './entry.ts'
@@ -147,7 +146,6 @@ class Listening {
     this.#io.stdout.on('error', stop)
     for (const note of this.#side.notes) this.#status(note)
     const client = new McpClient(watched(this.#side.open, this.#redact), {
-      version: VERSION,
       redact: this.#redact,
       onNotification: (notification) => this.#notification(notification),
       onStatus: (status) => this.#status(status),

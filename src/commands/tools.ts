@@ -5,7 +5,6 @@
 import { invalid } from '../errors.ts'
 import { type OptionValues, shown } from '../options.ts'
 import { redactor } from '../status.ts'
-import { VERSION } from '../version.ts'
 import { McpClient, record, type Tool, text } from './client.ts'
 import type { CommandSpec, Io } from './command.ts'
 import { CONNECTION_OPTIONS, reportTo, serverSide } from './far-side.ts'
@@ -30,7 +29,7 @@ async function run(values: OptionValues, operands: readonly string[], io: Io): P
   refuseAddress(name)
   const redact = redactor()
   const side = await serverSide(values, [], io, redact)
-  const client = new McpClient(side.open, { version: VERSION, redact, onStatus: reportTo(io, side, redact) })
+  const client = new McpClient(side.open, { redact, onStatus: reportTo(io, side, redact) })
   try {
     await client.initialize(io.signal)
     const all = await client.tools(io.signal)
