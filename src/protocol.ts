@@ -94,7 +94,6 @@ export const RPC = {
   invalidRequest: -32600,
   methodNotFound: -32601,
   invalidParams: -32602,
-  internal: -32603,
   bridge: -32000,
 } as const
 
@@ -136,8 +135,8 @@ export function composeNotification(method: string, params?: object): Notificati
 }
 
 /** The error response for `id` (a raw token), or for nobody in particular with `null`. */
-export function failure(id: string | null, code: number, message: string, data?: unknown): Response {
-  return errorResponse(id, JSON.stringify(data === undefined ? { code, message } : { code, message, data }))
+export function failure(id: string | null, code: number, message: string): Response {
+  return errorResponse(id, JSON.stringify({ code, message }))
 }
 
 /** The error response for `id` with a ready `error` member (JSON text): a server's own, or a BridgeError's. */

@@ -44,7 +44,7 @@ export class Backoff {
   readonly #random: () => number
   #attempts = 0
 
-  constructor(options: BackoffOptions = DEFAULT_BACKOFF, random: () => number = Math.random) {
+  constructor(options: BackoffOptions, random: () => number) {
     this.#options = options
     this.#random = random
   }

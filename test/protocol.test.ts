@@ -143,10 +143,10 @@ describe('edits', () => {
       expect(failure(id, -32000, 'x "y"').raw.toString()).toContain(`"id":${id},`)
       expect(success(id, '{"n":1.0}').raw.toString()).toBe(`{"jsonrpc":"2.0","id":${id},"result":{"n":1.0}}`)
     }
-    expect(JSON.parse(failure(null, -32700, 'm', { a: 1 }).raw.toString())).toEqual({
+    expect(JSON.parse(failure(null, -32700, 'm').raw.toString())).toEqual({
       jsonrpc: '2.0',
       id: null,
-      error: { code: -32700, message: 'm', data: { a: 1 } },
+      error: { code: -32700, message: 'm' },
     })
   })
 
