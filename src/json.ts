@@ -2,7 +2,7 @@
  * JSON as bytes: is it valid, and where do its parts stand?
  *
  * Not a parser: no value is built, so numbers keep their digits and a 10 MB answer costs no second copy.
- * The one rule: a span is only ever handed out for text that is valid JSON from its first to its last byte.
+ * The one rule: a span is only ever handed out for a value that is valid JSON from its first to its last byte.
  *
  * [RFC 8259] the grammar; [RFC 8259 §8.1] UTF-8 without a byte order mark.
  */

@@ -1,6 +1,6 @@
 /**
- * What a subcommand is: a table of options and one function. `cli.ts` turns the table into flags, environment
- * twins and help; a command reads neither `process` nor `argv`.
+ * What a subcommand is: a table of options and one function. `commander.ts` turns the table into flags and help; a
+ * command reads neither `process` nor `argv`.
  */
 
 import { invalid } from '../errors.ts'

@@ -1,7 +1,8 @@
 /**
  * One call: dressed with headers and credentials, and sent; what comes back is an Outcome.
  *
- * Not a session, not a retry: a call goes out once (but for a redirect inside the origin and a key read again).
+ * Not a session, not a retry: a call goes out once (but for a redirect inside the origin, a key read again, and a
+ * connection that was not made and can be made otherwise).
  * The one rule: what a reply means is decided once, before anybody else hears of it: the plain success by round-trip.ts,
  * redirects and failures here, the rest by meaning.ts.
  *

@@ -1,8 +1,8 @@
 /**
  * What a reply means that is no plain success: an Outcome (outcome.ts).
  *
- * Not a call, and no opinion on what follows. The one rule: nobody else reads statuses, headers or error bodies, and
- * what is quoted of them holds no secret.
+ * Not a call, and no opinion on what follows. The one rule: nobody else reads error bodies, and what is quoted of them
+ * holds no secret.
  *
  * [MCP 2025-11-25 transports, Streamable HTTP; RFC 9110 §15]
  */

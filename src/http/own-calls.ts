@@ -3,7 +3,7 @@
  *
  * Not a state: what an answer means for the session is decided in pulse.ts and session.ts. Not `initialize`:
  * opening.ts says it.
- * The one rule: our ids never leave this room. Answers to them end here; what else comes with them goes on.
+ * The one rule: the client sees no id of ours. Answers to them end here; what else comes with them goes on.
  */
 import { BridgeError, errors } from '../errors.ts'
 import {
