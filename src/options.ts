@@ -56,21 +56,6 @@ export function switchSet(variable: string, word: string): boolean {
 
 export const DEFAULT_URL = 'https://mcp.chamade.io/mcp/'
 
-/** The way there: TLS and (from the environment) proxies. */
-export const NETWORK_OPTIONS: readonly OptionSpec[] = [
-  {
-    flags: '--ca <file>',
-    env: 'SSL_CERT_FILE',
-    description: 'trust these certificates too (PEM); HTTPS_PROXY and NO_PROXY are honoured',
-  },
-  { flags: '--cert <file>', env: 'CHAMADE_CLIENT_CERT', description: 'client certificate (PEM), with --key' },
-  {
-    flags: '--key <file>',
-    env: 'CHAMADE_CLIENT_KEY',
-    description: 'private key of the client certificate (PEM)',
-  },
-]
-
 /** Options of every command that talks to an MCP server. */
 export const SERVER_OPTIONS: readonly OptionSpec[] = [
   {
@@ -95,7 +80,17 @@ export const SERVER_OPTIONS: readonly OptionSpec[] = [
     env: 'CHAMADE_ALLOW_HTTP',
     description: 'send credentials over plain http beyond this machine',
   },
-  ...NETWORK_OPTIONS,
+  {
+    flags: '--ca <file>',
+    env: 'SSL_CERT_FILE',
+    description: 'trust these certificates too (PEM); HTTPS_PROXY and NO_PROXY are honoured',
+  },
+  { flags: '--cert <file>', env: 'CHAMADE_CLIENT_CERT', description: 'client certificate (PEM), with --key' },
+  {
+    flags: '--key <file>',
+    env: 'CHAMADE_CLIENT_KEY',
+    description: 'private key of the client certificate (PEM)',
+  },
   {
     flags: '--patience <time>',
     env: 'CHAMADE_PATIENCE',

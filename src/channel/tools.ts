@@ -142,7 +142,7 @@ const CHANGES =
  * `chamade_inbox`, `chamade_call_status`, `get_recent_context`. Names that change something are none, and a list
  * is one only of calls: of what came in, not of what was set (`list_subscriptions`).
  */
-export function catchUpTools(names: readonly string[]): readonly string[] {
+function catchUpTools(names: readonly string[]): readonly string[] {
   const scored = names
     .filter((name) => /^[A-Za-z0-9_./-]{1,128}$/.test(name))
     .map((name) => ({ name, rank: rankOf(name) }))

@@ -72,7 +72,7 @@ export function inputFor(client: Client, wish: Wish): Input | undefined {
 }
 
 /** What starts the server, word by word. */
-export function commandLine(wish: Wish, platform: NodeJS.Platform): [string, ...string[]] {
+function commandLine(wish: Wish, platform: NodeJS.Platform): [string, ...string[]] {
   const program = wish.installed ? ['chamade-mcp'] : ['npx', '-y', PACKAGE]
   const words = wish.system === 'moot' ? ['moot'] : wish.stateful ? ['--stateful'] : []
   // npx and chamade-mcp are .cmd files there, which cannot be started without a shell.
