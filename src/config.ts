@@ -39,15 +39,11 @@ export async function serverSettings(
   const stateful = values.stateful === true
   const [operand] = operands
   const option = text(values.url)
-  if (operand !== undefined && option !== undefined && option !== env.CHAMADE_MCP_URL?.trim()) {
+  const variable = values[TWINS]?.url
+  if (operand !== undefined && option !== undefined && variable === undefined) {
     throw invalid('there are two URLs: one as --url, one without', 'give one of them')
   }
-  const url = endpoint(
-    operand ?? option,
-    operand === undefined ? values[TWINS]?.url : undefined,
-    env,
-    stateful,
-  )
+  const url = endpoint(operand ?? option, operand === undefined ? variable : undefined, env, stateful)
   // (`searchParams` costs the start 1.2 ms.)
   if (url.search.includes('=')) for (const [name, value] of url.searchParams) addSecret(redact, name, value)
   const headers = extraHeaders(list(values.header), env, redact, notes)
