@@ -223,10 +223,8 @@ export function limit(ms: number, ...others: readonly Signal[]): Limit {
     callOff()
     for (const other of others) other.removeEventListener('abort', follow)
   }
-  for (const other of others) {
-    if (other.aborted) controller.abort(other.reason)
-    other.addEventListener('abort', follow, { once: true })
-  }
+  for (const other of others) other.addEventListener('abort', follow, { once: true })
   controller.signal.addEventListener('abort', clear, { once: true })
+  if (others.some(({ aborted }) => aborted)) follow()
   return { signal: controller.signal, clear }
 }

@@ -88,8 +88,9 @@ describe('sleep', () => {
 })
 
 describe('limit', () => {
+  const timers = (): number => process.getActiveResourcesInfo().filter((each) => each === 'Timeout').length
+
   test('without an end of its own is that of the others, holds no timer, and lets go of those that live on', () => {
-    const timers = (): number => process.getActiveResourcesInfo().filter((each) => each === 'Timeout').length
     const before = timers()
     const [long, short] = [new AbortController(), new AbortController()]
     const { signal } = limit(ENDLESS_MS, long.signal, short.signal)
@@ -97,6 +98,15 @@ describe('limit', () => {
     expect(getEventListeners(long.signal, 'abort')).toHaveLength(1)
     short.abort('enough')
     expect(signal.reason).toBe('enough')
+    expect(getEventListeners(long.signal, 'abort')).toEqual([])
+  })
+
+  test('that is over from the start holds no timer, and has let go of the others', () => {
+    const before = timers()
+    const [long, over] = [new AbortController(), new AbortController()]
+    over.abort('enough')
+    expect(limit(60_000, long.signal, over.signal).signal.reason).toBe('enough')
+    expect(timers()).toBe(before)
     expect(getEventListeners(long.signal, 'abort')).toEqual([])
   })
 })
