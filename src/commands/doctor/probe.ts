@@ -45,6 +45,7 @@ export interface SessionRef {
 }
 
 const MAX_BODY = 4 * 1024 * 1024
+const RPC_LIMIT_MS = 15_000
 
 /** Of a name with several addresses each may take long, as with the bridge. */
 export const LONG_WAY = { autoSelectFamilyAttemptTimeout: LONG_WAY_MS } as const
@@ -78,21 +79,24 @@ export class Probe {
     return this.rpc(this.url(stateful), 'initialize', params, undefined)
   }
 
-  /** One request; `limitMs` bounds the whole of it. */
+  /** One request, within RPC_LIMIT_MS. */
   async rpc(
     url: URL,
     method: string,
     params: object | undefined,
     session: SessionRef | undefined,
-    limitMs = 15_000,
   ): Promise<Exchanged> {
     const start = performance.now()
     const id = method.startsWith('notifications/') ? undefined : ++this.#ids
     const text = JSON.stringify({ jsonrpc: '2.0', ...(id === undefined ? {} : { id }), method, params })
-    const { signal, clear } = limit(limitMs, this.#signal)
-    const reply = await this.open('POST', url, session, text, signal)
-    const { message, excerpt } = await read(reply, id, this.#config.redact).finally(clear)
-    return { status: reply.status, headers: reply.headers, message, excerpt, ms: performance.now() - start }
+    const { signal, clear } = limit(RPC_LIMIT_MS, this.#signal)
+    try {
+      const reply = await this.open('POST', url, session, text, signal)
+      const { message, excerpt } = await read(reply, id, this.#config.redact)
+      return { status: reply.status, headers: reply.headers, message, excerpt, ms: performance.now() - start }
+    } finally {
+      clear()
+    }
   }
 
   /** A request whose body is the caller's to read or destroy. Rejects when the connection fails. */
