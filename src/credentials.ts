@@ -67,6 +67,12 @@ export function extraHeaders(
       })
       continue
     }
+    if (isSecret(name) && /^(bearer|basic)?$/i.test(value)) {
+      throw invalid(
+        `--header ${name} is without a key`,
+        'give it one (a variable in it may be empty), or leave the header away',
+      )
+    }
     for (const part of [value, ...value.split(/\s+/)]) addSecret(redact, name, part)
     headers[name.toLowerCase()] = value
   }
@@ -75,9 +81,12 @@ export function extraHeaders(
 
 /** Short plain words (`true`, `2025`, `Bearer`) are no secrets, unless the name says so: cutting them out would only confuse. */
 export function addSecret(redact: Redactor, name: string, value: string): void {
-  const named = /auth|cookie|key|token|secret|password|session/i.test(name)
-  if (/^(bearer|basic)$/i.test(value) || (!named && value.length < 8)) return
+  if (/^(bearer|basic)$/i.test(value) || (!isSecret(name) && value.length < 8)) return
   redact.add(value)
+}
+
+function isSecret(name: string): boolean {
+  return /auth|cookie|key|token|secret|password|session/i.test(name)
 }
 
 /** Clients hand on what is not set where they run. */
@@ -235,7 +244,7 @@ class KeyFile implements Credentials {
 }
 
 function normalKey(key: string | undefined): string | undefined {
-  const trimmed = key?.trim().replace(/^bearer\s+/i, '')
+  const trimmed = key?.trim().replace(/^bearer(\s+|$)/i, '')
   return trimmed === '' ? undefined : trimmed
 }
 

@@ -132,6 +132,15 @@ describe('the key', () => {
     },
   )
 
+  test('"Bearer" and an empty variable: said that none is set, and not sent', async () => {
+    const { server } = await guarded()
+    const { error } = await tryInitialize(
+      BridgeProcess.start(server.url, { env: { CHAMADE_API_KEY: 'Bearer ' } }),
+    )
+    expect(error?.data?.code).toBe('KEY_MISSING')
+    expect(server.requests.every((each) => each.headers.authorization === undefined)).toBe(true)
+  })
+
   test('the placeholder that init writes: said to stand there still, and not sent', async () => {
     const { server } = await guarded()
     const bridge = BridgeProcess.start(server.url, { env: { CHAMADE_API_KEY: 'put-your-key-here' } })

@@ -144,6 +144,31 @@ describe('call', () => {
       expect(stderr).toContain('--header Authorization uses ${NOWHERE}, which is not set')
   })
 
+  test.each([
+    ['Authorization', 'Bearer ${TOKEN}', ''],
+    ['Authorization', 'Bearer ${TOKEN}', ' \n'],
+    ['Authorization', '${TOKEN}', ''],
+    ['X-Api-Key', '${TOKEN}', ''],
+    ['Authorization', 'Basic ', ''],
+  ])(
+    '--header %s: %j with TOKEN %j is without a key: it is said, and not sent',
+    async (name, value, token) => {
+      const server = await ScriptedServer.start()
+      const args = ['tools', '--url', server.url, '--header', `${name}: ${value}`]
+      const { code, stderr } = await runCli(args, { env: { TOKEN: token } })
+      expect(server.requests).toEqual([])
+      expect(code).toBe(2)
+      expect(stderr).toMatch(new RegExp(`^error: --header ${name} is without a key\ntry: .*may be empty`))
+    },
+  )
+
+  test('a header that is no key may be empty', async () => {
+    const server = await ScriptedServer.start()
+    const args = ['tools', '--url', server.url, '--header', 'X-Tenant: ${TENANT}']
+    expect((await runCli(args, { env: { TENANT: '' } })).code).toBe(0)
+    expect(server.posts('initialize')[0]?.headers['x-tenant']).toBe('')
+  })
+
   test('a header that is refused is what is to be checked', async () => {
     const server = await ScriptedServer.start()
     server.on('initialize', (x) => x.error(-32000, 'who are you?', 401))
