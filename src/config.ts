@@ -5,7 +5,7 @@
  * Nor of what a call is let in with: `credentials.ts`.
  * The one rule: a wrong setting is said here, before the first byte is read, with what to do about it.
  */
-import { addSecret, credentialsFor, extraHeaders } from './credentials.ts'
+import { addSecret, credentialsFor, extraHeaders, setting } from './credentials.ts'
 import { invalid } from './errors.ts'
 import { DEFAULT_TIMING, type HttpConfig, SYSTEM } from './http/config.ts'
 import { isLoopback } from './loopback.ts'
@@ -183,6 +183,13 @@ function endpoint(
   const hint = `write it whole: ${variable === undefined ? '--url ' : `${variable}=`}https://mcp.example.com/mcp`
   if (literal.trim() === '') {
     throw invalid('the URL is empty', 'write it whole (a variable in it may not be set), or leave it away')
+  }
+  const [reference] = /\$\{[^}]*\}/.exec(literal) ?? []
+  if (reference !== undefined) {
+    throw invalid(
+      `${variable ?? 'the URL'} holds the literal text ${reference}: the variable is not set where your client expands it`,
+      setting(reference),
+    )
   }
   if (!URL.canParse(literal)) throw invalid(`${said} is not a URL`, hint)
   const url = new URL(literal)

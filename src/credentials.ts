@@ -173,8 +173,11 @@ function without(
   return { ...constant(headers, undefined), problem: { text: problem, hint } }
 }
 
-/** (Named without its braces: Claude Code cuts each value of the entry's `env` out of what it shows.) */
-function setting(reference: string): string {
+/**
+ * What to do about a `reference` that was not expanded. (Named without its braces: Claude Code cuts each value of the
+ * entry's `env` out of what it shows.)
+ */
+export function setting(reference: string): string {
   const name = /^\$\{?(?:env:)?(\w+)\}?$/.exec(reference)?.[1] ?? 'the variable'
   return `set ${name} where you start the client, then start it again`
 }

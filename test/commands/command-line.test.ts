@@ -222,6 +222,17 @@ test.each([[['']], [['listen', ' ']]])('%j: an address of nothing is said to be 
   expect(stderr).toMatch(/^error: the URL is empty\ntry: .*variable/)
 })
 
+test.each([
+  [['http://127.0.0.1:1/mcp?key=${TOKEN}'], {}, 'the URL'],
+  [['listen', '--url', 'http://127.0.0.1:1/${TOKEN}/mcp'], {}, 'the URL'],
+  [[], { CHAMADE_MCP_URL: '${TOKEN}' }, 'CHAMADE_MCP_URL'],
+])('%j, %j: a variable that nobody has expanded is said to be one', async (args, env, where) => {
+  const { code, stderr } = await runCli(args, { env })
+  expect(code).toBe(2)
+  expect(stderr).toContain(`error: ${where} holds the literal text \${TOKEN}: the variable is not set`)
+  expect(stderr).toContain('try: set TOKEN where you start the client')
+})
+
 test.each(
   [
     ['URL'],
