@@ -45,6 +45,8 @@ const LONG_MS = 15 * 60_000
 
 async function run(values: OptionValues, operands: readonly string[], io: Io): Promise<number> {
   const waitMs = lengthOf(values, 'wait') ?? 35_000
+  // (That this folder is gone is said at once, not when half of the report is printed.)
+  const machine = await machineContext(io)
   const redact = redactor()
   for (const [name, value] of Object.entries(io.env)) {
     if (
@@ -94,7 +96,7 @@ async function run(values: OptionValues, operands: readonly string[], io: Io): P
   }
   try {
     await work('server', 'Out there', [...WAY_CHECKS, ...SERVER_CHECKS], server, 60_000)
-    await work('machine', 'Here', [...MACHINE_CHECKS, ...CLAUDE_CHECKS], await machineContext(io), 30_000)
+    await work('machine', 'Here', [...MACHINE_CHECKS, ...CLAUDE_CHECKS], machine, 30_000)
     await work('stream', 'The push stream', STREAM_CHECKS, server, (server.longMs ?? waitMs) + 10_000)
   } finally {
     await hangUp(server)

@@ -149,7 +149,8 @@ test
   ])('%s in a folder that was removed says so', (line) => {
   const cwd = emptyFolder()
   const command = `rmdir "${cwd}"; exec "${process.execPath}" "${bin}" ${line}`
-  const { status, stderr } = spawnSync('/bin/sh', ['-c', command], { cwd, encoding: 'utf8' })
+  const { status, stdout, stderr } = spawnSync('/bin/sh', ['-c', command], { cwd, encoding: 'utf8' })
+  expect(stdout).toBe('')
   expect(stderr).toBe('error: this folder is gone\ntry: cd to one that is there\n')
   expect(status).toBe(2)
 })
