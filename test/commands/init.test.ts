@@ -1,11 +1,13 @@
 /**
  * `chamade-mcp init` on a real disk.
  */
+import { execFileSync } from 'node:child_process'
 import {
   chmodSync,
   existsSync,
   lstatSync,
   mkdirSync,
+  readdirSync,
   readFileSync,
   rmSync,
   statSync,
@@ -147,6 +149,20 @@ describe('init', () => {
     expect(stderr).toMatch(/^error: .*no UTF-8\ntry: /)
     expect(readFileSync(join(cwd, '.mcp.json'))).toEqual(latin)
   })
+
+  test.skipIf(process.platform === 'win32')(
+    'does not wait at a pipe in the place of the file, and says what it is',
+    async () => {
+      const cwd = emptyFolder()
+      execFileSync('mkfifo', [join(cwd, '.mcp.json')])
+      const { code, stderr } = await runCli(['init', '--yes'], { cwd })
+      expect(stderr).toMatch(/^error: \S+\.mcp\.json cannot be read: it is no regular file\ntry: /)
+      expect(code).toBe(2)
+      expect(readdirSync(cwd)).toEqual(['.mcp.json'])
+      const reader = await runCli(['tools', '--entry', 'chamade'], { cwd })
+      expect(reader.stderr).toMatch(/^error: no client here has an entry "chamade"/)
+    },
+  )
 
   test('what the entry said before does not win over what is chosen now', async () => {
     const cwd = emptyFolder()

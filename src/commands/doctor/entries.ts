@@ -4,10 +4,10 @@
  * Reads only; a file that is absent is no news, one that is broken is. The one rule: values of entries are
  * looked at and never shown.
  */
-import { readFile } from 'node:fs/promises'
 import { type ParseError, parse, printParseErrorCode } from 'jsonc-parser'
 import { record } from '../client.ts'
 import { CLIENTS, type Place, paths } from '../init/clients.ts'
+import { bytesOf } from '../init/files.ts'
 import { channelEntries, isOurs } from '../init/launch.ts'
 
 export type Plain = Readonly<Record<string, unknown>>
@@ -103,12 +103,12 @@ export function claudeFolder(place: Place): string {
 export async function readSettings(file: string): Promise<{ value: Plain | undefined; why?: string }> {
   let text: string
   try {
-    text = await readFile(file, 'utf8')
+    text = (await bytesOf(file)).toString('utf8')
   } catch (error) {
-    const { code } = error as NodeJS.ErrnoException
+    const { code, message } = error as NodeJS.ErrnoException
     return code === 'ENOENT' || code === 'ENOTDIR'
       ? { value: undefined }
-      : { value: undefined, why: String(code) }
+      : { value: undefined, why: code ?? message }
   }
   if (text.trim() === '') return { value: {} }
   const problems: ParseError[] = []

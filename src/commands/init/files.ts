@@ -26,7 +26,7 @@ import { BridgeError, invalid, reasonOf } from '../../errors.ts'
 export async function textOf(file: string): Promise<string | undefined> {
   let bytes: Buffer
   try {
-    bytes = await readFile(file)
+    bytes = await bytesOf(file)
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
     throw unusable(file, 'read', error)
@@ -37,6 +37,12 @@ export async function textOf(file: string): Promise<string | undefined> {
     `${file} is not changed: it holds text that is no UTF-8`,
     'save it as UTF-8, or use --print and put the entry in by hand',
   )
+}
+
+/** A pipe would be waited at for ever, and a device put out of its place. */
+export async function bytesOf(file: string): Promise<Buffer> {
+  if (!(await stat(file)).isFile()) throw new Error('it is no regular file')
+  return await readFile(file)
 }
 
 /** Throws when a file could not be put there: the nearest folder above it that exists takes none. */
