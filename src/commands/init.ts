@@ -85,6 +85,9 @@ it stays beside it (.bak). The key is named, not written, where the client can r
   run,
 }
 
+/** As a signal would say it: 128 and the number of SIGINT. */
+const INTERRUPTED = 130
+
 /** How far it may go. */
 interface Mode {
   readonly print: boolean
@@ -133,7 +136,7 @@ async function run(values: OptionValues, _operands: readonly string[], io: Io): 
   } catch (error) {
     if (room === undefined || !(error instanceof room.Cancelled)) throw error
     io.stdout.write('Stopped; nothing more was written.\n')
-    return 1
+    return error.interrupted ? INTERRUPTED : 1
   }
 }
 

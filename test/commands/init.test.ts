@@ -19,6 +19,7 @@ import { PassThrough } from 'node:stream'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import type { Io } from '../../src/commands/command.ts'
 import { Cancelled, questions } from '../../src/commands/init/questions.ts'
+import { init } from '../../src/commands/init.ts'
 import { startMootSimulator } from '../../src/simulator/moot/simulator.ts'
 import { startSimulator } from '../../src/simulator/simulator.ts'
 import { emptyFolder } from '../support/empty-folder.ts'
@@ -385,10 +386,12 @@ describe('init', () => {
 
 describe('a question', () => {
   /** A terminal in memory: what is typed on `stdin`, and nobody looks. */
-  function terminal(): { readonly io: Io; readonly stdin: PassThrough } {
-    const [stdin, stdout] = [new PassThrough(), new PassThrough()]
+  function terminal(): { readonly io: Io; readonly stdin: PassThrough; readonly stdout: PassThrough } {
+    const tty = { isTTY: true, setRawMode: () => undefined }
+    const stdin = Object.assign(new PassThrough(), tty)
+    const stdout = Object.assign(new PassThrough(), tty)
     const signal = new AbortController().signal
-    return { io: { stdin, stdout: stdout.resume(), signal } as unknown as Io, stdin }
+    return { io: { stdin, stdout: stdout.resume(), signal, env: {} } as unknown as Io, stdin, stdout }
   }
 
   test.each([
@@ -399,6 +402,22 @@ describe('a question', () => {
     const asked = questions(io).write('some file')
     setImmediate(() => stdin.write(key))
     await expect(asked).rejects.toThrow(Cancelled)
+  })
+
+  test.each([
+    ['Ctrl-C', '\u0003', 130],
+    ['Ctrl-D', '\u0004', 1],
+  ])('of init that is answered with %s: its exit code', async (_name, key, code) => {
+    const { io, stdin, stdout } = terminal()
+    let shown = ''
+    stdout.on('data', (chunk: Buffer) => {
+      shown += chunk.toString()
+    })
+    const ended = init.run({ client: 'claude-code' }, [], io)
+    await eventually('the question', () => shown.includes('Connect to what?'))
+    stdin.write(key)
+    expect(await ended).toBe(code)
+    expect(shown).toMatch(/Stopped; nothing more was written\.\n$/)
   })
 })
 

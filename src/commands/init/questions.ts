@@ -8,7 +8,15 @@ import type { Io } from '../command.ts'
 import { CLIENTS, type Client } from './clients.ts'
 
 /** Esc, Ctrl-C or Ctrl-D. */
-export class Cancelled extends Error {}
+export class Cancelled extends Error {
+  /** By Ctrl-C, which is no signal while a question is asked. */
+  readonly interrupted: boolean
+
+  constructor(interrupted: boolean) {
+    super()
+    this.interrupted = interrupted
+  }
+}
 
 export interface Questions {
   clients(): Promise<readonly Client[]>
@@ -21,9 +29,16 @@ export interface Questions {
 export function questions(io: Io): Questions {
   // At Ctrl-D readline stops reading, and the question would stay unanswered.
   const left = new AbortController()
+  let interrupted = false
   io.stdin.on('keypress', (_text, key?: { readonly name?: string; readonly ctrl?: boolean }) => {
-    if (key?.ctrl === true && key.name === 'd') left.abort()
+    if (key?.ctrl !== true) return
+    if (key.name === 'd') left.abort()
+    interrupted ||= key.name === 'c'
   })
+  const answer = <T>(value: T): Exclude<T, symbol> => {
+    if (clack.isCancel(value)) throw new Cancelled(interrupted)
+    return value as Exclude<T, symbol>
+  }
   const streams = { input: io.stdin, output: io.stdout, signal: AbortSignal.any([io.signal, left.signal]) }
   return {
     async clients() {
@@ -64,9 +79,4 @@ export function questions(io: Io): Questions {
       return answer(await clack.confirm({ ...streams, message: `Write ${file}?` }))
     },
   }
-}
-
-function answer<T>(value: T): Exclude<T, symbol> {
-  if (clack.isCancel(value)) throw new Cancelled()
-  return value as Exclude<T, symbol>
 }
