@@ -169,6 +169,8 @@ export class OwnCalls {
     if (outcome.kind === 'stream') void this.#readOn(outcome.events, session)
     const { where } = this.#exchange
     if (outcome.kind === 'no-such-session') throw errors.lostAtOnce(where)
+    // (Who was let in for `initialize` just now: nothing that is said in this session would be taken.)
+    if (outcome.kind === 'unauthorized' && outcome.status === 401) throw this.unauthorized(outcome)
     if (outcome.kind === 'unavailable') {
       const text = `${where} opened a session and took no initialized: ${outcome.why}`
       throw new BridgeError('SERVER_UNREACHABLE', text)

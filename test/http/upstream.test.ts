@@ -321,6 +321,23 @@ test.each([
   expect(said).toHaveLength(2)
 })
 
+test('a session made anew that lets nobody in, not even for its initialized, is left for another: what was set is set in that', async () => {
+  const server = await ScriptedServer.start({ capabilities: { resources: { subscribe: true } } })
+  const { upstream, reported } = await connected(server)
+  await upstream.send(compose(subscribe))
+  const [first] = server.sessions.keys()
+  const isSecond = (x: Received): boolean => x.session === [...server.sessions.values()][1]
+  server.before((x) => x.session !== undefined && isSecond(x) && x.request.method === 'POST' && x.reply(401))
+  server.wipe()
+  server.cutAll()
+  await eventually('the next session', () => server.listening())
+  expect(server.session.id).not.toBe(first)
+  expect(server.sessions.size).toBe(3)
+  const told = server.posts('resources/subscribe').filter(({ status }) => status === 200)
+  expect(told.map(({ session }) => session)).toEqual([first, server.session.id])
+  expect(reported.filter(({ kind }) => kind === 'note')).toEqual([])
+})
+
 test('a subscription that a server just started takes long over in a renewal is given the time', async () => {
   const server = await ScriptedServer.start()
   const { upstream } = await connected(server)
