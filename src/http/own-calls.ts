@@ -156,8 +156,12 @@ export class OwnCalls {
 
   /** The error for a 401 or 403. */
   unauthorized(outcome: Outcome & { kind: 'unauthorized' }): BridgeError {
+    const { proxy, url } = this.#config
     const { source, problem, advice } = this.#config.credentials
-    const said = sayOutcome(outcome)
+    // (One that forwards may refuse an address itself; through a tunnel only the server can be heard.)
+    const isForwarded = outcome.status === 403 && proxy !== undefined && url.startsWith('http:')
+    const by = isForwarded ? `; perhaps the proxy ${proxy.url.host} said it` : ''
+    const said = `${sayOutcome(outcome)}${by}`
     if (source !== undefined) return errors.keyRefused(this.#exchange.where, said, source)
     if (outcome.wantsOauth && problem === undefined) return errors.oauthUnsupported(this.#exchange.where)
     return errors.keyMissing(this.#exchange.where, said, problem, advice)

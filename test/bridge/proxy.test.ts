@@ -216,6 +216,25 @@ test('a call that a proxy does not forward without a login was not run: it is se
 })
 
 test.each([
+  [
+    'http',
+    403,
+    /refused the API key from --header \(HTTP 403: .*; perhaps the proxy localhost:\d+ said it\)/,
+  ],
+  ['http', 401, /refused the API key from --header \(HTTP 401: [^;]*\)/],
+  ['https', 403, /could not be reached.*the proxy answered 403/],
+])('over %s, %i of a proxy is not put down to the key alone', async (protocol, status, words) => {
+  const proxy = await httpProxy()
+  proxy.status = status
+  const bridge = BridgeProcess.start(`${protocol}://mcp.invalid/mcp`, {
+    args: ['--allow-http', '--header', 'Authorization: Bearer key_0123456789', ...patience(300)],
+    env: { HTTP_PROXY: proxy.url, HTTPS_PROXY: proxy.url },
+  })
+  const { error } = await bridge.call('initialize', initializeParams)
+  expect(error?.message).toMatch(words)
+})
+
+test.each([
   [401, /^http:\/\/mcp\.invalid\/mcp wants an API key \(HTTP 401: .*and none is set\. Try: --header '/],
   [
     403,
