@@ -52,6 +52,8 @@ export class Memory {
   readonly #subscriptions = new Map<string, Kept>()
   /** What turned out to be set while the next session was being told what was. */
   #meanwhile: Setting[] = []
+  /** Handshakes of the client: what was set before the present one is of no interest any more. */
+  #handshakes = 0
 
   constructor(calls: OwnCalls, outlet: Outlet, clock: Clock) {
     this.#calls = calls
@@ -72,6 +74,7 @@ export class Memory {
 
   /** The client starts anew. */
   forget(): void {
+    this.#handshakes++
     this.#level = undefined
     this.#subscriptions.clear()
     this.#meanwhile = []
@@ -102,6 +105,7 @@ export class Memory {
 
   /** More than one of `tries` only before `session` is live: later they might undo what the client sets meanwhile. */
   async #tell(session: Live, settings: readonly Setting[], tries = 1): Promise<void> {
+    const handshake = this.#handshakes
     const until = this.#clock.uptime() + RESTORE_LIMIT_MS
     const leftMs = (): number => until - this.#clock.uptime()
     const again = async ({ method, params }: Setting): Promise<string[]> => {
@@ -113,7 +117,7 @@ export class Memory {
       }
     }
     const failed = (await Promise.all(settings.map(again))).flat()
-    if (failed.length === 0 || this.#calls.ended.aborted) return
+    if (failed.length === 0 || this.#calls.ended.aborted || handshake !== this.#handshakes) return
     const text = `the new session did not accept what was set before: ${failed.join(', ')}`
     this.#outlet.report({ kind: 'note', level: 'warn', text })
   }

@@ -367,6 +367,25 @@ test('a subscription that the goodbye ends in a renewal is not said to be refuse
   expect(reported.filter(({ kind }) => kind === 'note')).toEqual([])
 })
 
+test('a subscription of before the client has initialized again is not said to be refused', async () => {
+  const server = await ScriptedServer.start()
+  const { upstream, reported } = await connected(server)
+  await upstream.send(compose(subscribe))
+  let held: Received | undefined
+  server.on('resources/subscribe', (x) => {
+    held = x
+  })
+  server.wipe()
+  server.cutAll()
+  await eventually('it is said again', () => held !== undefined)
+  await upstream.send(compose(initialize()))
+  held?.error(-32602, 'no such resource', 200)
+  await eventually('that is heard', () => server.posts('resources/subscribe')[1]?.status === 200)
+  // It would be said now.
+  await pause(50)
+  expect(reported.filter(({ kind }) => kind === 'note')).toEqual([])
+})
+
 test('a session in which nothing but events came was not renewed in vain: the next comes at once', async () => {
   const server = await ScriptedServer.start()
   const backoff = { ...DEFAULT_TIMING.backoff, baseMs: 60_000, capMs: 60_000 }
