@@ -55,7 +55,7 @@ export class Pulse {
    */
   async gone(live: Live, refusal: Signature, inAnyWords = false, signal?: Signal): Promise<boolean> {
     if (this.#life.live !== live) return true
-    if (live.id === undefined) return false
+    if (live.id === undefined && (inAnyWords || !wantsSession(live, refusal))) return false
     const word = inAnyWords ? this.#decide(live) : this.#word(live, refusal)
     const decided = word.then((said) => {
       const isSame = said === refusal && !isOfMethod(said)
@@ -126,4 +126,12 @@ export class Pulse {
     if (said === 'ok') this.#refusesPings = false
     return said
   }
+}
+
+/**
+ * [MCP 2025-11-25 transports, Session Management] 400: the id is missing. So says a server that gave none, and was
+ * replaced by one that does; the first session alone is made anew for it: one that again gets no id wants none.
+ */
+function wantsSession(live: Live, refusal: Signature): boolean {
+  return live.generation === 1 && refusal.startsWith('HTTP 400')
 }

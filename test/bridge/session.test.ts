@@ -554,6 +554,27 @@ describe('servers that do not say 404', () => {
     expect(server.replies()).toHaveLength(1)
   })
 
+  test('a server that gave no session id, and after a redeploy wants one: the call is answered in a session, push flows', async () => {
+    const server = await ScriptedServer.start({ sessions: false })
+    const bridge = await BridgeProcess.connected(server.url, stateful)
+    expect((await bridge.call('tools/call', { n: 1 })).error).toBeUndefined()
+    server.sessionsOffered = true
+    expect((await bridge.call('tools/call', { n: 2 })).result.echo).toEqual({ n: 2 })
+    await eventually('the push stream', () => server.listening())
+    expect(server.sessions.size).toBe(1)
+  })
+
+  test('a server without sessions that says 400 to a ping too: its refusal is the answer, each time', async () => {
+    const server = await ScriptedServer.start({ sessions: false })
+    server.on('ping', (x) => x.error(-32000, 'what?', 400))
+    server.on('tools/call', (x) => x.error(-32000, 'no such tool', 400))
+    const bridge = await BridgeProcess.connected(server.url)
+    for (let n = 0; n < 3; n++) {
+      expect((await bridge.call('tools/call')).error).toEqual({ code: -32000, message: 'no such tool' })
+    }
+    expect(server.posts('initialize')).toHaveLength(2)
+  })
+
   test('408 to a call and to the ping is about the moment: the session lives, and what runs in it', async () => {
     const server = await ScriptedServer.start()
     let answer = (): void => {}
