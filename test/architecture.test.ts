@@ -208,12 +208,10 @@ describe('imports', () => {
     expect(imports.filter((one) => one.to.startsWith('.') && !/\.(ts|json)$/.test(one.to))).toEqual([])
   })
 
-  test('the SDK is imported for its types only, but where a local MCP server is served', () => {
+  test('the SDK is imported for its types only, but in the simulator', () => {
     const wrong = imports.filter(
       (one) =>
-        one.to.startsWith('@modelcontextprotocol/sdk') &&
-        !one.typeOnly &&
-        !['simulator', 'feed'].includes(room(one.from)),
+        one.to.startsWith('@modelcontextprotocol/sdk') && !one.typeOnly && room(one.from) !== 'simulator',
     )
     expect(wrong).toEqual([])
   })

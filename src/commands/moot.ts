@@ -5,6 +5,7 @@
  */
 
 import { DEFAULT_API_URL, resolveFeed } from '../feed/config.ts'
+import { openFeed } from '../feed/upstream.ts'
 import { CHANNEL_OPTIONS, DRAIN_OPTION, LOG_OPTIONS, type OptionSpec } from '../options.ts'
 import { redactor } from '../status.ts'
 import type { CommandSpec } from './command.ts'
@@ -87,8 +88,6 @@ export const moot: CommandSpec = {
   run: async (values, _operands, io) => {
     const redact = redactor()
     const { config, notes } = resolveFeed(values, io.env, redact)
-    // The SDK's server takes a while to load: a wrong setting is said before.
-    const { openFeed } = await import('../feed/upstream.ts')
     return await serveStdio(openFeed(config), values, io, redact, notes)
   },
 }

@@ -4,20 +4,17 @@
  * Holds no socket (subscription.ts, shared-socket.ts) and says no event (texts.ts). The one rule: `initialize`
  * is answered at once, whatever the network does; nothing is connected before the client has initialized.
  */
-import { Server } from '@modelcontextprotocol/sdk/server/index.js'
-import { CallToolRequestSchema, ListToolsRequestSchema } from '@modelcontextprotocol/sdk/types.js'
 import { type ChannelDraft, channelNotification } from '../channel/notification.ts'
-import { errors, reasonOf } from '../errors.ts'
+import { errors } from '../errors.ts'
 import { METHOD, type Message } from '../protocol.ts'
-import { Backoff, firstOf, sleep } from '../retry.ts'
+import { Backoff, firstOf, MAX_WAIT_MS, sleep } from '../retry.ts'
 import type { OpenUpstream, Outlet, Upstream } from '../sides.ts'
 import type { FeedConfig } from './config.ts'
 import { Interval } from './interval.ts'
-import { wrongWith } from './requests.ts'
+import { LocalServer } from './local-server.ts'
 import type { Subscriptions } from './subscriptions.ts'
 import { intervalDraft } from './texts.ts'
 import { callTool, TOOLS } from './tools.ts'
-import { MemoryTransport } from './transport.ts'
 
 /** The far side of `chamade-mcp moot`. */
 export function openFeed(config: FeedConfig): OpenUpstream {
@@ -38,34 +35,45 @@ function instructions(config: FeedConfig): string {
 class Feed implements Upstream {
   readonly #config: FeedConfig
   readonly #outlet: Outlet
-  readonly #transport: MemoryTransport
-  readonly #server: Server
+  readonly #server: LocalServer
   /** The network side. Loaded when it is first wanted: the handshake need not wait for its code. */
   #network: Promise<Subscriptions> | undefined
   #subscriptions: Subscriptions | undefined
   readonly #interval: Interval
   readonly #over = new AbortController()
+  /** The goodbye is over: nobody is answered any more. */
+  readonly #gone = new AbortController()
   /** The end of the queue of channel messages. */
   #pushed: Promise<void> = Promise.resolve()
   #started: Promise<void> | undefined
   #closed: Promise<void> | undefined
-  readonly #connected: Promise<void>
 
   constructor(config: FeedConfig, outlet: Outlet) {
     this.#config = config
     this.#outlet = outlet
-    this.#transport = new MemoryTransport(outlet.deliver, wrongWith)
     this.#interval = new Interval((prompt) => {
       const agentId = this.#subscriptions?.actor?.actorId ?? config.agentId ?? 'unknown-agent'
       return this.#push(intervalDraft(prompt, agentId, config.wording))
     })
-    this.#server = this.#serve()
-    this.#connected = this.#server.connect(this.#transport)
+    this.#server = new LocalServer(
+      {
+        about: {
+          capabilities: { tools: {}, experimental: { 'claude/channel': {} } },
+          serverInfo: { name: 'moot-channel', title: 'moot channel', version: config.version },
+          instructions: instructions(config),
+        },
+        tools: TOOLS,
+        call: async (name, args, cancelled) => {
+          const box = { subscriptions: await this.#connect(), interval: this.#interval }
+          return callTool(box, name, args, cancelled)
+        },
+      },
+      outlet.deliver,
+    )
   }
 
   async send(message: Message): Promise<void> {
     if (this.#over.signal.aborted) throw errors.closing()
-    await this.#connected
     // A client that was here before may call at once, without shaking hands again.
     if (
       message.kind !== 'response' &&
@@ -73,7 +81,8 @@ class Feed implements Upstream {
     ) {
       this.#started ??= this.#start()
     }
-    return this.#transport.receive(message)
+    const done = await firstOf([this.#server.receive(message)], MAX_WAIT_MS, this.#gone.signal)
+    if (done === undefined) throw errors.closing()
   }
 
   close(deadlineMs: number): Promise<void> {
@@ -114,26 +123,6 @@ class Feed implements Upstream {
     }
   }
 
-  #serve(): Server {
-    const server = new Server(
-      { name: 'moot-channel', title: 'moot channel', version: this.#config.version },
-      {
-        capabilities: { tools: {}, experimental: { 'claude/channel': {} } },
-        instructions: instructions(this.#config),
-      },
-    )
-    server.setRequestHandler(ListToolsRequestSchema, () => ({ tools: [...TOOLS] }))
-    server.setRequestHandler(CallToolRequestSchema, async ({ params }, { signal }) => {
-      const subscriptions = await this.#connect()
-      const box = { subscriptions, interval: this.#interval }
-      return callTool(box, params.name, params.arguments, signal)
-    })
-    server.onerror = (error) => {
-      this.#outlet.report({ kind: 'note', level: 'debug', text: `the local server: ${reasonOf(error)}` })
-    }
-    return server
-  }
-
   /** One at a time, in order: the next is given when the client has taken this one. */
   #push(draft: ChannelDraft, isWanted: () => boolean = () => true): Promise<void> {
     const given = this.#pushed.then(() => {
@@ -155,6 +144,6 @@ class Feed implements Upstream {
     ])
     // A client that takes nothing any more must not hold up the goodbye.
     await firstOf([goodbye], deadlineMs)
-    await this.#transport.close()
+    this.#gone.abort()
   }
 }
