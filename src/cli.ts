@@ -2,7 +2,7 @@
  * The command table, and the only room that touches `process`: argv and environment become option values, errors
  * become a line and a hint, the outcome becomes an exit code.
  *
- * A host starts one of these per window and waits for it, so well-formed options of the default command are read
+ * A host starts one of these per window and waits for it, so well-formed options of the two bridges are read
  * here (by node's own `parseArgs` in 1 ms); commander is loaded for everything else: subcommands, help, mistakes.
  * The one rule: stdout belongs to the command.
  */
@@ -102,15 +102,17 @@ function overdue(stop: AbortSignal): Promise<number> {
 }
 
 async function run(args: readonly string[], io: Io): Promise<number> {
-  const quick = readQuickly(args, connect.options)
-  if (quick !== undefined) {
-    return await connect.run(withEnvironment(quick.values, connect.options, io.env), quick.operands, io)
+  const [first] = args
+  const spec = first === 'moot' ? (await import('./commands/moot.ts')).moot : connect
+  const quick = readQuickly(spec === connect ? args : args.slice(1), spec.options)
+  if (quick !== undefined && (spec === connect || quick.operands.length === 0)) {
+    return await spec.run(withEnvironment(quick.values, spec.options, io.env), quick.operands, io)
   }
   const { runCommand } = await import('./commander.ts')
   return await runCommand(args, connect, COMMANDS, io)
 }
 
-/** Options of the default command, when there is nothing to explain about them: all else is commander's to read. */
+/** Options of a bridge, when there is nothing to explain about them: all else is commander's to read. */
 function readQuickly(
   args: readonly string[],
   options: readonly OptionSpec[],
