@@ -1,10 +1,10 @@
 /**
  * Whom the operating system trusts: companies put the certificate there that their proxies and servers sign with.
  *
- * Not of every start: `node:tls` is loaded with it, and 140 certificates are read. The one rule: asked only when Node
- * by itself trusts nobody who vouches for a server.
+ * Not of every start: with `node:tls` 140 certificates are read, so it is loaded when it is asked. The one rule: that
+ * is only when Node by itself trusts nobody who vouches for a server.
  */
-import tls from 'node:tls'
+import { getBuiltinModule } from 'node:process'
 
 const UNTRUSTED: readonly (string | undefined)[] = [
   'CERT_SIGNATURE_FAILURE',
@@ -28,7 +28,7 @@ let systemTrusted = false
  * something.
  */
 export function trustSystem(): boolean {
-  const { setDefaultCACertificates, getCACertificates } = tls as TlsOfLaterNodes
+  const { setDefaultCACertificates, getCACertificates } = tls()
   if (systemTrusted || setDefaultCACertificates === undefined || getCACertificates === undefined) return false
   systemTrusted = true
   setDefaultCACertificates([...getCACertificates('default'), ...getCACertificates('system')])
@@ -37,11 +37,15 @@ export function trustSystem(): boolean {
 
 /** For a list of certificates that takes the place of Node's own. */
 export function systemCertificates(): string[] {
-  return (tls as TlsOfLaterNodes).getCACertificates?.('system') ?? []
+  return tls().getCACertificates?.('system') ?? []
 }
 
 /** Parts of `node:tls` that Node 20 has not got. */
 interface TlsOfLaterNodes {
   readonly getCACertificates?: (type: 'default' | 'system') => string[]
   readonly setDefaultCACertificates?: (certificates: readonly string[]) => void
+}
+
+function tls(): TlsOfLaterNodes {
+  return getBuiltinModule('node:tls') as TlsOfLaterNodes
 }

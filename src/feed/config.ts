@@ -5,7 +5,8 @@
  * The one rule: whatever is wrong is said here, before the first byte, as CONFIG_INVALID.
  */
 import { readFileSync } from 'node:fs'
-import { createSecureContext, rootCertificates, type SecureContext } from 'node:tls'
+import { getBuiltinModule } from 'node:process'
+import type { SecureContext } from 'node:tls'
 import { invalid, reasonOf } from '../errors.ts'
 import { isLoopback } from '../loopback.ts'
 import { nameGiven, shown, TWINS } from '../options.ts'
@@ -122,7 +123,7 @@ export function resolveFeed(
       firehose: values.firehose === true,
       agentId: given(values, 'agentId')?.value,
       agentName: given(values, 'agentName')?.value,
-      secureContext: ca === undefined ? undefined : createSecureContext({ ca: authorities(ca, env) }),
+      secureContext: ca === undefined ? undefined : tls().createSecureContext({ ca: authorities(ca, env) }),
       proxy: proxyOf(apiUrl, env, redact),
       channelProxy: channelUrl === undefined ? undefined : proxyOf(channelUrl, env, redact),
       wording,
@@ -269,7 +270,12 @@ function certificates({ value: path, name }: Setting): string {
 
 /** Naming certificates takes the place of Node's own: these, and what it was told to trust beside them, go on being trusted. */
 export function authorities(named: Setting, env: Environment): string[] {
-  return [...rootCertificates, certificates(named), ...extraCertificates(env)]
+  return [...tls().rootCertificates, certificates(named), ...extraCertificates(env)]
+}
+
+/** (Not imported: few ask before the client has its first answer, and that is 5 ms of every start.) */
+function tls(): typeof import('node:tls') {
+  return getBuiltinModule('node:tls')
 }
 
 function fileText(path: string, what: string): string {
