@@ -51,6 +51,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   bridge: ['sides', 'protocol', 'errors', 'status', 'retry'],
   stdio: ['sides', 'protocol', 'json', 'gathered'],
   http: [
+    'clock-watch',
     'sides',
     'protocol',
     'errors',
@@ -64,6 +65,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     'system-trust',
   ],
   feed: [
+    'clock-watch',
     'sides',
     'protocol',
     'errors',
@@ -85,6 +87,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   protocol: ['json'],
   errors: ['protocol'],
   retry: [],
+  'clock-watch': ['retry'],
   version: [],
   json: [],
   gathered: [],

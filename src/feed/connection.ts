@@ -11,6 +11,7 @@
 import type { Duplex } from 'node:stream'
 import type { SecureContext } from 'node:tls'
 import { DecoratorHandler, type Dispatcher, ping, WebSocket } from 'undici'
+import { ClockWatch, LOOK_MS, STOPPED_MS } from '../clock-watch.ts'
 import { reasonOf } from '../errors.ts'
 import type { NamedProxy } from '../proxy.ts'
 import type { Clock } from '../retry.ts'
@@ -126,8 +127,8 @@ export async function dial(options: DialOptions, signal: AbortSignal): Promise<R
   return no(whyNot(seen, options, open === undefined))
 }
 
-/** Awake again, a server that is there answers by then. */
-const AFTER_SLEEP_MS = 5_000
+/** To one that runs again, a server that is there has answered by then. */
+const AFTER_STOP_MS = 5_000
 
 class Live implements Connection {
   readonly frames: Frames
@@ -135,6 +136,7 @@ class Live implements Connection {
   readonly #socket: WebSocket
   readonly #raw: Duplex
   readonly #over = new AbortController()
+  readonly #clockWatch: ClockWatch
   #peerEnded = false
   #rawError: Error | undefined
   #silentMs: number | undefined
@@ -154,6 +156,7 @@ class Live implements Connection {
   ) {
     this.#socket = socket
     this.#raw = raw
+    this.#clockWatch = new ClockWatch(options.clock)
     this.frames = frames
     raw.on('end', () => {
       this.#peerEnded = true
@@ -172,7 +175,7 @@ class Live implements Connection {
     look()
     const watched = this.#watch(options)
     this.ended = closed.then(async (event) => {
-      const at = this.#closingSince ?? options.clock.now()
+      const at = this.#clockWatch.atTheEarliest(this.#closingSince ?? options.clock.now())
       this.#over.abort()
       await watched
       await agent.destroy()
@@ -210,7 +213,7 @@ class Live implements Connection {
       // Its answer would not be read, and servers cut whoever pings without reading.
       const asked = !this.frames.held
       if (asked) ping(this.#socket)
-      await sleep(waitMs, this.#over.signal)
+      const stopped = await this.#wait(waitMs)
       const reading = asked && !this.#raw.isPaused() && this.frames.holds === holds
       const heard = bytesRead(this.#raw) !== bytes
       // What is read late says nothing of now.
@@ -221,17 +224,24 @@ class Live implements Connection {
         return
       }
       readOn = reading
-      // A clock that jumped means that we slept, not that the server was silent: ask once more, and soon.
-      const slept = clock.now() - wall > 2 * waitMs + 1_000
-      const silent = reading && !heard
-      if (silent && !slept) {
+      // We did not run: that is no silence of the server. Ask once more, and soon.
+      if (reading && !heard && !stopped) {
         this.#silentMs = waitMs
         this.#unsureSince = aliveAt
         this.#raw.destroy()
         return
       }
-      waitMs = slept ? Math.min(pingMs, AFTER_SLEEP_MS) : pingMs
+      waitMs = stopped ? Math.min(pingMs, AFTER_STOP_MS) : pingMs
     }
+  }
+
+  /** For `ms`, or until it turns out that this process did not run for a while: true then. */
+  async #wait(ms: number): Promise<boolean> {
+    for (let left = ms; left > 0 && !this.#over.signal.aborted; left -= LOOK_MS) {
+      await sleep(Math.min(left, LOOK_MS), this.#over.signal)
+      if (this.#clockWatch.look().passedMs >= STOPPED_MS) return true
+    }
+    return false
   }
 
   #ending(event: { code: number; reason: string }, at: number, options: DialOptions): Ending {

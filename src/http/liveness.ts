@@ -4,7 +4,7 @@
  * Not a timer: it is told what happened and says how long silence may last from now on.
  * The one rule: events say nothing about a cadence (an agent's day is irregular), keep-alives do.
  */
-import { STOPPED_MS } from './clock-watch.ts'
+import { STOPPED_MS } from '../clock-watch.ts'
 
 /** Comments closer together are one: a server pads its streams to get through a proxy's buffer. */
 const SHORTEST_MS = 20

@@ -7,11 +7,12 @@
  *
  * [MCP 2025-11-25 transports, Listening for Messages from the Server; Resumability and Redelivery]
  */
+
+import { ClockWatch, LOOK_MS } from '../clock-watch.ts'
 import { impossible, reasonOf, seconds } from '../errors.ts'
 import { Abort, Backoff, turn } from '../retry.ts'
 import type { Outlet } from '../sides.ts'
 import type { PushStatus } from '../status.ts'
-import { ClockWatch, LOOK_MS } from './clock-watch.ts'
 import type { HttpConfig } from './config.ts'
 import { type EventReader, MAX_RETRY_MS } from './events.ts'
 import type { Exchange } from './exchange.ts'

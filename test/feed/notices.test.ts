@@ -109,6 +109,28 @@ async function timed(
   return [client, (ms) => (passedMs += ms)]
 }
 
+test('a connection that was lost while this process was stopped is noticed soon after, not at the next ping', async () => {
+  const moot = await simulator()
+  const env = { CONVO_API_URL: moot.url, CONVO_API_KEY: moot.key, CONVO_SPACE_ID: SPACE }
+  const [client, pass] = await timed(env, { pingMs: 60_000 })
+  await eventually('it is up', () => client.pushStatuses(SPACE).length === 1)
+  moot.sockets.freeze()
+  pass(15_000)
+  await eventually('it is lost', () => client.log.includes('no sign of life'), 12_000)
+}, 20_000)
+
+test('what broke while this process was stopped may have broken when that began', async () => {
+  const moot = await simulator()
+  const env = { CONVO_API_URL: moot.url, CONVO_API_KEY: moot.key, CONVO_SPACE_ID: SPACE }
+  moot.weather.failures.push({ path: '/events', status: 404, times: Number.POSITIVE_INFINITY })
+  const [client, pass] = await timed(env)
+  await eventually('it is up', () => client.pushStatuses(SPACE).length === 1)
+  pass(15_000)
+  moot.sockets.drop('cut')
+  const { meta } = await eventually('the notice', () => notices(client)[0])
+  expect(Number(meta.duration_ms)).toBeGreaterThanOrEqual(15_000)
+})
+
 test.each(['its own', 'shared'])('a backend that hangs at the start is a gap (%s socket)', async (socket) => {
   const moot = await simulator()
   const { actor_id, display_name } = moot.agent

@@ -3,7 +3,7 @@
  *
  * No stream, no timer. The one rule: what happened while nobody ran is noticed only afterwards, and dated from before.
  */
-import type { Clock } from '../retry.ts'
+import type { Clock } from './retry.ts'
 
 /** Whoever runs looks so often. */
 export const LOOK_MS = 1_000
