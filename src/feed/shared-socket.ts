@@ -119,11 +119,14 @@ export class SharedSocket {
     this.#report({ kind: 'dropped', what: 'an error frame from the channel', why })
   }
 
-  /** Who an answer is for that names no space: the one that waits for an answer, if there is but one. */
+  /** Who an answer is for that names no space: the one that waits for it, if there is but one; a late yes, that waited. */
   #asked(type: string, frameText: string): Member | undefined {
-    if (type !== 'subscribed' && !(type === 'error' && refuses(frameText))) return undefined
-    const asking = [...this.#members.values()].filter(({ asks }) => asks)
-    return asking.length === 1 ? asking[0] : undefined
+    const isYes = type === 'subscribed'
+    if (!isYes && !(type === 'error' && refuses(frameText))) return undefined
+    const members = [...this.#members.values()]
+    const asking = members.filter(({ asks }) => asks)
+    const possible = isYes && asking.length === 0 ? members.filter(({ unanswered }) => unanswered) : asking
+    return possible.length === 1 ? possible[0] : undefined
   }
 }
 

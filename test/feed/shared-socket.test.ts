@@ -122,6 +122,19 @@ test('a server that follows a space late: what was said until then is fetched, a
   ])
 })
 
+test('the same of a server whose late answer names no space', async () => {
+  const [moot, client] = await start()
+  const { open, opened } = gate()
+  moot.weather.slowChannel = opened
+  moot.weather.quietChannel = true
+  expect((await client.tool('subscribe', { space_id: SPACE })).isError).toBe(false)
+  moot.publish(SPACE, { text: '@MyAgent between' })
+  open()
+  await eventually('it is followed', () => moot.sockets.count(SPACE) === 1)
+  moot.sockets.raw(SPACE, JSON.stringify({ type: 'subscribed' }))
+  await client.hears(1)
+})
+
 test('"subscribed" said twice is no break: without a history none is told', async () => {
   const [moot, client] = await start()
   moot.weather.failures.push({ path: '/events', status: 404, times: Number.POSITIVE_INFINITY })
