@@ -65,7 +65,7 @@ export class Member implements Subscription {
 
   constructor(space: Space, config: FeedConfig, report: (status: Status) => void, owner: Owner) {
     this.space = space
-    this.status = new StreamStatus(space, report, config.clock)
+    this.status = new StreamStatus(space.spaceId, report, config.clock)
     this.#config = config
     this.#owner = owner
     this.#backoff = new Backoff(config.backoff, config.random)

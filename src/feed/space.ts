@@ -27,8 +27,6 @@ export interface SpaceOptions {
    * is news, not past. Whoever invites an agent speaks to it at once.
    */
   readonly newsSince?: number | undefined
-  /** Uptime at which it was asked for. */
-  readonly askedAt: number
   /** Is this the id of another space we have met? An unknown one may be what the backend calls this space. */
   readonly isAnother: (spaceId: string) => boolean
   readonly backend: Backend
@@ -50,7 +48,6 @@ const STATUS_MS = 2_000
 
 export class Space {
   readonly spaceId: string
-  readonly askedAt: number
   readonly #options: SpaceOptions
   readonly #past: Past
   readonly #threads = new Set<string>()
@@ -70,7 +67,6 @@ export class Space {
 
   constructor(options: SpaceOptions) {
     this.spaceId = options.spaceId
-    this.askedAt = options.askedAt
     this.#options = options
     this.#past = new Past({
       ...options,

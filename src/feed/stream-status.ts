@@ -6,10 +6,10 @@
 import type { Clock } from '../retry.ts'
 import type { Status } from '../status.ts'
 import type { Refusal } from './refusal.ts'
-import type { Space } from './space.ts'
 
 export class StreamStatus {
   readonly #stream: string
+  readonly #what: string
   readonly #report: (status: Status) => void
   readonly #clock: Clock
   /** Uptime at which the stream was asked for. */
@@ -24,11 +24,18 @@ export class StreamStatus {
   /** Why it is not up, one clause; undefined while it is. */
   problem: string | undefined = 'it is connecting'
 
-  constructor({ spaceId, askedAt }: Space, report: (status: Status) => void, clock: Clock) {
-    this.#stream = spaceId
-    this.#askedAt = askedAt
+  /** `stream`: the id of a space, or what stands for several. `what`: what failed, where it is refused. */
+  constructor(
+    stream: string,
+    report: (status: Status) => void,
+    clock: Clock,
+    what = `the feed of space ${stream}`,
+  ) {
+    this.#stream = stream
+    this.#what = what
     this.#report = report
     this.#clock = clock
+    this.#askedAt = clock.uptime()
   }
 
   get isUp(): boolean {
@@ -68,10 +75,9 @@ export class StreamStatus {
   retrying(refusal: Refusal, delayMs: number): void {
     const { error, lasting } = refusal
     this.#attempts++
-    this.problem = error.message
     this.down(error.message)
     if (lasting && this.#told !== error.message) {
-      this.#report({ kind: 'failed', what: `the feed of space ${this.#stream}`, error })
+      this.#report({ kind: 'failed', what: this.#what, error })
     }
     this.#told = error.message
     this.#say({ state: 'retrying', reason: error.message, delayMs, ...(lasting ? { severe: true } : {}) })
@@ -79,7 +85,7 @@ export class StreamStatus {
 
   /** Nobody wants it any more: it is neither up nor missed. */
   ended(reason: string): void {
-    if (this.#told === undefined && this.#state === 'new' && this.#attempts === 0) return
+    if (this.#state === 'new' && this.#attempts === 0) return
     this.#say({ state: 'not-offered', reason })
   }
 

@@ -54,7 +54,7 @@ export class OwnSocket implements Subscription {
   constructor(space: Space, config: FeedConfig, report: (status: Status) => void) {
     this.space = space
     this.#report = report
-    this.#status = new StreamStatus(space, report, config.clock)
+    this.#status = new StreamStatus(space.spaceId, report, config.clock)
     this.#socket = new KeptSocket(
       {
         dial: () =>

@@ -13,6 +13,7 @@ import type { FeedConfig } from './config.ts'
 import { no, type Refusal, type Reply, yes } from './refusal.ts'
 import { SharedSocket } from './shared-socket.ts'
 import { Space } from './space.ts'
+import { StreamStatus } from './stream-status.ts'
 import { closing, OwnSocket, type Subscription, stopped } from './subscription.ts'
 
 /** How a subscribe went. `kept` is a refusal that time may mend: the subscription stays. */
@@ -29,6 +30,8 @@ export interface SubscribedAll {
 }
 
 const UNSUBSCRIBED = 'not subscribed any more'
+/** The stream of a list that is awaited; no space is called so: an id has no white space. */
+const ALL_SPACES = 'all spaces'
 
 export class Subscriptions {
   readonly #config: FeedConfig
@@ -229,12 +232,7 @@ export class Subscriptions {
     return reply
   }
 
-  #follow(
-    spaceId: string,
-    join: boolean,
-    newsSince?: number,
-    askedAt = this.#config.clock.uptime(),
-  ): Subscription {
+  #follow(spaceId: string, join: boolean, newsSince?: number): Subscription {
     this.#met.add(spaceId)
     if (!this.#watching) this.#beside(this.#watchStatuses(), 'the statuses of spaces')
     this.#watching = true
@@ -242,7 +240,6 @@ export class Subscriptions {
       spaceId,
       join,
       newsSince,
-      askedAt,
       isAnother: (id) => this.#met.has(id),
       backend: this.#backend,
       identity: () => this.identity(),
@@ -293,12 +290,12 @@ export class Subscriptions {
     await Promise.all(down.map((subscription) => this.#firstAttempt(subscription, soon)))
   }
 
-  #add(found: readonly SpaceSummary[], newsSince: number | undefined, askedAt?: number): Subscription[] {
+  #add(found: readonly SpaceSummary[], newsSince: number | undefined): Subscription[] {
     for (const { spaceId } of found) this.#met.add(spaceId)
     const wanted = found.filter((space) => isActive(space) && !this.#left.has(space.spaceId))
     const fresh = wanted.filter(({ spaceId }) => !this.#followed.has(spaceId))
     return fresh.map(({ spaceId }) =>
-      this.#follow(spaceId, false, this.#onceLeft.has(spaceId) ? undefined : newsSince, askedAt),
+      this.#follow(spaceId, false, this.#onceLeft.has(spaceId) ? undefined : newsSince),
     )
   }
 
@@ -306,21 +303,26 @@ export class Subscriptions {
     const { limits, backoff: options, random } = this.#config
     const backoff = new Backoff(options, random)
     let told: string | undefined
-    /** Those of the first list are wanted from now on, however late it comes. */
-    let askedAt = atOnce ? this.#config.clock.uptime() : undefined
+    /** Until it is there, the first list of what is wanted at once is missed like a stream. */
+    let first = atOnce
+      ? new StreamStatus(ALL_SPACES, this.#report, this.#config.clock, 'looking for spaces')
+      : undefined
     for (let waitMs = atOnce ? backoff.next() : limits.discoverMs; ; ) {
       if (waitMs > 0) await sleep(waitMs, signal)
-      if (signal.aborted) return
+      if (signal.aborted) break
       const answers = new Map([...this.#followed.values()].map(({ space }) => [space, space.statusAsked()]))
       const found = await this.#backend.activeSpaces(signal)
-      if (signal.aborted) return
+      if (signal.aborted) break
       if (!found.ok) {
         const { error, lasting, retryAfterMs } = found.no
-        if (told !== error.message) this.#report({ kind: 'failed', what: 'looking for spaces', error })
-        told = error.message
         waitMs = lasting ? backoff.slow() : backoff.next(0, retryAfterMs)
+        if (first !== undefined) first.retrying(found.no, waitMs)
+        else if (told !== error.message) this.#report({ kind: 'failed', what: 'looking for spaces', error })
+        told = error.message
         continue
       }
+      first?.up(true)
+      first = undefined
       told = undefined
       backoff.reset()
       waitMs = limits.discoverMs
@@ -329,13 +331,13 @@ export class Subscriptions {
         const subscription = this.#followed.get(spaceId)
         if (subscription !== undefined && !this.#left.has(spaceId)) this.#tentative.delete(subscription)
       }
-      for (const { spaceId } of this.#add(found.value.spaces, this.#lookedAt, askedAt)) {
+      for (const { spaceId } of this.#add(found.value.spaces, this.#lookedAt)) {
         this.#report({ kind: 'note', level: 'info', text: `subscribed to space ${spaceId}, found by itself` })
       }
       this.#lookedAt = found.value.at
-      askedAt = undefined
       await this.#compareStatuses(found.value.spaces, answers, signal)
     }
+    if (!this.#over.signal.aborted) first?.ended(UNSUBSCRIBED)
   }
 
   /** Discovery sees the statuses too. Where there is none, they are asked for: a backend need not send frames. */

@@ -186,13 +186,44 @@ test.each(['its own', 'shared'])(
     pass(12_000)
     list()
     const { meta } = await eventually('the notice', () => notices(client)[0])
-    expect(meta).toMatchObject({ stream: SPACE, reason: 'the stream opened late', breaks: '1' })
+    expect(meta).toMatchObject({ stream: 'all spaces', breaks: '1' })
+    expect(meta.reason).toMatch(/^the stream opened late: moot could not list the spaces .*HTTP 500: not yet/)
     expect(Number(meta.duration_ms)).toBeGreaterThanOrEqual(12_000)
     moot.space('b')
     await eventually('it is found', () => client.pushStatuses('b').length > 0)
     moot.publish('b', { text: '@MyAgent first' })
     await client.hears(2)
     expect(notices(client)).toHaveLength(1)
+  },
+)
+
+test.each(['is made good', 'is wanted no more'])(
+  'spaces that are wanted at the start and can not be listed are told to be down; once that %s, all is well',
+  async (end) => {
+    const moot = await simulator()
+    moot.space('b')
+    moot.weather.badKeys = true
+    const env = { CONVO_API_URL: moot.url, CONVO_API_KEY: moot.key, CONVO_AUTO_SUBSCRIBE: 'true' }
+    const options = { ...DEFAULT_CHANNEL, holdMs: 0, downAfterMs: 400, lateFirstMs: 300 }
+    const client = new FeedClient(configFrom(env), (open) => withChannel(open, options))
+    await client.initialize()
+    if (end === 'is wanted no more') {
+      await eventually('it was refused', () => client.pushStatuses('all spaces').length > 0)
+      await client.tool('unsubscribe')
+      await pause(600)
+      return expect(client.told).toEqual([])
+    }
+    const { meta } = await eventually('the notice', () => notices(client)[0])
+    expect(meta).toMatchObject({ event_type: 'channel_down', stream: 'all spaces' })
+    expect(meta.reason).toMatch(/refused to list the spaces of this agent \(HTTP 401/)
+    moot.weather.badKeys = false
+    await eventually('both are followed', () => moot.sockets.count() === 2)
+    for (const space of [SPACE, 'b']) moot.publish(space, { text: '@MyAgent at last' })
+    await client.hears(4)
+    expect(notices(client).map((notice) => [notice.meta.event_type, notice.meta.stream])).toEqual([
+      ['channel_down', 'all spaces'],
+      ['channel_gap', 'all spaces'],
+    ])
   },
 )
 
