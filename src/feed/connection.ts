@@ -53,8 +53,6 @@ export interface Ending {
   readonly reason: string
   /** From when on something may not have come: ms since 1970. */
   readonly since: number
-  /** The close code of the server, when it sent one. */
-  readonly code?: number
   /** Set when the server closed for a reason that waiting seldom mends (codes 4401, 4403, 4404, 4409, 1008). */
   readonly refusal?: Refusal
 }
@@ -251,14 +249,9 @@ class Live implements Connection {
     const reason = `the server closed it (code ${event.code}${said === '' ? '' : `: ${said}`})`
     const status =
       event.code === 1008 ? 403 : event.code > 4400 && event.code < 4430 ? event.code - 4000 : undefined
-    return status === undefined
-      ? { reason, since: at, code: event.code }
-      : {
-          reason,
-          since: at,
-          code: event.code,
-          refusal: refusedBy(status, options.what, said, undefined, `close code ${event.code}`),
-        }
+    if (status === undefined) return { reason, since: at }
+    const refusal = refusedBy(status, options.what, said, undefined, `close code ${event.code}`)
+    return { reason, since: at, refusal }
   }
 
   #whyLost({ maxFrameBytes, proxy }: DialOptions): string {
