@@ -5,7 +5,7 @@
  * `subscribed`, `error` and the `context_event` of the per-space sockets from the server.
  * Not the way of one space (member.ts). The one rule: one space that is refused or slow holds up no other.
  */
-import { Backoff, ENDLESS_MS, limit } from '../retry.ts'
+import { ENDLESS_MS, limit } from '../retry.ts'
 import type { Status } from '../status.ts'
 import type { Actor } from './backend.ts'
 import type { FeedConfig } from './config.ts'
@@ -14,7 +14,7 @@ import { Member, refuses } from './member.ts'
 import { type Reply, yes } from './refusal.ts'
 import { KeptSocket } from './socket.ts'
 import { readFrame, type Space } from './space.ts'
-import { dialing, malformedFrame, type Subscription, stopped } from './subscription.ts'
+import { keeping, malformedFrame, type Subscription, stopped } from './subscription.ts'
 
 export class SharedSocket {
   readonly #config: FeedConfig
@@ -30,21 +30,11 @@ export class SharedSocket {
     | { readonly connection: Connection; readonly signal: AbortSignal; readonly end: AbortController }
     | undefined
 
-  constructor(
-    config: FeedConfig,
-    identity: (signal: AbortSignal) => Promise<Reply<Actor>>,
-    report: (status: Status) => void,
-  ) {
+  constructor(config: FeedConfig, identity: () => Promise<Reply<Actor>>, report: (status: Status) => void) {
     this.#config = config
     this.#report = report
     this.#socket = new KeptSocket(
-      {
-        dial: () => dialing(config, address(config), 'open the channel socket', config.channelProxy),
-        backoff: new Backoff(config.backoff, config.random),
-        clock: config.clock,
-        heartbeatMs: config.limits.heartbeatMs,
-        key: config.apiKey,
-      },
+      keeping(config, 'open the channel socket', config.channelProxy, () => address(config)),
       {
         prepare: identity,
         opened: async (connection, signal) => {

@@ -30,7 +30,7 @@ export interface SpaceOptions {
   /** Is this the id of another space we have met? An unknown one may be what the backend calls this space. */
   readonly isAnother: (spaceId: string) => boolean
   readonly backend: Backend
-  readonly identity: (signal: AbortSignal) => Promise<Reply<Actor>>
+  readonly identity: () => Promise<Reply<Actor>>
   readonly push: (draft: ChannelDraft) => Promise<void>
   readonly report: (status: Status) => void
   readonly config: FeedConfig
@@ -78,7 +78,7 @@ export class Space {
   /** Identity, join, and the past to continue from; each only until it has succeeded. */
   async prepare(signal: AbortSignal): Promise<Reply<unknown>> {
     const { identity, join } = this.#options
-    const actor = await identity(signal)
+    const actor = await identity()
     if (!actor.ok) return actor
     if (actor.value.actorId !== this.#actor?.actorId) {
       this.#joined = false

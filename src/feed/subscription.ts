@@ -1,16 +1,15 @@
 /**
  * A subscription: one space, followed over a socket of its own or over the shared one.
  *
- * Not the list of them (subscriptions.ts). The one rule: it heals until it is ended; `first` tells how the first
- * attempt went, for whoever asked for it.
+ * Not the list of them (subscriptions.ts). The one rule: it heals until it is ended; `attempt` tells how the next
+ * attempt goes, to whoever asked for it.
  */
 import { BridgeError, errors } from '../errors.ts'
 import { Backoff } from '../retry.ts'
 import type { Status } from '../status.ts'
 import type { FeedConfig } from './config.ts'
-import type { Ending } from './connection.ts'
 import { no, type Refusal, type Reply, yes } from './refusal.ts'
-import { KeptSocket } from './socket.ts'
+import { type KeepOptions, KeptSocket } from './socket.ts'
 import { readFrame, type Space } from './space.ts'
 import { StreamStatus } from './stream-status.ts'
 
@@ -56,19 +55,9 @@ export class OwnSocket implements Subscription {
     this.#report = report
     this.#status = new StreamStatus(space.spaceId, report, config.clock)
     this.#socket = new KeptSocket(
-      {
-        dial: () =>
-          dialing(
-            config,
-            socketAddress(config, space.spaceId),
-            `follow space ${space.spaceId}`,
-            config.proxy,
-          ),
-        backoff: new Backoff(config.backoff, config.random),
-        clock: config.clock,
-        heartbeatMs: config.limits.heartbeatMs,
-        key: config.apiKey,
-      },
+      keeping(config, `follow space ${space.spaceId}`, config.proxy, () =>
+        socketAddress(config, space.spaceId),
+      ),
       {
         prepare: (signal) => space.prepare(signal),
         opened: async (connection, signal) => {
@@ -84,10 +73,10 @@ export class OwnSocket implements Subscription {
           return caught
         },
         frame: (text) => this.#frame(text),
-        lost: (ending: Ending) => this.#status.down(ending.reason, ending.since),
-        failed: (refusal: Refusal, delayMs) => {
+        lost: (ending) => this.#status.down(ending.reason, ending.since),
+        failed: (refusal, delayMs) => {
           this.#status.retrying(refusal, delayMs)
-          this.#attempts.tell({ ok: false, no: refusal })
+          this.#attempts.tell(no(refusal))
         },
       },
     )
@@ -129,29 +118,22 @@ export class OwnSocket implements Subscription {
   }
 }
 
-export function dialing(
+/** How a socket is kept up that is there to do `what`; `url` is asked for each time, for the key in it. */
+export function keeping(
   config: FeedConfig,
-  url: string,
   what: string,
   proxy: FeedConfig['proxy'],
-): ReturnType<KeepDial> {
-  const { clock } = config
-  const { handshakeMs, pingMs, maxFrameBytes, maxQueued } = config.limits
+  url: () => string,
+): KeepOptions {
+  const { apiKey: key, backoff, clock, limits, random, secureContext } = config
   return {
-    url,
-    what,
-    secureContext: config.secureContext,
-    proxy,
-    handshakeMs,
-    pingMs,
-    maxFrameBytes,
-    maxQueued,
+    dial: () => ({ ...limits, url: url(), what, secureContext, proxy, clock, clean: key.clean }),
+    backoff: new Backoff(backoff, random),
     clock,
-    clean: config.apiKey.clean,
+    heartbeatMs: limits.heartbeatMs,
+    key,
   }
 }
-
-type KeepDial = ConstructorParameters<typeof KeptSocket>[0]['dial']
 
 /** For the log: what came instead of a frame. Its content stays out of it. */
 export function malformedFrame(text: string, where: string): Status {
