@@ -17,7 +17,8 @@ import { isAbsent, isDeclined, no, type Reply, yes } from './refusal.ts'
 /** Fetches one page, oldest first. */
 export type FetchPage = (query: EventQuery) => Promise<Reply<readonly unknown[]>>
 
-const PAGE = 200
+/** The most that is documented to come at once. */
+export const PAGE = 200
 /** What a page holds where the limit is not heeded. One of neither length was hardly cut short. */
 const DEFAULT_PAGE = 50
 /** Ask from this many events before the last one: several writers may not have been stored in the order sent. */

@@ -9,7 +9,7 @@ import { Backoff, sleep } from '../retry.ts'
 import type { Status } from '../status.ts'
 import { type Backend, type EventQuery, timeOf } from './backend.ts'
 import type { FeedConfig } from './config.ts'
-import { type FetchPage, FORGOTTEN, History } from './history.ts'
+import { type FetchPage, FORGOTTEN, History, PAGE } from './history.ts'
 import { Patience } from './patience.ts'
 import { isAbsent, isDeclined, no, type Refusal, type Reply, yes } from './refusal.ts'
 
@@ -68,8 +68,10 @@ export class Past {
     this.#pastless = past.no
     this.#owed = !declined
     const { message } = past.no.error
-    const what = declined ? "is not to be had (%); breaks can't be filled" : 'is not to be had yet (%)'
-    const text = `the past of space ${this.#options.spaceId} ${what.replace('%', () => message)}`
+    const what = declined
+      ? `is not to be had (${message}); breaks can't be filled`
+      : `is not to be had yet (${message})`
+    const text = `the past of space ${this.#options.spaceId} ${what}`
     this.#options.report({ kind: 'note', level: 'warn', text })
     return yes(undefined)
   }
@@ -172,7 +174,7 @@ export class Past {
     fetch: FetchPage,
     signal: AbortSignal,
   ): Promise<Reply<unknown>> {
-    const now = await fetch({ limit: 200 })
+    const now = await fetch({ limit: PAGE })
     if (!now.ok && !isDeclined(now.no)) return now
     const { message } = because.error
     up(now.ok ? `${FORGOTTEN}: ${message}` : message)
@@ -190,7 +192,7 @@ export class Past {
   }
 
   async #readPast(fetch: FetchPage): Promise<Reply<unknown>> {
-    const past = await fetch({ limit: 200 })
+    const past = await fetch({ limit: PAGE })
     if (!past.ok) return past
     for (const event of past.value) this.#options.note(event)
     const known = this.#beforeNews(past.value)
@@ -218,7 +220,7 @@ export class Past {
     if (newsSince === undefined) return latest
     const past = latest.filter((event) => (timeOf(event) ?? 0) < newsSince)
     // A full page of news and nothing older: without a place to begin, begin with the page.
-    return past.length === 0 && latest.length >= 200 ? latest.slice(0, 1) : past
+    return past.length === 0 && latest.length >= PAGE ? latest.slice(0, 1) : past
   }
 
   /** Was it said before this space appeared? The latest events seldom reach back so far. */

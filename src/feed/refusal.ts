@@ -32,8 +32,15 @@ export function no(refusal: Refusal): { readonly ok: false; readonly no: Refusal
 /** Cuts the token, plain or percent-encoded, out of a text. */
 export type Clean = (text: string) => string
 
-const KEY_HINT =
-  'set CONVO_API_KEY in the "env" of the server\'s entry in your MCP config to a key of this agent, then restart the client; or --api-key-file, which is read again by itself'
+const NOT_FOUND_HINT = 'check the space id, and CONVO_API_URL'
+/** What a person can do about a status that waiting seldom mends. */
+const HINTS: Readonly<Record<number, string>> = {
+  401: 'set CONVO_API_KEY in the "env" of the server\'s entry in your MCP config to a key of this agent, then restart the client; or --api-key-file, which is read again by itself',
+  403: 'ask whoever runs the space or the tenant: this agent is not allowed there, or the tenant is suspended',
+  404: NOT_FOUND_HINT,
+  409: 'the space is paused or archived; it must be active',
+  410: NOT_FOUND_HINT,
+}
 const CA_HINT = 'set SSL_CERT_FILE to the path of the CA certificate the server was signed with (PEM)'
 
 /** Certificate failures by their OpenSSL or Node code. */
@@ -50,38 +57,22 @@ export function refusedBy(
   retryAfterMs?: number,
   how = `HTTP ${status}`,
 ): Refusal {
-  const words = said === '' ? '' : `: ${said}`
-  const text = `moot refused to ${what} (${how}${words})`
-  if (status === 401) return lasting(status, new BridgeError('KEY_REFUSED', text, { hint: KEY_HINT }))
-  if (status === 403)
-    return lasting(
-      status,
-      new BridgeError('FEED_REFUSED', text, {
-        hint: 'ask whoever runs the space or the tenant: this agent is not allowed there, or the tenant is suspended',
-      }),
-    )
-  if (status === 404 || status === 410)
-    return lasting(
-      status,
-      new BridgeError('FEED_REFUSED', text, { hint: 'check the space id, and CONVO_API_URL' }),
-    )
-  if (status === 409)
-    return lasting(
-      status,
-      new BridgeError('FEED_REFUSED', text, { hint: 'the space is paused or archived; it must be active' }),
-    )
+  const words = said === '' ? how : `${how}: ${said}`
   if (isOfTheMoment(status) || status >= 500) {
-    const error = new BridgeError('SERVER_BUSY', `moot could not ${what} (${how}${words})`, {
+    const error = new BridgeError('SERVER_BUSY', `moot could not ${what} (${words})`, {
       hint: 'nothing to do: it is tried again by itself',
     })
     return { error, lasting: false, status, ...(retryAfterMs === undefined ? {} : { retryAfterMs }) }
   }
-  if (status >= 300 && status < 400)
-    return lasting(
-      status,
-      new BridgeError('REDIRECT_REFUSED', text, { hint: 'set CONVO_API_URL to where it really lives' }),
-    )
-  return lasting(status, new BridgeError('FEED_REFUSED', text))
+  const redirected = status >= 300 && status < 400
+  const code = status === 401 ? 'KEY_REFUSED' : redirected ? 'REDIRECT_REFUSED' : 'FEED_REFUSED'
+  const hint = redirected ? 'set CONVO_API_URL to where it really lives' : HINTS[status]
+  const error = new BridgeError(
+    code,
+    `moot refused to ${what} (${words})`,
+    hint === undefined ? {} : { hint },
+  )
+  return { error, lasting: true, status }
 }
 
 /**
@@ -150,10 +141,6 @@ export function sentence(refusal: Refusal): string {
 export function retryAfterMs(value: string | undefined): number | undefined {
   const s = Number(value)
   return value === undefined || !Number.isFinite(s) || s < 0 ? undefined : Math.min(s * 1_000, 10 * 60_000)
-}
-
-function lasting(status: number, error: BridgeError): Refusal {
-  return { error, lasting: true, status }
 }
 
 function codeOf(cause: unknown): string | undefined {
