@@ -255,8 +255,7 @@ export class Subscriptions {
   #drop(subscription: Subscription, why?: string): void {
     this.#followed.delete(subscription.spaceId)
     this.#tentative.delete(subscription)
-    const ending = subscription.end(why).finally(() => this.#ending.delete(ending))
-    this.#ending.add(ending)
+    this.#beside(subscription.end(why), `space ${subscription.spaceId}`)
   }
 
   /** A call wants these; those it just made are wanted by nobody else yet. */

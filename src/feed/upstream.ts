@@ -38,7 +38,6 @@ class Feed implements Upstream {
   readonly #server: LocalServer
   /** The network side. Loaded when it is first wanted: the handshake need not wait for its code. */
   #network: Promise<Subscriptions> | undefined
-  #subscriptions: Subscriptions | undefined
   readonly #interval: Interval
   readonly #over = new AbortController()
   /** The goodbye is over: nobody is answered any more. */
@@ -51,9 +50,10 @@ class Feed implements Upstream {
   constructor(config: FeedConfig, outlet: Outlet) {
     this.#config = config
     this.#outlet = outlet
-    this.#interval = new Interval((prompt) => {
-      const agentId = this.#subscriptions?.actor?.actorId ?? config.agentId ?? 'unknown-agent'
-      return this.#push(intervalDraft(prompt, agentId, config.wording))
+    this.#interval = new Interval(async (prompt) => {
+      const { actor } = await this.#connect()
+      const agentId = actor?.actorId ?? config.agentId ?? 'unknown-agent'
+      await this.#push(intervalDraft(prompt, agentId, config.wording))
     })
     this.#server = new LocalServer(
       {
@@ -100,11 +100,9 @@ class Feed implements Upstream {
   }
 
   #connect(): Promise<Subscriptions> {
-    this.#network ??= import('./subscriptions.ts').then((room) => {
-      const { report } = this.#outlet
-      this.#subscriptions = new room.Subscriptions(this.#config, this.#push.bind(this), report)
-      return this.#subscriptions
-    })
+    this.#network ??= import('./subscriptions.ts').then(
+      (room) => new room.Subscriptions(this.#config, this.#push.bind(this), this.#outlet.report),
+    )
     return this.#network
   }
 
