@@ -253,8 +253,8 @@ export class Space {
 }
 
 /** The backend is there, and fails. */
-function isBusy({ error, status }: Refusal): boolean {
-  return error.code === 'SERVER_BUSY' && status !== undefined
+function isBusy({ error }: Refusal): boolean {
+  return error.code === 'SERVER_BUSY'
 }
 
 /** With neither id nor time two events of the same words look like one: rather told twice than not. */

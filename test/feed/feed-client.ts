@@ -48,7 +48,6 @@ export async function simulator(options: MootSimulatorOptions = {}): Promise<Sim
   return started
 }
 
-/** The configuration a user's environment leads to, with quick times. */
 /** True when the client's socket stands: (almost) nothing is taken from it for a moment. */
 export async function takesNothing(moot: Simulator, space: string): Promise<boolean> {
   const before = moot.sockets.taken(space)
@@ -56,6 +55,7 @@ export async function takesNothing(moot: Simulator, space: string): Promise<bool
   return moot.sockets.taken(space) - before < 200
 }
 
+/** The configuration a user's environment leads to, with quick times. */
 export function configFrom(env: Env, changes: Changes = {}): FeedConfig {
   const { config } = resolveFeed(withEnvironment({}, FEED_OPTIONS, env), env, redactor())
   const { limits, ...rest } = changes
