@@ -29,7 +29,6 @@ export interface AgentOptions {
   /** Goes into event ids, so that no two agents share one. */
   readonly prefix: string
   readonly journal: Journal
-  readonly now: () => number
   /** How many times faster than the wall clock calls and WhatsApp's window run. */
   readonly speed: number
   /** Hosted speech: without it the agent brings its own audio, and nothing is transcribed or spoken here. */
@@ -49,7 +48,6 @@ export class Agent {
   readonly conversations: Conversations
   readonly calls: Calls
   readonly #journal: Journal
-  readonly #now: () => number
   /** Latest unanswered event by what it is about: a conversation or a call. */
   readonly #unanswered = new Map<string, InboxEvent>()
 
@@ -58,13 +56,11 @@ export class Agent {
     this.key = options.key
     this.hostedVoice = options.hostedVoice
     this.#journal = options.journal
-    this.#now = options.now
-    this.inbox = new Inbox(options.prefix, options.now)
-    this.conversations = new Conversations(options.now, ASSUMED.whatsappWindowMs / options.speed)
+    this.inbox = new Inbox(options.prefix)
+    this.conversations = new Conversations(ASSUMED.whatsappWindowMs / options.speed)
     this.calls = new Calls({
       publish: (draft) => this.publish(draft),
       record: (callId, state) => options.journal.record({ kind: 'call', agent: this.name, callId, state }),
-      now: options.now,
       speed: options.speed,
     })
   }
@@ -92,6 +88,6 @@ export class Agent {
     const event = this.#unanswered.get(about)
     if (event === undefined) return undefined
     this.#unanswered.delete(about)
-    return { answers: event.id, afterMs: this.#now() - event.at }
+    return { answers: event.id, afterMs: Date.now() - event.at }
   }
 }

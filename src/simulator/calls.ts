@@ -65,7 +65,6 @@ interface Speech {
 export interface CallsOptions {
   readonly publish: (draft: Draft) => void
   readonly record: (callId: string, state: CallState) => void
-  readonly now: () => number
   /** How many times faster than the wall clock calls live. */
   readonly speed: number
 }
@@ -186,7 +185,7 @@ export class Calls {
       direction,
       peer,
       agentName,
-      at: this.#options.now(),
+      at: Date.now(),
       state,
       lines: [],
       timer: undefined,
@@ -201,7 +200,7 @@ export class Calls {
   }
 
   #addLine(call: Live, line: Omit<CallLine, 'index' | 'at'>): CallLine {
-    const added = { ...line, index: call.lines.length, at: this.#options.now() }
+    const added = { ...line, index: call.lines.length, at: Date.now() }
     call.lines.push(added)
     return added
   }

@@ -4,7 +4,6 @@
  * Not transport: it gives events and results, others carry them. The one rule: a platform's documented limits
  * (text caps, WhatsApp's 24 h window) hold here, so every tool meets them the same way.
  */
-import { ASSUMED } from './assumptions.ts'
 import { type Attachment, type Draft, deliveredEvent, dmEvent, PLATFORMS, type Platform } from './events.ts'
 
 /** [docs] characters of one message; longer is refused, never split. */
@@ -45,13 +44,11 @@ export type Sent =
 const KEEPS_LINES = 500
 
 export class Conversations {
-  readonly #now: () => number
   readonly #windowMs: number
   readonly #byId = new Map<string, Conversation>()
   #messages = 0
 
-  constructor(now: () => number, windowMs: number = ASSUMED.whatsappWindowMs) {
-    this.#now = now
+  constructor(windowMs: number) {
     this.#windowMs = windowMs
   }
 
@@ -107,7 +104,7 @@ export class Conversations {
     return [message, deliveredEvent({ platform, conversationId, to: senderName, messageIds })]
   }
 
-  /** The agent writes. `problem` beforehand: this does not look at caps again. */
+  /** The agent writes. `textProblem` beforehand: this does not look at caps again. */
   send(conversation: Conversation, text: string, attachments: readonly Attachment[] = []): Sent {
     const queue = conversation.lines.filter((each) => each.queued).length
     const open = this.windowOpen(conversation)
@@ -117,16 +114,11 @@ export class Conversations {
     return { status: 'queued', line, position: queue + 1, template: queue === 0 }
   }
 
-  /** Why this text cannot be sent, or undefined. */
-  problem(conversation: Conversation, text: string, attachments: readonly Attachment[]): string | undefined {
-    return textProblem(conversation.platform, text, attachments.length)
-  }
-
   /** [docs] WhatsApp takes free text only within 24 h of the other side's last message. */
   windowOpen(conversation: Conversation): boolean {
     if (conversation.platform !== 'whatsapp') return true
     const since = conversation.lastInboundAt
-    return since !== undefined && this.#now() - since < this.#windowMs
+    return since !== undefined && Date.now() - since < this.#windowMs
   }
 
   /** As if the other side had not written for longer than the window. */
@@ -142,7 +134,7 @@ export class Conversations {
     queued: boolean,
   ): Line {
     const id = `msg_${String(++this.#messages).padStart(6, '0')}`
-    const line: Line = { id, from, text, attachments, at: this.#now(), queued }
+    const line: Line = { id, from, text, attachments, at: Date.now(), queued }
     conversation.lines.push(line)
     if (conversation.lines.length > KEEPS_LINES) conversation.lines.shift()
     return line

@@ -24,14 +24,12 @@ interface Slot {
 const KEEPS_BYTES = 128 * 1024 * 1024
 
 export class Files {
-  readonly #now: () => number
   readonly #origin: () => string
   readonly #slots = new Map<string, Slot>()
   readonly #stored = new Map<string, Stored>()
   #bytes = 0
 
-  constructor(now: () => number, origin: () => string) {
-    this.#now = now
+  constructor(origin: () => string) {
     this.#origin = origin
   }
 
@@ -41,15 +39,15 @@ export class Files {
     mime: string,
   ): { readonly fileId: string; readonly url: string; readonly expiresMs: number } {
     const fileId = `file_${randomBytes(12).toString('hex')}`
-    for (const [id, slot] of this.#slots) if (slot.until < this.#now()) this.#slots.delete(id)
-    this.#slots.set(fileId, { name, mime, until: this.#now() + ASSUMED.uploadMs })
+    for (const [id, slot] of this.#slots) if (slot.until < Date.now()) this.#slots.delete(id)
+    this.#slots.set(fileId, { name, mime, until: Date.now() + ASSUMED.uploadMs })
     return { fileId, url: `${this.#origin()}/files/${fileId}`, expiresMs: ASSUMED.uploadMs }
   }
 
   /** Takes the bytes of an open upload. */
   fill(fileId: string, bytes: Buffer): 'stored' | 'unknown' | 'too-large' {
     const slot = this.#slots.get(fileId)
-    if (slot === undefined || slot.until < this.#now()) return 'unknown'
+    if (slot === undefined || slot.until < Date.now()) return 'unknown'
     if (bytes.length > ASSUMED.maxFileBytes) return 'too-large'
     this.#slots.delete(fileId)
     this.#keep(fileId, { name: slot.name, mime: slot.mime, bytes })
@@ -60,7 +58,7 @@ export class Files {
   add(name: string, mime: string, bytes: Buffer): Attachment {
     const fileId = `file_${randomBytes(12).toString('hex')}`
     this.#keep(fileId, { name, mime, bytes })
-    return { name, mime, size: bytes.length, url: `${this.#origin()}/files/${fileId}` }
+    return this.#attached(fileId, { name, mime, bytes })
   }
 
   get(fileId: string): Stored | undefined {
@@ -69,13 +67,11 @@ export class Files {
 
   attachment(fileId: string): Attachment | undefined {
     const file = this.#stored.get(fileId)
-    if (file === undefined) return undefined
-    return {
-      name: file.name,
-      mime: file.mime,
-      size: file.bytes.length,
-      url: `${this.#origin()}/files/${fileId}`,
-    }
+    return file && this.#attached(fileId, file)
+  }
+
+  #attached(fileId: string, { name, mime, bytes }: Stored): Attachment {
+    return { name, mime, size: bytes.length, url: `${this.#origin()}/files/${fileId}` }
   }
 
   #keep(fileId: string, file: Stored): void {

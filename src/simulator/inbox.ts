@@ -18,17 +18,15 @@ export interface Page {
 
 export class Inbox {
   readonly #prefix: string
-  readonly #now: () => number
   readonly #listeners = new Set<Listener>()
   readonly #waiting = new Set<() => void>()
   #events: InboxEvent[] = []
   #last = 0
   #read = 0
 
-  /** `prefix` makes event ids of different agents differ; `now` is wall time in milliseconds. */
-  constructor(prefix: string, now: () => number) {
+  /** `prefix` makes event ids of different agents differ. */
+  constructor(prefix: string) {
     this.#prefix = prefix
-    this.#now = now
   }
 
   /** Readers that wait right now. */
@@ -39,7 +37,7 @@ export class Inbox {
   /** Adds an event; `routes` names the streams it was pushed to. */
   append(draft: Draft): { readonly event: InboxEvent; readonly routes: readonly string[] } {
     const sequence = ++this.#last
-    const at = this.#now()
+    const at = Date.now()
     const id = `evt_${this.#prefix}${String(sequence).padStart(6, '0')}`
     const ts = new Date(at).toISOString()
     const meta = { event_type: draft.type, event_id: id, ts, ...draft.meta }

@@ -47,14 +47,9 @@ export type Entry = EntryBody & { readonly seq: number; readonly at: number }
 const KEEPS = 2_000
 
 export class Journal {
-  readonly #now: () => number
   readonly #readers = new Set<(entry: Entry) => void>()
   #entries: Entry[] = []
   #seq = 0
-
-  constructor(now: () => number) {
-    this.#now = now
-  }
 
   /** The latest entries, oldest first. */
   get entries(): readonly Entry[] {
@@ -67,7 +62,7 @@ export class Journal {
   }
 
   record(body: EntryBody): Entry {
-    const entry: Entry = { ...body, seq: ++this.#seq, at: this.#now() }
+    const entry: Entry = { ...body, seq: ++this.#seq, at: Date.now() }
     this.#entries.push(entry)
     if (this.#entries.length > 2 * KEEPS) this.#entries = this.#entries.slice(-KEEPS)
     for (const reader of [...this.#readers]) reader(entry)

@@ -81,12 +81,12 @@ export async function startSimulator(options: SimulatorOptions = {}): Promise<Si
   const host = options.host ?? '127.0.0.1'
   const token = options.token ?? randomBytes(16).toString('hex')
   const instance = randomBytes(6).toString('hex')
-  const journal = new Journal(Date.now)
+  const journal = new Journal()
   const faults = new Faults()
   const agents = agentsOf(options, journal)
   const [first] = agents
   if (first === undefined) throw new RangeError('a simulator needs at least one key')
-  const files = new Files(Date.now, () => listener.origin)
+  const files = new Files(() => listener.origin)
   const endpoint = new Endpoint({
     journal,
     files,
@@ -196,7 +196,7 @@ function agentsOf(
   return given.map((key, index) => {
     const name = index === 0 ? 'agent' : `agent-${index + 1}`
     const prefix = index === 0 ? '' : `${index + 1}_`
-    return new Agent({ name, key, prefix, journal, now: Date.now, speed, hostedVoice })
+    return new Agent({ name, key, prefix, journal, speed, hostedVoice })
   })
 }
 

@@ -5,7 +5,7 @@
  * are assumptions (see assumptions.ts) and accept what an agent would most likely try.
  */
 import { ASSUMED } from '../assumptions.ts'
-import type { Conversation } from '../conversations.ts'
+import { type Conversation, textProblem } from '../conversations.ts'
 import type { InboxEvent } from '../events.ts'
 import { type Attachment, DM_PLATFORMS, isPlatform } from '../events.ts'
 import type { Files } from '../files.ts'
@@ -77,7 +77,7 @@ const dmChat: Tool = {
     const conversation = targetOf({ agent, args })
     const text = textOf(args, 'text') ?? ''
     const attachments = attachmentsOf(args, files)
-    const problem = agent.conversations.problem(conversation, text, attachments)
+    const problem = textProblem(conversation.platform, text, attachments.length)
     if (problem !== undefined) throw new ToolError(problem)
     const sent = agent.conversations.send(conversation, text, attachments)
     const about = conversation.id
