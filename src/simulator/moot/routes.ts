@@ -5,7 +5,7 @@
  * The one rule: a route only reads the request and calls the store.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { recordIn } from './record.ts'
+import { bearerOf } from '../body.ts'
 import {
   type MootActor,
   type MootEvent,
@@ -224,11 +224,13 @@ export function strings(value: unknown): readonly string[] | undefined {
   return Array.isArray(value) ? value.filter((each): each is string => typeof each === 'string') : undefined
 }
 
-/** The JSON object in the body of `request`; empty when there is none. */
-export async function readBody(request: IncomingMessage): Promise<Readonly<Record<string, unknown>>> {
-  const chunks: Buffer[] = []
-  for await (const chunk of request as AsyncIterable<Buffer>) chunks.push(chunk)
-  return recordIn(Buffer.concat(chunks).toString('utf8')) ?? {}
+/** Whose key this request brings, in its header or in the query. */
+export function actorOf(
+  store: MootStore,
+  request: IncomingMessage,
+  query: URLSearchParams,
+): MootActor | undefined {
+  return store.actorOf(bearerOf(request) ?? query.get('token') ?? undefined)
 }
 
 export function reply(response: ServerResponse, given: Answer): void {

@@ -11,14 +11,16 @@
 import { createServer as createHttp, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { createServer as createHttps } from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
+import { readBody } from '../body.ts'
 import { forbidden } from '../guard.ts'
 import { isMootFault, MOOT_FAULTS } from './faults.ts'
+import { recordIn } from './record.ts'
 import {
   type Answer,
+  actorOf,
   answer,
   type Call,
   isStatus,
-  readBody,
   refuse,
   reply,
   string,
@@ -56,6 +58,7 @@ export function startMootSimulator(options: MootSimulatorOptions = {}): Promise<
 /** A second player to talk with, and a space to talk in, so that a fresh simulator is of use. */
 const ALICE = { actor_id: 'alice-actor-id', display_name: 'Alice', actor_type: 'human' } as const
 const FIRST_SPACE = 'sprint-planning'
+const MAX_BODY_BYTES = 1024 * 1024
 
 export class MootSimulator {
   readonly store: MootStore
@@ -173,7 +176,8 @@ export class MootSimulator {
     try {
       const url = new URL(request.url ?? '/', 'http://localhost')
       this.calls.push({ method, path: `${url.pathname}${url.search}`, at: Date.now() })
-      const body = await readBody(request)
+      const bytes = await readBody(request, MAX_BODY_BYTES)
+      const body = recordIn(bytes?.toString('utf8') ?? '') ?? {}
       const call: Call = { method, path: url.pathname, query: url.searchParams, body }
       if (call.path === '/health') return reply(response, { status: 200, body: { status: 'ok' } })
       if (call.path.startsWith('/_simulator/')) {
@@ -184,7 +188,7 @@ export class MootSimulator {
       const { hangHttp, hangPath } = this.weather
       if (hangHttp || (hangPath !== undefined && request.url?.includes(hangPath) === true)) return
       const given = this.#checked(request, call)
-      if (given instanceof Object && 'stream' in given) return this.#stream(response, given.stream)
+      if ('stream' in given) return this.#stream(response, given.stream)
       reply(response, given)
     } catch {
       reply(response, refuse(400, 'Bad Request'))
@@ -197,10 +201,9 @@ export class MootSimulator {
     if (failure !== undefined) {
       failure.times--
       const headers = failure.retryAfterS === undefined ? {} : { 'retry-after': String(failure.retryAfterS) }
-      return { ...refuse(failure.status, `failing on demand`), headers }
+      return { ...refuse(failure.status, 'failing on demand'), headers }
     }
-    const bearer = /^Bearer (.+)$/.exec(request.headers.authorization ?? '')?.[1]
-    const actor = this.store.actorOf(bearer ?? call.query.get('token') ?? undefined)
+    const actor = actorOf(this.store, request, call.query)
     if (actor === undefined || this.weather.badKeys) return refuse(401, 'Authentication required')
     if (this.weather.suspended) return refuse(403, 'Tenant is suspended')
     const stream = /^\/api\/spaces\/([^/]+)\/events\/stream$/.exec(call.path)?.[1]

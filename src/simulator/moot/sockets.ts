@@ -8,6 +8,7 @@ import type { IncomingMessage, Server } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { type WebSocket, WebSocketServer } from 'ws'
 import { recordIn } from './record.ts'
+import { actorOf } from './routes.ts'
 import type { MootActor, MootEvent, MootSpace, MootStore } from './store.ts'
 import type { Weather } from './weather.ts'
 
@@ -29,7 +30,6 @@ export class Sockets {
   readonly #raw = new Set<Duplex>()
   /** What clients sent, newest last. */
   readonly received: { readonly actorId: string; readonly type: string; readonly at: number }[] = []
-
   /** Close codes of the sockets that are gone; 1006 without a goodbye. */
   readonly closedWith: number[] = []
 
@@ -123,7 +123,7 @@ export class Sockets {
     const url = new URL(request.url ?? '/', 'http://localhost')
     const match = SPACE_PATH.exec(url.pathname)
     const spaceId = match?.[1] === undefined ? undefined : decodeURIComponent(match[1])
-    const actor = this.#actorOf(request, url)
+    const actor = actorOf(this.#store, request, url.searchParams)
     const status = this.#statusFor(url.pathname, actor, spaceId)
     if (status !== undefined && (this.#weather.refuseBy === 'handshake' || status >= 500)) {
       raw.end(refusal(status, this.#weather.handshakeRetryAfterS))
@@ -168,11 +168,6 @@ export class Sockets {
         ? { type: 'subscribed', space_id: spaceId }
         : { type: 'error', space_id: spaceId, code: status, detail }
     socket.send(JSON.stringify(word))
-  }
-
-  #actorOf(request: IncomingMessage, url: URL): MootActor | undefined {
-    const bearer = /^Bearer (.+)$/.exec(request.headers.authorization ?? '')?.[1]
-    return this.#store.actorOf(url.searchParams.get('token') ?? bearer)
   }
 
   /** The status a handshake or a subscribe is refused with, or undefined when it is fine. */
