@@ -14,7 +14,6 @@ import { extraCertificates } from '../pem.ts'
 import { type NamedProxy, proxyFor } from '../proxy.ts'
 import { type BackoffOptions, type Clock, DEFAULT_BACKOFF, systemClock } from '../retry.ts'
 import type { NoteStatus, Redactor } from '../status.ts'
-import { VERSION } from '../version.ts'
 import { FeedKey } from './key.ts'
 import { DOCS_MAX_TEXT, SOURCE_MAX_TEXT, type Wording } from './texts.ts'
 
@@ -44,8 +43,6 @@ export interface FeedConfig {
   readonly wording: Wording
   /** Characters of a text before it is cut. */
   readonly maxText: number
-  /** Told to the client as the server's version. */
-  readonly version: string
   readonly limits: FeedLimits
   readonly backoff: BackoffOptions
   readonly clock: Clock
@@ -128,7 +125,6 @@ export function resolveFeed(
       channelProxy: channelUrl === undefined ? undefined : proxyOf(channelUrl, env, redact),
       wording,
       maxText: maxTextOf(given(values, 'maxText'), wording),
-      version: VERSION,
       limits: DEFAULT_LIMITS,
       backoff: DEFAULT_BACKOFF,
       clock: systemClock,

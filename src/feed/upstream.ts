@@ -9,6 +9,7 @@ import { errors } from '../errors.ts'
 import { METHOD, type Message } from '../protocol.ts'
 import { Backoff, firstOf, MAX_WAIT_MS, sleep } from '../retry.ts'
 import type { OpenUpstream, Outlet, Upstream } from '../sides.ts'
+import { VERSION } from '../version.ts'
 import type { FeedConfig } from './config.ts'
 import { Interval } from './interval.ts'
 import { LocalServer } from './local-server.ts'
@@ -59,7 +60,7 @@ class Feed implements Upstream {
       {
         about: {
           capabilities: { tools: {}, experimental: { 'claude/channel': {} } },
-          serverInfo: { name: 'moot-channel', title: 'moot channel', version: config.version },
+          serverInfo: { name: 'moot-channel', title: 'moot channel', version: VERSION },
           instructions: instructions(config),
         },
         tools: TOOLS,
