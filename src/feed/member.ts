@@ -115,16 +115,17 @@ export class Member implements Subscription {
     this.#attempts.tell(no(refusal))
   }
 
-  async frame(frame: Frame, frameText: string): Promise<void> {
+  /** `length`: in characters. */
+  async frame(frame: Frame, length: number): Promise<void> {
     if (frame.type === 'subscribed') return this.#followed()
-    if (frame.type === 'error') return this.#refuse(this.#refusal(frameText))
+    if (frame.type === 'error') return this.#refuse(this.#refusal(frame))
     if (this.#admitted) return this.space.frame(frame)
-    if (this.#pending.length >= MAX_PENDING || this.#pendingText + frameText.length > MAX_PENDING_TEXT) {
+    if (this.#pending.length >= MAX_PENDING || this.#pendingText + length > MAX_PENDING_TEXT) {
       this.#incomplete = true
       return
     }
     this.#pending.push(frame)
-    this.#pendingText += frameText.length
+    this.#pendingText += length
   }
 
   /** The answer; or it comes after all: what was said until now was not sent, and what comes now waits for it. */
@@ -227,11 +228,11 @@ export class Member implements Subscription {
     return yes(undefined)
   }
 
-  #refusal(frameText: string): Refusal {
-    const inner = wordsIn(frameText)
+  #refusal(frame: Frame): Refusal {
+    const inner = wordsIn(frame)
     const said = text(inner.detail) ?? text(inner.message) ?? text(inner.error) ?? ''
     const { clean } = this.#config.apiKey
-    const status = statusIn(frameText)
+    const status = statusIn(frame)
     return refusedBy(
       status ?? UNTOLD,
       `follow space ${this.spaceId}`,
@@ -243,20 +244,18 @@ export class Member implements Subscription {
 }
 
 /** What an `error` frame says, wherever it says it. */
-function wordsIn(frameText: string): Readonly<Record<string, unknown>> {
-  const value: unknown = JSON.parse(frameText)
-  if (!isRecord(value)) return {}
-  return isRecord(value.data) ? { ...value, ...value.data } : value
+function wordsIn({ whole, data }: Frame): Readonly<Record<string, unknown>> {
+  return isRecord(data) ? { ...whole, ...data } : whole
 }
 
 /** Does this error refuse a subscription? Others may be about anything. */
-export function refuses(frameText: string): boolean {
-  return REFUSES.has(statusIn(frameText) ?? UNTOLD)
+export function refuses(frame: Frame): boolean {
+  return REFUSES.has(statusIn(frame) ?? UNTOLD)
 }
 
 /** A number in it that is an HTTP status or its 44xx twin. */
-function statusIn(frameText: string): number | undefined {
-  const { code, status } = wordsIn(frameText)
+function statusIn(frame: Frame): number | undefined {
+  const { code, status } = wordsIn(frame)
   const number = Number(code ?? status)
   return number > 4400 && number < 4500 ? number - 4000 : number >= 400 && number < 600 ? number : undefined
 }

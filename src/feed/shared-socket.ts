@@ -13,7 +13,7 @@ import type { Connection } from './connection.ts'
 import { Member, refuses } from './member.ts'
 import { type Reply, yes } from './refusal.ts'
 import { KeptSocket } from './socket.ts'
-import { readFrame, type Space } from './space.ts'
+import { type Frame, readFrame, type Space } from './space.ts'
 import { keeping, malformedFrame, type Subscription, stopped } from './subscription.ts'
 
 export class SharedSocket {
@@ -102,17 +102,17 @@ export class SharedSocket {
     const frame = readFrame(frameText)
     if (frame === undefined) return this.#report(malformedFrame(frameText, 'the channel'))
     const { spaceId, type } = frame
-    const member = spaceId === undefined ? this.#asked(type, frameText) : this.#members.get(spaceId)
-    if (member !== undefined) return member.frame(frame, frameText)
+    const member = spaceId === undefined ? this.#asked(frame) : this.#members.get(spaceId)
+    if (member !== undefined) return member.frame(frame, frameText.length)
     if (spaceId !== undefined || type !== 'error') return
     const why = 'it names no space, and is no answer to a subscription'
     this.#report({ kind: 'dropped', what: 'an error frame from the channel', why })
   }
 
   /** Who an answer is for that names no space: the one that waits for it, if there is but one; a late yes, that waited. */
-  #asked(type: string, frameText: string): Member | undefined {
-    const isYes = type === 'subscribed'
-    if (!isYes && !(type === 'error' && refuses(frameText))) return undefined
+  #asked(frame: Frame): Member | undefined {
+    const isYes = frame.type === 'subscribed'
+    if (!isYes && !(frame.type === 'error' && refuses(frame))) return undefined
     const members = [...this.#members.values()]
     const asking = members.filter(({ asks }) => asks)
     const possible = isYes && asking.length === 0 ? members.filter(({ unanswered }) => unanswered) : asking

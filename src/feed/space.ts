@@ -41,6 +41,8 @@ export interface Frame {
   readonly type: string
   readonly data: unknown
   readonly spaceId: string | undefined
+  /** All of it. */
+  readonly whole: Readonly<Record<string, unknown>>
 }
 
 /** A status is nice to have: nothing waits longer for it. */
@@ -272,5 +274,5 @@ export function readFrame(frameText: string): Frame | undefined {
   }
   if (!isRecord(value) || typeof value.type !== 'string') return undefined
   const inner = isRecord(value.data) ? text(value.data.space_id) : undefined
-  return { type: value.type, data: value.data, spaceId: text(value.space_id) ?? inner }
+  return { type: value.type, data: value.data, spaceId: text(value.space_id) ?? inner, whole: value }
 }
