@@ -87,10 +87,13 @@ export class Exchange {
     this.#connections.destroy()
   }
 
-  /** The address as it may be shown: no credentials, no query. */
+  /**
+   * The address as it may be shown: no credentials, no query, and no scheme. (Claude Code cuts out of what it shows of a
+   * failed connection whatever stands in the entry as it is, and the URL does.)
+   */
   get where(): string {
-    const { url, origin } = this.#target
-    return `${origin}${url.pathname}`
+    const { url } = this.#target
+    return `${url.host}${url.pathname}`
   }
 
   /** What was no plain answer: a redirect is followed, a key read again; the rest gets its meaning. */

@@ -235,10 +235,10 @@ test.each([
 })
 
 test.each([
-  [401, /^http:\/\/mcp\.invalid\/mcp wants an API key \(HTTP 401: .*and none is set\. Try: --header '/],
+  [401, /^mcp\.invalid\/mcp wants an API key \(HTTP 401: .*and none is set\. Try: --header '/],
   [
     403,
-    /^http:\/\/mcp\.invalid\/mcp refuses access \(HTTP 403: .*no API key is set\. Try: if it wants a key: --header '/,
+    /^mcp\.invalid\/mcp refuses access \(HTTP 403: .*no API key is set\. Try: if it wants a key: --header '/,
   ],
 ])('a server of others that says %i is not told of by what only Chamade takes', async (status, words) => {
   const proxy = await httpProxy()

@@ -176,7 +176,7 @@ describe('never sent again', () => {
     server.wipe()
     server.on('initialize', (x) => x.reply(502))
     const { error } = await bridge.call('tools/call', {}, 5_000)
-    expect(error?.message).toContain(`${server.url} could not be reached: HTTP 502`)
+    expect(error?.message).toContain('/mcp could not be reached: HTTP 502')
   })
 
   test('a call whose connection was reset: an error within a second', async () => {

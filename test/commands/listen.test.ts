@@ -102,7 +102,7 @@ test('fails when --for ends before it could listen, and says what was not reache
     runCli(['listen', '--moot', moot.url, '--for', '700ms'], { env }),
   ])
   expect(away.code).toBe(1)
-  expect(away.stderr).toMatch(/^error: http:.*could not be reached .*ECONNREFUSED.*\ntry: /)
+  expect(away.stderr).toMatch(/^error: 127\.0\.0\.1:.*could not be reached .*ECONNREFUSED.*\ntry: /)
   expect(silent.code).toBe(1)
   expect(silent.stderr).toContain(`no push stream of ${deaf.url} was open within 700 ms\ntry: `)
   expect(refused.code).toBe(1)
