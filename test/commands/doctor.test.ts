@@ -534,15 +534,6 @@ describe('here', () => {
       /channelsEnabled: false/,
     ],
     [
-      'events dropped by Claude Code',
-      {
-        '.claude/debug/a.txt':
-          '2026 [DEBUG] x\n2026 [DEBUG] Channel notifications skipped: server not in --channels list\n',
-      },
-      'debug-log',
-      /dropped events .*: server not in --channels list/,
-    ],
-    [
       'a program that is not installed',
       config({ c: { command: 'chamade-mcp', args: ['--stateful'] } }),
       'npx',
@@ -567,6 +558,47 @@ describe('here', () => {
       expect(output).not.toContain('chmd_in-the-args')
     })
   }
+
+  describe.skipIf(process.platform !== 'linux')('what Claude Code wrote of its starts', () => {
+    const flag = '--dangerously-load-development-channels'
+    /** Its log of a server, as it writes one without --debug. */
+    function withLog(name: string, ...lines: readonly string[]): { home: string; cwd: string } {
+      const place = placeWith(config({ c: entry, other: { command: 'other' } }))
+      const project = place.cwd.replaceAll(/[^A-Za-z0-9]/g, '-')
+      const folder = join(place.home, '.cache', 'claude-cli-nodejs', project, `mcp-logs-${name}`)
+      mkdirSync(folder, { recursive: true })
+      const text = lines.map((debug) => `${JSON.stringify({ debug, cwd: place.cwd })}\n`).join('')
+      writeFileSync(join(folder, '2026-11-22T06-04-13-055Z.jsonl'), text)
+      return place
+    }
+
+    test.each([
+      ['server c not in --channels list for this session', `start it with ${flag} server:c`],
+      ['channels feature is not currently available', 'Claude Code must reach Anthropic with telemetry on'],
+      ['channels requires claude.ai authentication (run /login)', 'see '],
+    ])('names why it drops events, and what helps: %s', async (why, advice) => {
+      const place = withLog('c', 'Successfully connected', `Channel notifications skipped: ${why}`)
+      const { checks } = await examine(nowhere, place)
+      expect(checks['claude-log']).toMatchObject({ state: 'warn' })
+      expect(checks['claude-log']?.text).toMatch(/^Claude Code dropped what "c" pushes \(.* UTC\): /)
+      expect(checks['claude-log']?.text).toContain(why)
+      expect(checks['claude-log']?.advice?.startsWith(advice)).toBe(true)
+    })
+
+    test('says that it listens', async () => {
+      const { checks } = await examine(nowhere, withLog('c', 'Channel notifications registered'))
+      expect(checks['claude-log']).toMatchObject({
+        state: 'ok',
+        text: 'when it was last started here, Claude Code listened to "c"',
+      })
+    })
+
+    test('a server of others, which is no channel, is no news', async () => {
+      const skipped = 'Channel notifications skipped: server did not declare claude/channel capability'
+      const { checks } = await examine(nowhere, withLog('other', skipped))
+      expect(checks['claude-log']?.state).toBe('skip')
+    })
+  })
 
   test.each([
     'DISABLE_TELEMETRY',

@@ -3,21 +3,21 @@
  *
  * The one rule: a setting is named with the file or variable it stands in, never with a secret value.
  */
-import { readdir, readFile, stat } from 'node:fs/promises'
-import { join } from 'node:path'
+import { open, readdir, stat } from 'node:fs/promises'
 import { record, text } from '../client.ts'
-import { paths } from '../init/clients.ts'
+import { type Place, paths } from '../init/clients.ts'
 import { CHANNEL_FLAG, launchLines } from '../init/launch.ts'
 import { type Check, fail, ok, skip, warn } from './check.ts'
-import { claudeFolder, readSettings, settingsFiles } from './entries.ts'
+import { type Configured, readSettings, settingsFiles } from './entries.ts'
 import type { MachineContext } from './machine.ts'
 import { older, version } from './processes.ts'
 
 const OLDEST_CLAUDE = '2.1.80'
-const DEBUG_FILES = 20
-const DEBUG_BYTES = 4 * 1024 * 1024
+const LOGS = 20
+/** Of each: whether it listens is said as soon as it is connected; behind that some grow to gigabytes. */
+const LOG_BYTES = 64 * 1024
 /** What was so long ago says nothing about now. */
-const DEBUG_AGE_MS = 24 * 3_600_000
+const LOG_AGE_MS = 24 * 3_600_000
 
 /** Each switches channels off, or moves Claude Code to where there are none. */
 const SWITCHES: Readonly<Record<string, string>> = {
@@ -70,10 +70,7 @@ const switches: Check<MachineContext> = {
 const launch: Check<MachineContext> = {
   name: 'launch-line',
   run({ entries, processes, io }) {
-    const names = entries.entries
-      .filter(({ client, pushes, disabled }) => client === 'Claude Code' && pushes && !disabled)
-      .map(({ name }) => name)
-    const unique = [...new Set(names)]
+    const unique = pushing(entries)
     if (unique.length === 0) return skip('no entry of Claude Code here pushes events')
     const line = launchLines(unique)[0]?.line ?? ''
     const sessions = (processes ?? []).filter(
@@ -91,44 +88,102 @@ const launch: Check<MachineContext> = {
   },
 }
 
-const debugLog: Check<MachineContext> = {
-  name: 'debug-log',
-  async run({ io }) {
-    const folder = paths(io).join(claudeFolder(io), 'debug')
-    const names = await readdir(folder).catch(() => undefined)
-    if (names === undefined)
-      return skip('Claude Code has written no debug log; start it with --debug to have one')
-    const files = await Promise.all(
-      names.map(async (name) => {
-        const file = join(folder, name)
-        const found = await stat(file).catch(() => undefined)
-        return { file, at: found?.isFile() === true ? found.mtimeMs : 0 }
-      }),
-    )
-    const recent = files
-      .filter(({ at }) => at > Date.now() - DEBUG_AGE_MS)
-      .sort((a, b) => b.at - a.at)
-      .slice(0, DEBUG_FILES)
-    for (const { file, at } of recent) {
-      const content = (await readFile(file, 'utf8').catch(() => '')).slice(-DEBUG_BYTES)
-      const lines = content.split('\n').filter((line) => line.includes('Channel notifications skipped'))
-      const reason = /Channel notifications skipped:?\s*(.*)$/.exec(lines.at(-1) ?? '')?.[1]
-      if (reason === undefined) continue
+const log: Check<MachineContext> = {
+  name: 'claude-log',
+  async run({ entries, io }) {
+    const names = pushing(entries)
+    if (names.length === 0) return skip('no entry of Claude Code here pushes events')
+    const heard: string[] = []
+    for (const name of names) {
+      const last = await lastStart(io, name)
+      if (last === undefined) continue
+      const { file, at, skipped } = last
+      if (skipped === undefined) {
+        heard.push(`"${name}"`)
+        continue
+      }
       return warn(
-        `Claude Code dropped events (${new Date(at).toISOString().slice(0, 16).replace('T', ' ')} UTC): ${reason.trim() || 'no reason given'}`,
-        // Claude Code's words when its own feature switch is off or could not be fetched.
-        reason.includes('not currently available')
-          ? 'Claude Code must reach Anthropic with telemetry on; start it once more (not at the first start after an install)'
-          : `start it with ${CHANNEL_FLAG} server:NAME; see ${file}`,
+        `Claude Code dropped what "${name}" pushes (${new Date(at).toISOString().slice(0, 16).replace('T', ' ')} UTC): ${skipped}`,
+        adviceFor(skipped, name, file),
       )
     }
-    return ok(
-      `no "Channel notifications skipped" in the last ${recent.length} debug log${recent.length === 1 ? '' : 's'}`,
-    )
+    return heard.length === 0
+      ? skip('Claude Code has left no log of a start here in the last 24 hours')
+      : ok(`when it was last started here, Claude Code listened to ${heard.join(', ')}`)
   },
 }
 
-export const CLAUDE_CHECKS: readonly Check<MachineContext>[] = [claude, switches, launch, debugLog]
+export const CLAUDE_CHECKS: readonly Check<MachineContext>[] = [claude, switches, launch, log]
+
+function pushing({ entries }: Configured): readonly string[] {
+  const names = entries
+    .filter(({ client, pushes, disabled }) => client === 'Claude Code' && pushes && !disabled)
+    .map(({ name }) => name)
+  return [...new Set(names)]
+}
+
+interface Start {
+  readonly file: string
+  readonly at: number
+  /** Why it does not listen; undefined: it does. */
+  readonly skipped: string | undefined
+}
+
+/** What Claude Code wrote of the last start of `name` here that got so far. It does so without --debug, too. */
+async function lastStart(place: Place, name: string): Promise<Start | undefined> {
+  const { join } = paths(place)
+  const plain = (text: string): string => text.replaceAll(/[^A-Za-z0-9]/g, '-')
+  const folder = join(logsFolder(place), plain(place.cwd), `mcp-logs-${name}`)
+  const names = await readdir(folder).catch(() => [])
+  const files = await Promise.all(
+    names.map(async (each) => {
+      const file = join(folder, each)
+      const found = await stat(file).catch(() => undefined)
+      return { file, at: found?.isFile() === true ? found.mtimeMs : 0 }
+    }),
+  )
+  const recent = files
+    .filter(({ at }) => at > Date.now() - LOG_AGE_MS)
+    .sort((a, b) => b.at - a.at)
+    .slice(0, LOGS)
+  for (const { file, at } of recent) {
+    const said = /"Channel notifications (?:registered|skipped: *([^"]*))"/.exec(await startOf(file))
+    if (said !== null) return { file, at, skipped: said[1] }
+  }
+  return undefined
+}
+
+/** Where Claude Code keeps a log of each server, by project. */
+function logsFolder({ platform, homedir, env }: Place): string {
+  const { join } = paths({ platform })
+  if (platform === 'darwin') return join(homedir, 'Library', 'Caches', 'claude-cli-nodejs')
+  if (platform === 'win32') {
+    return join(env.LOCALAPPDATA || join(homedir, 'AppData', 'Local'), 'claude-cli-nodejs', 'Cache')
+  }
+  return join(env.XDG_CACHE_HOME || join(homedir, '.cache'), 'claude-cli-nodejs')
+}
+
+async function startOf(file: string): Promise<string> {
+  const handle = await open(file).catch(() => undefined)
+  if (handle === undefined) return ''
+  try {
+    const { buffer, bytesRead } = await handle.read(Buffer.alloc(LOG_BYTES), 0, LOG_BYTES, 0)
+    return buffer.toString('utf8', 0, bytesRead)
+  } catch {
+    return ''
+  } finally {
+    await handle.close()
+  }
+}
+
+function adviceFor(reason: string, name: string, file: string): string {
+  // Claude Code's words when its own feature switch is off or could not be fetched.
+  if (reason.includes('not currently available'))
+    return 'Claude Code must reach Anthropic with telemetry on; start it once more (not at the first start after an install)'
+  // Its words when it was started without the flag, or with --channels.
+  if (/--channels list|allowlist/.test(reason)) return `start it with ${CHANNEL_FLAG} server:${name}`
+  return `see ${file}`
+}
 
 function isClaude(words: readonly string[]): boolean {
   const program = words

@@ -95,7 +95,7 @@ export function settingsFiles(place: Place): readonly string[] {
 }
 
 /** `~/.claude`, or where CLAUDE_CONFIG_DIR says. */
-export function claudeFolder(place: Place): string {
+function claudeFolder(place: Place): string {
   return place.env.CLAUDE_CONFIG_DIR || paths(place).join(place.homedir, '.claude')
 }
 
