@@ -661,25 +661,27 @@ describe('here', () => {
       expect(checks.node).toMatchObject({ state: 'fail', text: 'node 18.20.0 on the PATH is too old' })
     })
 
-    test.skipIf(process.platform !== 'linux')(
-      'names a running Claude Code that was started with another name',
-      async () => {
-        const place = placeWith(config({ chamade: entry }))
-        const program = join(place.home, 'claude')
-        writeFileSync(program, 'setTimeout(() => undefined, 60_000)')
-        const args = [program, '--dangerously-load-development-channels', 'server:chamdae']
-        const child = spawn(process.execPath, args, { cwd: place.cwd, stdio: 'ignore' })
-        onTestFinished(() => {
-          child.kill('SIGKILL')
-        })
-        const { checks } = await examine(nowhere, place)
-        expect(checks['launch-line']).toMatchObject({
-          state: 'warn',
-          text: `1 of 1 running Claude Code with server:chamdae, which is no entry here (process ${child.pid})`,
-          advice: 'start it like this: claude --dangerously-load-development-channels server:chamade',
-        })
-      },
-    )
+    test.skipIf(process.platform !== 'linux').each([
+      ['chamdae', 'with server:chamdae, which is no entry here'],
+      ['chamade', 'without server:moot-channel'],
+    ])('names a running Claude Code that was started with server:%s: %s', async (name, what) => {
+      const moot = { command: 'npx', args: ['-y', '@chamade/mcp-server@3', 'moot'] }
+      const place = placeWith(config({ chamade: entry, 'moot-channel': moot }))
+      const program = join(place.home, 'claude')
+      writeFileSync(program, 'setTimeout(() => undefined, 60_000)')
+      const flag = '--dangerously-load-development-channels'
+      const args = [program, flag, `server:${name}`]
+      const child = spawn(process.execPath, args, { cwd: place.cwd, stdio: 'ignore' })
+      onTestFinished(() => {
+        child.kill('SIGKILL')
+      })
+      const { checks } = await examine(nowhere, place)
+      expect(checks['launch-line']).toMatchObject({
+        state: 'warn',
+        text: `1 of 1 running Claude Code ${what} (process ${child.pid})`,
+        advice: `start it like this: claude ${flag} server:chamade server:moot-channel`,
+      })
+    })
   })
 })
 

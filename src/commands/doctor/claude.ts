@@ -80,7 +80,10 @@ const launch: Check<MachineContext> = {
     const deaf = sessions.filter(({ words }) => !unique.every((name) => loads(words, name)))
     if (deaf.length === 0) return ok(`${sessions.length} running Claude Code with the flag`)
     const wrong = deaf.flatMap(({ words }) => named(words)).find((name) => !unique.includes(name))
-    const what = wrong === undefined ? 'without the flag' : `with server:${wrong}, which is no entry here`
+    const partly = deaf.some(({ words }) => named(words).length > 0)
+    const missing = unique.filter((name) => !deaf.every(({ words }) => loads(words, name)))
+    const without = partly ? missing.map((name) => `server:${name}`).join(' ') : 'the flag'
+    const what = wrong === undefined ? `without ${without}` : `with server:${wrong}, which is no entry here`
     return warn(
       `${deaf.length} of ${sessions.length} running Claude Code ${what} (process ${deaf.map(({ pid }) => pid).join(', ')})`,
       `start it like this: ${line}`,
