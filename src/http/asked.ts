@@ -38,8 +38,9 @@ export class AskedByServer {
 
   /** Notes a request of the server; under a private id if the client still has one open with this id. */
   ask(request: Request, generation: number): Request {
-    const taken = this.#open.has(request.id)
-    const asked = taken ? withId(request, `"chamade-mcp-ask-${++this.#privateIds}"`) : request
+    let { id } = request
+    while (this.#open.has(id)) id = `"chamade-mcp-ask-${++this.#privateIds}"`
+    const asked = id === request.id ? request : withId(request, id)
     this.#open.set(asked.id, { generation, serverId: request.id })
     return asked
   }

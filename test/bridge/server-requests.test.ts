@@ -130,6 +130,23 @@ describe('ids of server requests', () => {
     expect(replies.sort()).toEqual([1, 2].map((n) => `{"jsonrpc":"2.0","id":5,"result":{"n":${n}}}`))
   })
 
+  test('the id of ours is one that nobody else has open: a bridge behind the server gives the same', async () => {
+    const server = await ScriptedServer.start()
+    const bridge = await BridgeProcess.listening(server)
+    const ids = ['"chamade-mcp-ask-1"', '5', '5']
+    for (const [n, id] of ids.entries())
+      server.push(`{"jsonrpc":"2.0","id":${id},"method":"sampling/createMessage","params":{"n":${n}}}`)
+    await bridge.waitFor('all', () => bridge.received('sampling/createMessage').length === ids.length)
+    const asked = bridge.received('sampling/createMessage')
+    expect(new Set(asked.map((each) => each.id)).size).toBe(ids.length)
+    for (const each of asked) bridge.send({ jsonrpc: '2.0', id: each.id, result: { n: each.params?.n } })
+    await eventually('all replies', () => server.replies().length === ids.length)
+    const replies = server.replies().map((post) => post.body.toString())
+    expect(replies.sort()).toEqual(
+      ids.map((id, n) => `{"jsonrpc":"2.0","id":${id},"result":{"n":${n}}}`).sort(),
+    )
+  })
+
   test('the server takes one of them back: the client hears of the id it knows', async () => {
     const server = await ScriptedServer.start()
     const bridge = await BridgeProcess.listening(server)
