@@ -155,7 +155,7 @@ describe('init', () => {
     'does not wait at a pipe in the place of the file, and says what it is',
     async () => {
       const cwd = emptyFolder()
-      execFileSync('mkfifo', [join(cwd, '.mcp.json')])
+      execFileSync('/bin/sh', ['-c', 'mkfifo .mcp.json'], { cwd })
       const { code, stderr } = await runCli(['init', '--yes'], { cwd })
       expect(stderr).toMatch(/^error: \S+\.mcp\.json cannot be read: it is no regular file\ntry: /)
       expect(code).toBe(2)
