@@ -50,14 +50,12 @@ export class Subscriptions {
   readonly #met = new Set<string>()
   readonly #shared: SharedSocket | undefined
   #discovery: AbortController | undefined
-  #watching = false
   /** How often all was left: whoever asked for all before that has nothing to ask for any more. */
   #departures = 0
   /** When the spaces were last looked at, by the server's clock: what is new since appeared after that. */
   #lookedAt: number | undefined
-  #actor: Actor | undefined
-  /** The key that it belongs to: another one may be somebody else's. */
-  #actorKey: string | undefined
+  /** Who the key belongs to: another one may be somebody else's. */
+  #known: { readonly actor: Actor; readonly key: string } | undefined
   #asking: Promise<Reply<Actor>> | undefined
   readonly #ending = new Set<Promise<void>>()
 
@@ -72,16 +70,16 @@ export class Subscriptions {
     this.#backend = new Backend(config)
     this.#shared =
       config.channelUrl === undefined ? undefined : new SharedSocket(config, () => this.identity(), report)
+    this.#beside(this.#watchStatuses(), 'the statuses of spaces')
   }
 
   get actor(): Actor | undefined {
-    return this.#actor
+    return this.#known?.actor
   }
 
   /** Who the key belongs to: asked until answered, then known until there is another key. */
   identity(): Promise<Reply<Actor>> {
-    if (this.#actor !== undefined && this.#actorKey === this.#config.apiKey.value)
-      return Promise.resolve(yes(this.#actor))
+    if (this.#known?.key === this.#config.apiKey.value) return Promise.resolve(yes(this.#known.actor))
     this.#asking ??= this.#ask()
     return this.#asking
   }
@@ -224,8 +222,7 @@ export class Subscriptions {
     } while (reply.ok && key !== apiKey.value)
     this.#asking = undefined
     if (reply.ok) {
-      this.#actor = reply.value
-      this.#actorKey = key
+      this.#known = { actor: reply.value, key }
       const text = `connected to moot as ${reply.value.displayName} (${reply.value.actorId})`
       this.#report({ kind: 'note', level: 'info', text })
     }
@@ -234,8 +231,6 @@ export class Subscriptions {
 
   #follow(spaceId: string, join: boolean, newsSince?: number): Subscription {
     this.#met.add(spaceId)
-    if (!this.#watching) this.#beside(this.#watchStatuses(), 'the statuses of spaces')
-    this.#watching = true
     const space: Space = new Space({
       spaceId,
       join,
