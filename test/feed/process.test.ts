@@ -9,6 +9,7 @@ import { rootCertificates } from 'node:tls'
 import { expect, test } from 'vitest'
 import { BridgeProcess } from '../support/bridge-process.ts'
 import { eventually } from '../support/eventually.ts'
+import { toProcess } from '../support/sdk-client.ts'
 import { certs } from '../support/tls.ts'
 import { type Simulator, simulator } from './feed-client.ts'
 
@@ -58,6 +59,24 @@ test('a client that probes, shakes hands, subscribes, hears, and leaves', async 
   expect((await bridge.exited).code).toBe(0)
   expect(moot.sockets.closedWith).toEqual([1000])
   expect(bridge.stderr).not.toContain(moot.key)
+})
+
+test("the SDK's own client understands every answer", async () => {
+  const moot = await simulator()
+  const { client, received } = await toProcess(['moot', '--hold', '10ms'], {
+    CONVO_API_URL: moot.url,
+    CONVO_API_KEY: moot.key,
+  })
+  expect(client.getServerCapabilities()?.experimental).toEqual({ 'claude/channel': {} })
+  await client.ping()
+  expect((await client.listTools()).tools.map(({ name }) => name)).toContain('subscribe')
+  const [first] = (await client.callTool({ name: 'subscribe' })).content as { text: string }[]
+  expect(first?.text).toMatch(/^Subscribed to 1 new space/)
+  await expect(client.listResources()).rejects.toThrow('Method not found')
+  moot.publish(SPACE, { text: '@MyAgent here' })
+  const isEvent = (message: object): boolean =>
+    'method' in message && message.method === 'notifications/claude/channel'
+  await eventually('the mention', () => received.some(isEvent))
 })
 
 test.each(['*', 'undici,websocket'])('NODE_DEBUG=%s does not print the key', async (names) => {

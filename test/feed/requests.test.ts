@@ -37,6 +37,16 @@ test.each([[[1]], ['x'], [null], [{ _meta: 5 }]])('an unknown method with %j is 
   expect(await client.request('no/such', params)).toEqual({ code: -32601, message: 'Method not found' })
 })
 
+test.each([
+  ['2024-11-05', '2024-11-05'],
+  ['2025-06-18', '2025-06-18'],
+  ['2099-01-01', '2025-11-25'],
+])('a client of %s is answered in %s', async (protocolVersion, answered) => {
+  const client = await connected(await simulator())
+  const params = { protocolVersion, capabilities: {}, clientInfo: { name: 'test', version: '1' } }
+  expect(await client.request('initialize', params)).toMatchObject({ protocolVersion: answered })
+})
+
 test('params that are null are none', async () => {
   const client = await connected(await simulator())
   expect(await client.request('ping', null)).toEqual({})

@@ -22,9 +22,17 @@ export function throughBridge(
   args: readonly string[] = [],
   env: Readonly<Record<string, string>> = {},
 ): Promise<SdkClient> {
+  return toProcess(['--url', url, ...args], env)
+}
+
+/** Of `node bin/chamade-mcp.js` with these arguments. */
+export function toProcess(
+  args: readonly string[],
+  env: Readonly<Record<string, string>>,
+): Promise<SdkClient> {
   const transport = new StdioClientTransport({
     command: process.execPath,
-    args: [bin, '--url', url, ...args],
+    args: [bin, ...args],
     env: { ...baseEnv, ...env },
     stderr: 'pipe',
   })
