@@ -46,7 +46,7 @@ export async function hangUp({ facts }: ServerContext): Promise<void> {
   for (const session of [facts.stateless, facts.session]) {
     if (probe === undefined || session?.id === undefined) continue
     await probe
-      .open('DELETE', probe.url(session === facts.session), session, undefined, AbortSignal.timeout(2_000))
+      .open('DELETE', session, undefined, AbortSignal.timeout(2_000))
       .then((reply) => reply.body.destroy())
       .catch(() => undefined)
   }

@@ -39,9 +39,12 @@ export interface Exchanged {
   readonly ms: number
 }
 
+/** The session that is asked in, or (without id and version) none yet. */
 export interface SessionRef {
-  readonly id: string | undefined
-  readonly version: string
+  /** At the endpoint with `stateful` in its query, or without. */
+  readonly stateful: boolean
+  readonly id?: string | undefined
+  readonly version?: string
 }
 
 const MAX_BODY = 4 * 1024 * 1024
@@ -76,22 +79,17 @@ export class Probe {
       capabilities: {},
       clientInfo: { name: 'chamade-mcp doctor', version: this.#config.version },
     }
-    return this.rpc(this.url(stateful), 'initialize', params, undefined)
+    return this.rpc('initialize', params, { stateful })
   }
 
   /** One request, within RPC_LIMIT_MS. */
-  async rpc(
-    url: URL,
-    method: string,
-    params: object | undefined,
-    session: SessionRef | undefined,
-  ): Promise<Exchanged> {
+  async rpc(method: string, params: object | undefined, session: SessionRef): Promise<Exchanged> {
     const start = performance.now()
     const id = method.startsWith('notifications/') ? undefined : ++this.#ids
     const text = JSON.stringify({ jsonrpc: '2.0', ...(id === undefined ? {} : { id }), method, params })
     const { signal, clear } = limit(RPC_LIMIT_MS, this.#signal)
     try {
-      const reply = await this.open('POST', url, session, text, signal)
+      const reply = await this.open('POST', session, text, signal)
       const { message, excerpt } = await read(reply, id, this.#config.redact)
       return { status: reply.status, headers: reply.headers, message, excerpt, ms: performance.now() - start }
     } finally {
@@ -102,19 +100,19 @@ export class Probe {
   /** A request whose body is the caller's to read or destroy. Rejects when the connection fails. */
   async open(
     method: 'GET' | 'POST' | 'DELETE',
-    url: URL,
-    session: SessionRef | undefined,
+    session: SessionRef,
     body: string | undefined,
     signal: AbortSignal,
   ): Promise<RawReply> {
+    const url = this.url(session.stateful)
     const headers: Record<string, string> = {
       'user-agent': this.#config.userAgent,
       ...this.#config.credentials.headers(),
       accept: method === 'GET' ? 'text/event-stream' : 'application/json, text/event-stream',
       'accept-encoding': 'identity',
       ...(body === undefined ? {} : { 'content-type': 'application/json' }),
-      ...(session === undefined ? {} : { [HEADER.protocol]: session.version }),
-      ...(session?.id === undefined ? {} : { [HEADER.session]: session.id }),
+      ...(session.version === undefined ? {} : { [HEADER.protocol]: session.version }),
+      ...(session.id === undefined ? {} : { [HEADER.session]: session.id }),
     }
     const start = performance.now()
     const { proxy } = this.#config

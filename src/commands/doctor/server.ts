@@ -116,7 +116,7 @@ const stateless: Check<ServerContext> = {
     const { first } = facts
     if (first === undefined || facts.reached !== true) return skip('not initialized')
     const id = sessionOf(first)
-    facts.stateless = { id, version: versionOf(first) }
+    facts.stateless = { stateful: false, id, version: versionOf(first) }
     if (id === undefined) return ok('without ?stateful there is no session: nothing to lose at a restart')
     return ok('a session is kept without ?stateful too')
   },
@@ -140,8 +140,8 @@ const stateful: Check<ServerContext> = {
     if (id === undefined)
       return warn('no session id is issued: this server cannot push', 'nothing to do if you need no push')
     redact.add(id)
-    facts.session = { id, version: versionOf(reply) }
-    await probe.rpc(probe.url(true), 'notifications/initialized', undefined, facts.session)
+    facts.session = { stateful: true, id, version: versionOf(reply) }
+    await probe.rpc('notifications/initialized', undefined, facts.session)
     return ok('with ?stateful a session id is issued')
   },
 }
@@ -165,7 +165,7 @@ const push: Check<ServerContext> = {
   async run({ facts, signal }) {
     const { probe, session } = facts
     if (probe === undefined || session === undefined) return skip('no session')
-    const reply = await probe.open('GET', probe.url(true), session, undefined, signal)
+    const reply = await probe.open('GET', session, undefined, signal)
     const type = String(reply.headers['content-type'] ?? 'no content type').split(';')[0]
     const took = `${Math.round(reply.headersMs)} ms`
     if (reply.status === 200 && type === 'text/event-stream') {
@@ -197,8 +197,8 @@ const unknownSession: Check<ServerContext> = {
   async run({ facts }) {
     const { probe, session } = facts
     if (probe === undefined || session === undefined) return skip('no session')
-    const made = { id: '00000000-0000-4000-8000-000000000000', version: session.version }
-    const reply = await probe.rpc(probe.url(true), 'ping', undefined, made)
+    const made = { ...session, id: '00000000-0000-4000-8000-000000000000' }
+    const reply = await probe.rpc('ping', undefined, made)
     if (reply.status === 404) return ok('an unknown session is answered with 404, as MCP wants')
     if (reply.status >= 200 && reply.status < 300) {
       return warn(
@@ -219,7 +219,7 @@ const toolList: Check<ServerContext> = {
     const { probe } = facts
     const session = facts.session ?? facts.stateless
     if (probe === undefined || session === undefined) return skip('not initialized')
-    const reply = await probe.rpc(probe.url(session === facts.session), 'tools/list', {}, session)
+    const reply = await probe.rpc('tools/list', {}, session)
     if (reply.message === undefined)
       return fail(
         `tools/list: HTTP ${reply.status} ${reply.excerpt}`,
@@ -244,7 +244,7 @@ const roundTrip: Check<ServerContext> = {
     const end = performance.now() + ROUND_TRIPS_MS
     for (let n = 1; n <= ROUND_TRIPS && (n <= 3 || performance.now() < end); n++) {
       progress(`ping ${n} of ${ROUND_TRIPS}`)
-      const reply = await probe.rpc(probe.url(session === facts.session), 'ping', undefined, session)
+      const reply = await probe.rpc('ping', undefined, session)
       if (reply.status !== 200)
         return fail(
           `ping ${n}: HTTP ${reply.status} ${reply.excerpt}`,
