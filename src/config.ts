@@ -198,13 +198,7 @@ function endpoint(
   }
   refuseLogin(url, "pass it as --header 'Authorization: Basic …' instead")
   url.hash = ''
-  if (
-    stateful &&
-    !url.search
-      .slice(1)
-      .split('&')
-      .some((pair) => pair.split('=')[0] === 'stateful')
-  ) {
+  if (stateful && !/(?:^\?|&)stateful(?:[=&]|$)/.test(url.search)) {
     url.search = url.search === '' ? '?stateful' : `${url.search}&stateful`
   }
   return url
