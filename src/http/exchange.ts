@@ -8,13 +8,20 @@
  *
  * [MCP 2025-11-25 transports, Streamable HTTP]
  */
-import { isCertificateFailure, plainText, proxyRefusal, reasonOf } from '../errors.ts'
+import {
+  type BridgeError,
+  errors,
+  isCertificateFailure,
+  plainText,
+  proxyRefusal,
+  reasonOf,
+} from '../errors.ts'
 import { HEADER } from '../protocol.ts'
 import { limit, type Signal } from '../retry.ts'
 import type { HttpConfig } from './config.ts'
 import { Connections } from './connections.ts'
 import { drained, meaningOf, refusal } from './meaning.ts'
-import type { Outcome, Refused, Unavailable } from './outcome.ts'
+import { type Outcome, type Refused, sayOutcome, type Unauthorized, type Unavailable } from './outcome.ts'
 import {
   type Accepted,
   type Answer,
@@ -94,6 +101,19 @@ export class Exchange {
   get where(): string {
     const { url } = this.#target
     return `${url.host}${url.pathname}`
+  }
+
+  /** The error for a 401 or 403. */
+  unauthorized(outcome: Unauthorized): BridgeError {
+    const { proxy, credentials } = this.#config
+    const { source, problem, advice } = credentials
+    // (One that forwards may refuse an address itself; through a tunnel only the server can be heard.)
+    const isForwarded = outcome.status === 403 && this.#config.url.startsWith('http:')
+    const by = proxy !== undefined && isForwarded ? `; perhaps the proxy ${proxy.url.host} said it` : ''
+    const said = `${sayOutcome(outcome)}${by}`
+    if (source !== undefined) return errors.keyRefused(this.where, said, source)
+    if (outcome.wantsOauth && problem === undefined) return errors.oauthUnsupported(this.where)
+    return errors.keyMissing(this.where, said, problem, advice)
   }
 
   /** What was no plain answer: a redirect is followed, a key read again; the rest gets its meaning. */

@@ -183,7 +183,7 @@ export class Forwarder {
     const { where } = this.#exchange
     switch (outcome.kind) {
       case 'unauthorized':
-        return this.#life.calls.unauthorized(outcome)
+        return this.#exchange.unauthorized(outcome)
       case 'refused':
         if (outcome.location !== undefined) return errors.redirect(where, outcome.status, outcome.location)
         return errors.refused(

@@ -199,7 +199,7 @@ export class Opening {
       again ? errors.notRenewed(where, `HTTP ${status}`) : errors.noEndpoint(where, status)
     switch (outcome.kind) {
       case 'unauthorized':
-        return this.#calls.unauthorized(outcome)
+        return this.#exchange.unauthorized(outcome)
       case 'no-such-session':
       case 'not-offered':
         return notHere(outcome.kind === 'not-offered' ? 405 : 404)

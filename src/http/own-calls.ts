@@ -27,7 +27,7 @@ import type { Outlet } from '../sides.ts'
 import type { HttpConfig } from './config.ts'
 import type { EventReader } from './events.ts'
 import type { Exchange } from './exchange.ts'
-import { type Outcome, sayOutcome } from './outcome.ts'
+import type { Outcome } from './outcome.ts'
 import { readOn } from './read-on.ts'
 import type { SessionHeaders } from './round-trip.ts'
 import { responseSignature, type Signature, signatureOf } from './signature.ts'
@@ -154,19 +154,6 @@ export class OwnCalls {
     this.#outlet.report({ kind: 'dropped', what, why: 'it came with the answer to a message of our own' })
   }
 
-  /** The error for a 401 or 403. */
-  unauthorized(outcome: Outcome & { kind: 'unauthorized' }): BridgeError {
-    const { proxy, url } = this.#config
-    const { source, problem, advice } = this.#config.credentials
-    // (One that forwards may refuse an address itself; through a tunnel only the server can be heard.)
-    const isForwarded = outcome.status === 403 && proxy !== undefined && url.startsWith('http:')
-    const by = isForwarded ? `; perhaps the proxy ${proxy.url.host} said it` : ''
-    const said = `${sayOutcome(outcome)}${by}`
-    if (source !== undefined) return errors.keyRefused(this.#exchange.where, said, source)
-    if (outcome.wantsOauth && problem === undefined) return errors.oauthUnsupported(this.#exchange.where)
-    return errors.keyMissing(this.#exchange.where, said, problem, advice)
-  }
-
   /** `initialized`, in the words of the client. Throws when the new session is gone already, or does not take it. */
   async initialized(session: SessionHeaders, body: Buffer, over: Signal): Promise<void> {
     const outcome = await this.#exchange.call({ method: 'POST', body, session, signal: over })
@@ -174,7 +161,7 @@ export class OwnCalls {
     const { where } = this.#exchange
     if (outcome.kind === 'no-such-session') throw errors.lostAtOnce(where)
     // (Who was let in for `initialize` just now: nothing that is said in this session would be taken.)
-    if (outcome.kind === 'unauthorized' && outcome.status === 401) throw this.unauthorized(outcome)
+    if (outcome.kind === 'unauthorized' && outcome.status === 401) throw this.#exchange.unauthorized(outcome)
     if (outcome.kind === 'unavailable') {
       const text = `${where} opened a session and took no initialized: ${outcome.why}`
       throw new BridgeError('SERVER_UNREACHABLE', text)

@@ -84,11 +84,6 @@ export class SessionLife {
     return this.#state.live
   }
 
-  /** Our own voice, for those who need to say something in the session. */
-  get calls(): OwnCalls {
-    return this.#calls
-  }
-
   /** True when the client itself shook hands: only then there is a push stream. */
   get clientsOwn(): boolean {
     return this.#handshake?.own === false
