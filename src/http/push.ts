@@ -52,6 +52,11 @@ export class Push {
   /** While there is none: uptime at which that was noticed, and wall time from which on something may have been missed. */
   #down: { readonly since: number; readonly at: number } | undefined
   #refusalsInRow = 0
+  /**
+   * While there is none: wall time at which a server that cannot serve asked to be left alone. If it serves something
+   * else after that, it is asked before its time: once.
+   */
+  #askedToWaitAt: number | undefined
   /** Headers came by themselves once, and not with the first event. */
   #isPrompt = false
   /** Uptime since when it is refused because there is a stream already. */
@@ -214,7 +219,10 @@ export class Push {
         return await this.#refused(outcome, live)
       case 'unavailable':
         if (outcome.status === undefined) this.#refusalsInRow = 0
-        else if (outcome.status !== 429 && (await this.#suspectSession(outcome, live))) return
+        else if (outcome.status !== 429) {
+          if (outcome.retryAfterMs !== undefined) this.#askedToWaitAt ??= this.#config.clock.now()
+          if (await this.#suspectSession(outcome, live)) return
+        }
         return await this.#retry(outcome.why, outcome.retryAfterMs)
       default:
         return impossible(outcome)
@@ -309,6 +317,10 @@ export class Push {
   #lookAtClock(): void {
     const { before, passedMs } = this.#clockWatch.look()
     this.#listening.awake()
+    if (this.#life.servedAt > (this.#askedToWaitAt ?? Number.POSITIVE_INFINITY)) {
+      this.#askedToWaitAt = Number.POSITIVE_INFINITY
+      this.#wake()
+    }
     if (passedMs < LOOK_MS + this.#config.clockJumpMs) return
     const text = `the clock jumped by ${seconds(passedMs)}; checking the push stream`
     this.#outlet.report({ kind: 'note', level: 'info', text })
@@ -323,6 +335,7 @@ export class Push {
     this.#everUp = true
     const broken = this.#down
     this.#down = undefined
+    this.#askedToWaitAt = undefined
     const awayMs = broken === undefined ? 0 : clock.uptime() - broken.since
     // Where something may have been missed it was of no use from then on. (A wall clock may have been set back.)
     const downMs = resumed || broken === undefined ? awayMs : Math.max(clock.now() - broken.at, awayMs)

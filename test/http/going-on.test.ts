@@ -400,6 +400,40 @@ test.each([401, 403, 405, 410, 429, 500, 502])(
   },
 )
 
+/** Every GET but the first is refused. */
+async function refusing(status: number, times: number): Promise<{ server: ScriptedServer; far: Far }> {
+  const server = await ScriptedServer.start()
+  const far = await open(server)
+  let left = times
+  server.before(
+    (x) => x.request.method === 'GET' && left-- > 0 && x.reply(status, '', { 'retry-after': '600' }),
+  )
+  server.session.push.cut()
+  await eventually('the refusal', () => far.pushes('retrying').length === 1)
+  return { server, far }
+}
+
+test('a server that asked the push stream to wait, and serves a call meanwhile, is asked before its time', async () => {
+  const { server, far } = await refusing(503, 1)
+  expect(await far.call(1)).toBeUndefined()
+  await eventually('the push stream', () => server.listening())
+})
+
+test.each([
+  [503, 3],
+  [429, 2],
+])(
+  'one that goes on to refuse it by %i and Retry-After is left alone: GETs in all: %i',
+  async (status, gets) => {
+    const { server, far } = await refusing(status, Number.POSITIVE_INFINITY)
+    for (let id = 1; id < 6; id++) {
+      expect(await far.call(id)).toBeUndefined()
+      await pause(500)
+    }
+    expect(server.of('GET')).toHaveLength(gets)
+  },
+)
+
 /** A silent stream is looked after often. */
 const WATCHED = { idlePingMs: 40, minSilenceMs: 20 }
 const inWords = (status: number, code: number) => (x: Exchange) => x.error(code, 'no', status)
