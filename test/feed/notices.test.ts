@@ -100,11 +100,13 @@ test('the same without an event meanwhile, and not again at the next break', asy
 async function timed(
   env: Env,
   limits: Partial<FeedLimits> = {},
+  options: Partial<ChannelOptions> = {},
 ): Promise<[FeedClient, (ms: number) => void]> {
   let passedMs = 0
   const clock = { now: () => Date.now() + passedMs, uptime: () => systemClock.uptime() + passedMs }
   const config = configFrom(env, { clock, limits })
-  const client = new FeedClient(config, (open) => withChannel(open, { ...DEFAULT_CHANNEL, holdMs: 0, clock }))
+  const channel = { ...DEFAULT_CHANNEL, holdMs: 0, clock, ...options }
+  const client = new FeedClient(config, (open) => withChannel(open, channel))
   await client.initialize()
   return [client, (ms) => (passedMs += ms)]
 }
@@ -197,35 +199,37 @@ test.each(['its own', 'shared'])(
   },
 )
 
-test.each(['is made good', 'is wanted no more'])(
-  'spaces that are wanted at the start and can not be listed are told to be down; once that %s, all is well',
-  async (end) => {
-    const moot = await simulator()
-    moot.space('b')
-    moot.weather.badKeys = true
-    const env = { CONVO_API_URL: moot.url, CONVO_API_KEY: moot.key, CONVO_AUTO_SUBSCRIBE: 'true' }
-    const options = { ...DEFAULT_CHANNEL, holdMs: 0, downAfterMs: 400, lateFirstMs: 300 }
-    const client = new FeedClient(configFrom(env), (open) => withChannel(open, options))
-    await client.initialize()
-    if (end === 'is wanted no more') {
-      await eventually('it was refused', () => client.pushStatuses('all spaces').length > 0)
-      await client.tool('unsubscribe')
-      await pause(600)
-      return expect(client.told).toEqual([])
-    }
-    const { meta } = await eventually('the notice', () => notices(client)[0])
-    expect(meta).toMatchObject({ event_type: 'channel_down', stream: 'all spaces' })
-    expect(meta.reason).toMatch(/refused to list the spaces of this agent \(HTTP 401/)
-    moot.weather.badKeys = false
-    await eventually('both are followed', () => moot.sockets.count() === 2)
-    for (const space of [SPACE, 'b']) moot.publish(space, { text: '@MyAgent at last' })
-    await client.hears(4)
-    expect(notices(client).map((notice) => [notice.meta.event_type, notice.meta.stream])).toEqual([
-      ['channel_down', 'all spaces'],
-      ['channel_gap', 'all spaces'],
-    ])
-  },
-)
+/** All spaces are wanted from the start, and the list of them is refused. */
+async function unlisted(): Promise<[Simulator, FeedClient, (ms: number) => void]> {
+  const moot = await simulator()
+  moot.space('b')
+  moot.weather.badKeys = true
+  const env = { CONVO_API_URL: moot.url, CONVO_API_KEY: moot.key, CONVO_AUTO_SUBSCRIBE: 'true' }
+  return [moot, ...(await timed(env, {}, { downAfterMs: 400 }))]
+}
+
+test('spaces that are wanted at the start and can not be listed are told to be down, and then of late, once', async () => {
+  const [moot, client, pass] = await unlisted()
+  const { meta } = await eventually('the notice', () => notices(client)[0])
+  expect(meta).toMatchObject({ event_type: 'channel_down', stream: 'all spaces' })
+  expect(meta.reason).toMatch(/refused to list the spaces of this agent \(HTTP 401/)
+  pass(12_000)
+  moot.weather.badKeys = false
+  await eventually('both are followed', () => moot.sockets.count() === 2)
+  for (const space of [SPACE, 'b']) moot.publish(space, { text: '@MyAgent at last' })
+  await client.hears(4)
+  expect(notices(client).map((notice) => [notice.meta.event_type, notice.meta.stream])).toEqual([
+    ['channel_down', 'all spaces'],
+    ['channel_gap', 'all spaces'],
+  ])
+})
+
+test('a list of spaces that is wanted no more is not down any more', async () => {
+  const [, client] = await unlisted()
+  await eventually('it was refused', () => client.pushStatuses('all spaces').length > 0)
+  await client.tool('unsubscribe')
+  await eventually('that is said', () => client.pushStatuses('all spaces').at(-1)?.state === 'not-offered')
+})
 
 test('a space that is subscribed late, and opens at once, is none', async () => {
   const moot = await simulator()
