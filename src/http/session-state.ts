@@ -16,8 +16,7 @@ export interface Live extends SessionHeaders {
 
 export type Session =
   /** `cause`: why the last attempt to open one failed. */
-  | { readonly state: 'new'; readonly cause?: BridgeError }
-  | { readonly state: 'opening' }
+  | { readonly state: 'new' | 'opening'; readonly cause?: BridgeError | undefined }
   | Live
   /** The server forgot `generation`; one attempt at the next is under way. `cause`: why the one before it failed. */
   | {

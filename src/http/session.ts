@@ -131,6 +131,8 @@ export class SessionLife {
     const { clock, patienceMs, reopenSpacingMs, random, backoff } = this.#config
     const tries = new Backoff(backoff, random)
     const cameAt = clock.uptime()
+    // The last attempt is given a moment: cut short it would say nothing of why there is no session.
+    const lastMs = Math.min(LAST_ATTEMPT_MS, patienceMs)
     const none = (): BridgeError => errors.unreachable(this.#exchange.where, 'no session yet', patienceMs)
     for (;;) {
       if (signal.aborted) throw signal.reason
@@ -144,8 +146,7 @@ export class SessionLife {
         case 'new':
           if (left <= 0) throw session.cause ?? none()
           try {
-            // (The last one is given a moment: cut short it would say nothing of why there is no session.)
-            await this.#openUnasked(Math.max(left, Math.min(LAST_ATTEMPT_MS, patienceMs)), signal)
+            await this.#openUnasked(Math.max(left, lastMs), signal)
           } catch (error) {
             if (!isPassing(error) || this.#closing.aborted) throw error
             const wait = Math.min(tries.next(), deadline - clock.uptime())
@@ -153,13 +154,12 @@ export class SessionLife {
           }
           break
         case 'opening':
-          if (left <= 0) throw none()
-          await this.changedWithin(left, signal)
+        case 'reopening': {
+          const waitMs = session.cause === undefined ? left + lastMs : left
+          if (waitMs <= 0) throw session.cause ?? none()
+          await this.changedWithin(waitMs, signal)
           break
-        case 'reopening':
-          if (left <= 0) throw session.cause ?? none()
-          await this.changedWithin(left, signal)
-          break
+        }
         case 'lost': {
           const rested = clock.uptime() - session.attemptEndedAt
           const spacing = Math.max(reopenSpacingMs, session.cause.retryAfterMs ?? 0)
@@ -279,7 +279,9 @@ export class SessionLife {
 
   /** Opens the first session of a handshake, within the client's patience; `left`, the one before, ends first. */
   async #open(handshake: Handshake, patienceMs: number, signal: Signal, left?: Live): Promise<Response> {
-    if (!this.#state.become({ state: 'opening' })) throw errors.closing()
+    const { current } = this
+    const cause = current.state === 'new' ? current.cause : undefined
+    if (!this.#state.become({ state: 'opening', cause })) throw errors.closing()
     this.#outlet.report({ kind: 'session', state: 'opening', generation: this.#generation + 1 })
     try {
       if (left !== undefined) await this.#calls.delete(left, LEAVE_LIMIT_MS)
@@ -297,7 +299,7 @@ export class SessionLife {
       return opened.response
     } catch (error) {
       if (handshake === this.#handshake)
-        this.#state.become(error instanceof BridgeError ? { state: 'new', cause: error } : { state: 'new' })
+        this.#state.become({ state: 'new', cause: error instanceof BridgeError ? error : cause })
       throw signal.aborted ? signal.reason : error
     }
   }

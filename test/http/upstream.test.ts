@@ -280,6 +280,16 @@ test('a request of a pipe, whose last attempt at a session comes late, says why 
   await expect(list).rejects.toThrow('took no initialized: HTTP 503')
 })
 
+test('requests of a pipe, of which one after the other asks for a session in vain, all say why there is none', async () => {
+  const server = await ScriptedServer.start()
+  await server.down()
+  const { upstream } = connect(server, { patienceMs: 200 })
+  const ask = (id: number) =>
+    upstream.send(compose({ jsonrpc: '2.0', id, method: 'tools/list' })).catch(String)
+  const said = await Promise.all([1, 2, 3, 4, 5].map(ask))
+  expect(said.filter((each) => !String(each).includes('ECONNREFUSED'))).toEqual([])
+})
+
 test('a call that finds its session gone, and no other to be had, is told so and not what the server said to initialize', async () => {
   const server = await ScriptedServer.start()
   const { upstream } = connect(server, { patienceMs: 100 })
