@@ -60,11 +60,11 @@ export class Conversations {
     return this.#byId.get(id)
   }
 
-  /** The conversation with `name` on `platform`, made if there is none. */
+  /** The conversation with `name` (or whose own or sender's id it is) on `platform`, made if there is none. */
   with(platform: Platform, name: string): Conversation {
     const handle = handleOf(name)
     const id = `${platform}:${handle}`
-    const known = this.#byId.get(id)
+    const known = this.#byId.get(id) ?? this.all.find((each) => each.senderId === name || each.id === name)
     if (known !== undefined) return known
     const senderId = `${platform}-user-${handle}`
     const made = { id, platform, name, senderId, lines: [], lastInboundAt: undefined, typingUntil: 0 }

@@ -44,6 +44,19 @@ it('calls somebody who writes as they call themselves, however the agent spelt i
   await agent.close()
 })
 
+it('takes the sender_id and the conversation_id of a message for who wrote it, also as "to"', async () => {
+  const simulator = await start()
+  const agent = await open(simulator)
+  simulator.publish({ type: 'dm', from: 'Alice', platform: 'telegram', text: 'here?' })
+  await eventually(() => agent.events.length === 1)
+  const { conversation_id, sender_id } = agent.events[0]?.meta ?? {}
+  for (const to of [sender_id, conversation_id]) {
+    const target = { platform: 'telegram', to, text: 'yes' }
+    expect(resultOf(await agent.call('chamade_dm_chat', target)).conversation_id).toBe(conversation_id)
+  }
+  await agent.close()
+})
+
 it('joins a meeting: connecting, active, lines with since, chat, say, stop, leave', async () => {
   const simulator = await start({ speed: 8 })
   const agent = await open(simulator)

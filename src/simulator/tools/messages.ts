@@ -30,7 +30,7 @@ export const ATTACHMENTS: Property = {
 const TARGET = {
   conversation_id: { type: 'string', description: 'the conversation_id of the message you answer' },
   platform: { type: 'string', description: 'with "to", instead of conversation_id', enum: DM_PLATFORMS },
-  to: { type: 'string', description: 'name of the person, with "platform"' },
+  to: { type: 'string', description: 'name or sender_id of the person, with "platform"' },
 } as const satisfies Record<string, Property>
 
 const inbox: Tool = {
