@@ -155,6 +155,8 @@ export class Push {
     if (late) {
       if (this.#stopped.aborted || asking.signal.aborted) return
       this.#headersMs = Math.min(this.#headersMs * 2, MAX_RETRY_MS)
+      // It may be how a GET is met in a session that is gone. (Nothing waits for the ping: an event may come meanwhile.)
+      void this.#life.pulse.check(live)
       // (One that has never given headers by themselves may have nothing to say.)
       if (this.#isPrompt) this.#place.failed(LATE_WEIGHT)
       return await this.#retry('the server does not answer the GET')

@@ -61,6 +61,20 @@ test('a GET that a balancer has swallowed is made again, and one that only begin
   expect(gaps[2]).toBeGreaterThanOrEqual(390)
 })
 
+test('a GET that gets no headers is no word of the session: a ping finds out that it is gone', async () => {
+  const server = await ScriptedServer.start()
+  const far = await connected(server, { headersMs: 100 })
+  await eventually('the push stream', () => server.listening())
+  // A server that holds back whatever it does not know: only a POST is told that the session is gone.
+  const gone = server.of('GET')[0]?.headers['mcp-session-id']
+  server.before((x) => x.request.method === 'GET' && x.request.headers['mcp-session-id'] === gone)
+  server.wipe()
+  server.cutAll()
+  await eventually('the push stream of a new session', () => server.listening())
+  server.push({ jsonrpc: '2.0', method: 'notifications/x' })
+  await eventually('what is pushed then', () => far.delivered.join().includes('notifications/x'))
+})
+
 test('a server that has no push stream, in words of its own, is asked seldom after a minute', async () => {
   const server = await ScriptedServer.start()
   server.before((x) => (x.request.method === 'GET' ? x.reply(400, 'what?') : false))
