@@ -24,12 +24,18 @@ export interface SessionStatus {
   readonly afterMs?: number
 }
 
+/**
+ * Stands as a stream for the list of spaces that is awaited: nothing is heard on it. No space is called so: an id has no
+ * white space.
+ */
+export const ALL_SPACES = 'all spaces'
+
 /** A push stream changed its state. */
 export interface PushStatus {
   readonly kind: 'push'
   /** `not-offered`: the server has none. `retrying`: an attempt failed, another comes in `delayMs`. */
   readonly state: 'up' | 'down' | 'retrying' | 'not-offered'
-  /** Which stream, where an Upstream has several (moot: the space). */
+  /** Which stream, where an Upstream has several (moot: the space, or `ALL_SPACES`). */
   readonly stream?: string
   /** Milliseconds since 1970 at which the fact became true; `down`: from which on something may have been missed. */
   readonly at: number

@@ -11,7 +11,7 @@ import { BridgeError, invalid, seconds } from '../errors.ts'
 import { nameGiven, type OptionValues } from '../options.ts'
 import type { Notification } from '../protocol.ts'
 import { aborted } from '../retry.ts'
-import { type Redactor, redactor, render, type Status } from '../status.ts'
+import { ALL_SPACES, type Redactor, redactor, render, type Status } from '../status.ts'
 import { McpClient, type ServerIdentity } from './client.ts'
 import type { CommandSpec, Io } from './command.ts'
 import { type Asked, mootAsked, withoutTwins } from './entry.ts'
@@ -123,7 +123,7 @@ class Listening {
   readonly #io: Io
   readonly #redact: Redactor
   readonly #done = new AbortController()
-  /** A push stream was open. */
+  /** A push stream was open. (To know the spaces of an agent is not to hear them.) */
   #listened = false
   #seen = 0
   /** When a failed attempt was last told (uptime, ms). */
@@ -225,7 +225,7 @@ class Listening {
         break
       case 'push':
         if (status.state === 'up') {
-          this.#listened = true
+          this.#listened ||= status.stream !== ALL_SPACES
           this.#retryTold = Number.NEGATIVE_INFINITY
         }
         if (status.state !== 'retrying') break

@@ -7,7 +7,7 @@
 import type { ChannelDraft } from '../channel/notification.ts'
 import { BridgeError, seconds } from '../errors.ts'
 import { Backoff, ENDLESS_MS, firstOf, limit, sleep } from '../retry.ts'
-import type { Status } from '../status.ts'
+import { ALL_SPACES, type Status } from '../status.ts'
 import { type Actor, Backend, type SpaceSummary } from './backend.ts'
 import type { FeedConfig } from './config.ts'
 import { no, type Refusal, type Reply, yes } from './refusal.ts'
@@ -30,8 +30,6 @@ export interface SubscribedAll {
 }
 
 const UNSUBSCRIBED = 'not subscribed any more'
-/** The stream of a list that is awaited; no space is called so: an id has no white space. */
-const ALL_SPACES = 'all spaces'
 
 export class Subscriptions {
   readonly #config: FeedConfig

@@ -110,6 +110,17 @@ test('fails when --for ends before it could listen, and says what was not reache
   expect(refused.stdout + refused.stderr).not.toContain('convo_wr0ng-k3y')
 })
 
+test('fails when --for ends and the spaces of a moot were listed, but none was heard', async () => {
+  const moot = await startMootSimulator({ key: 'convo_listen-test' })
+  onTestFinished(() => moot.close())
+  moot.weather.handshakeStatus = 502
+  const env = { CONVO_API_KEY: 'convo_listen-test' }
+  const { code, stdout, stderr } = await runCli(['listen', '--moot', moot.url, '--for', '2s'], { env })
+  expect(stdout).toContain('push stream sprint-planning still down')
+  expect(stderr).toContain(`no push stream of ${moot.url} was open within 2 s\ntry: `)
+  expect(code).toBe(1)
+})
+
 test('shows a lost session and the gap in their place, and goes on', async () => {
   const server = await simulator()
   const cli = await listening(server, ['--count', '2'])
