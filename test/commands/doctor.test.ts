@@ -563,7 +563,7 @@ describe('here', () => {
     const flag = '--dangerously-load-development-channels'
     /** Its log of a server, as it writes one without --debug. */
     function withLog(name: string, ...lines: readonly string[]): { home: string; cwd: string } {
-      const place = placeWith(config({ c: entry, other: { command: 'other' } }))
+      const place = placeWith(config({ c: entry, c_2: entry, other: { command: 'other' } }))
       const project = place.cwd.replaceAll(/[^A-Za-z0-9]/g, '-')
       const folder = join(place.home, '.cache', 'claude-cli-nodejs', project, `mcp-logs-${name}`)
       mkdirSync(folder, { recursive: true })
@@ -591,6 +591,11 @@ describe('here', () => {
         state: 'ok',
         text: 'when it was last started here, Claude Code listened to "c"',
       })
+    })
+
+    test('finds the log of an entry in whose name it puts other characters', async () => {
+      const { checks } = await examine(nowhere, withLog('c-2', 'Channel notifications registered'))
+      expect(checks['claude-log']?.text).toBe('when it was last started here, Claude Code listened to "c_2"')
     })
 
     test('a server of others, which is no channel, is no news', async () => {

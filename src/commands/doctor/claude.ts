@@ -136,7 +136,7 @@ interface Start {
 async function lastStart(place: Place, name: string): Promise<Start | undefined> {
   const { join } = paths(place)
   const plain = (text: string): string => text.replaceAll(/[^A-Za-z0-9]/g, '-')
-  const folder = join(logsFolder(place), plain(place.cwd), `mcp-logs-${name}`)
+  const folder = join(logsFolder(place), plain(place.cwd), `mcp-logs-${plain(name)}`)
   const names = await readdir(folder).catch(() => [])
   const files = await Promise.all(
     names.map(async (each) => {
