@@ -184,13 +184,7 @@ function endpoint(
   if (literal.trim() === '') {
     throw invalid('the URL is empty', 'write it whole (a variable in it may not be set), or leave it away')
   }
-  const [reference] = /\$\{[^}]*\}/.exec(literal) ?? []
-  if (reference !== undefined) {
-    throw invalid(
-      `${variable ?? 'the URL'} holds the literal text ${reference}: the variable is not set where your client expands it`,
-      setting(reference),
-    )
-  }
+  refuseReference(literal, variable ?? 'the URL')
   if (!URL.canParse(literal)) throw invalid(`${said} is not a URL`, hint)
   const url = new URL(literal)
   if (url.protocol !== 'https:' && url.protocol !== 'http:') {
@@ -202,6 +196,16 @@ function endpoint(
     url.search = url.search === '' ? '?stateful' : `${url.search}&stateful`
   }
   return url
+}
+
+/** Throws CONFIG_INVALID for an address that holds a variable which nobody has expanded. */
+function refuseReference(address: string, where: string): void {
+  const [reference] = /\$\{[^}]*\}/.exec(address) ?? []
+  if (reference === undefined) return
+  throw invalid(
+    `${where} holds the literal text ${reference}: the variable is not set where your client expands it`,
+    setting(reference),
+  )
 }
 
 /** A login in an address would be shown wherever the address is. Throws CONFIG_INVALID. */
@@ -222,6 +226,7 @@ export function refusePlain(url: URL, values: OptionValues): void {
 /** `https://chamade.io` -> `https://mcp.chamade.io/mcp/`; who names that host already means it too. */
 function fromApiHost(api: string | undefined): string | undefined {
   if (api === undefined || api.trim() === '') return undefined
+  refuseReference(api, 'CHAMADE_URL')
   if (!URL.canParse(api) || !/^https?:$/.test(new URL(api).protocol))
     throw invalid(`CHAMADE_URL=${shown(api)} is no http(s) URL`, 'set it to https://chamade.io')
   const url = new URL(api)

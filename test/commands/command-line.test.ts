@@ -227,6 +227,8 @@ test.each([
   [['http://127.0.0.1:1/mcp?key=${TOKEN}'], {}, 'the URL'],
   [['listen', '--url', 'http://127.0.0.1:1/${TOKEN}/mcp'], {}, 'the URL'],
   [[], { CHAMADE_MCP_URL: '${TOKEN}' }, 'CHAMADE_MCP_URL'],
+  [[], { CHAMADE_URL: 'https://${TOKEN}' }, 'CHAMADE_URL'],
+  [[], { CHAMADE_URL: '${TOKEN}' }, 'CHAMADE_URL'],
 ])('%j, %j: a variable that nobody has expanded is said to be one', async (args, env, where) => {
   const { code, stderr } = await runCli(args, { env })
   expect(code).toBe(2)
