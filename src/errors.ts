@@ -3,7 +3,7 @@
  * the one thing to do about it.
  *
  * Not for what a server may legitimately do (that is returned, as an Outcome): these are final failures.
- * The one rule: a text names what happened and to what, never a secret. Callers pass redacted URLs.
+ * The one rule: a text names what happened and to what, never a secret. Callers pass addresses without login and query.
  */
 import { RPC } from './protocol.ts'
 
@@ -67,7 +67,7 @@ const KEY_HINT =
 const NOT_SHARED =
   'try again in a moment; if it stays so, several server processes may not share their sessions'
 
-/** Builders for the errors that more than one place raises. `where` is a redacted URL or a host. */
+/** Builders for the errors that more than one place raises. `where` is a host and a path, without scheme. */
 export const errors = {
   /** `waitedMs`: for so long it was tried; undefined when one attempt says nothing of that. */
   unreachable: (where: string, why: string, waitedMs: number | undefined, cause?: unknown): BridgeError => {
@@ -100,8 +100,8 @@ export const errors = {
     }),
   confused: (method: string, where: string, why: string): BridgeError =>
     new BridgeError('SERVER_CONFUSED', `${where} did not answer ${method}: ${why}`),
-  noEndpoint: (url: string, status: number): BridgeError =>
-    new BridgeError('NO_ENDPOINT', `no MCP endpoint at ${url} (HTTP ${status})`, {
+  noEndpoint: (where: string, status: number): BridgeError =>
+    new BridgeError('NO_ENDPOINT', `no MCP endpoint at ${where} (HTTP ${status})`, {
       hint: 'check the path; if the server speaks only the HTTP+SSE transport of 2024-11-05, it is not supported',
     }),
   /** `said`: the status, and what the server said with it. `advice`: how it gets a key, if not as Chamade does. */
