@@ -296,7 +296,7 @@ export class Subscriptions {
     const backoff = new Backoff(options, random)
     let told: string | undefined
     /** Until it is there, the first list of what is wanted at once is missed like a stream. */
-    let first = atOnce
+    const first = atOnce
       ? new StreamStatus(ALL_SPACES, this.#report, this.#config.clock, 'looking for spaces')
       : undefined
     for (let waitMs = atOnce ? backoff.next() : limits.discoverMs; ; ) {
@@ -308,13 +308,12 @@ export class Subscriptions {
       if (!found.ok) {
         const { error, lasting, retryAfterMs } = found.no
         waitMs = lasting ? backoff.slow() : backoff.next(0, retryAfterMs)
-        if (first !== undefined) first.retrying(found.no, waitMs)
+        if (first?.isUp === false) first.retrying(found.no, waitMs)
         else if (told !== error.message) this.#report({ kind: 'failed', what: 'looking for spaces', error })
         told = error.message
         continue
       }
-      first?.up(true)
-      first = undefined
+      if (first?.isUp === false) first.up(true)
       told = undefined
       backoff.reset()
       waitMs = limits.discoverMs

@@ -231,6 +231,21 @@ test('a list of spaces that is wanted no more is not down any more', async () =>
   await eventually('that is said', () => client.pushStatuses('all spaces').at(-1)?.state === 'not-offered')
 })
 
+test('of spaces that were listed, left, and could not be listed when they were wanted again it is not said that nothing was missed', async () => {
+  const moot = await simulator()
+  const env = { CONVO_API_URL: moot.url, CONVO_API_KEY: moot.key, CONVO_AUTO_SUBSCRIBE: 'true' }
+  const [client, pass] = await timed(env, {}, { downAfterMs: 400 })
+  await eventually('it is followed', () => moot.sockets.count() === 1)
+  await client.tool('unsubscribe')
+  moot.weather.badKeys = true
+  await client.tool('subscribe')
+  await eventually('the notice', () => notices(client)[0])
+  pass(12_000)
+  moot.weather.badKeys = false
+  const { meta } = await eventually('the next one', () => notices(client)[1])
+  expect(meta).toMatchObject({ event_type: 'channel_gap', stream: 'all spaces' })
+})
+
 test('a space that is subscribed late, and opens at once, is none', async () => {
   const moot = await simulator()
   const [client, pass] = await timed({ CONVO_API_URL: moot.url, CONVO_API_KEY: moot.key })
