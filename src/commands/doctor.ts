@@ -14,6 +14,7 @@ import type { CommandSpec, Io } from './command.ts'
 import { type Check, type Result, runCheck } from './doctor/check.ts'
 import { CLAUDE_CHECKS } from './doctor/claude.ts'
 import { hangUp, type ServerContext } from './doctor/context.ts'
+import { configured } from './doctor/entries.ts'
 import { MACHINE_CHECKS, machineContext } from './doctor/machine.ts'
 import { JsonReport, ListReport, type Report } from './doctor/report.ts'
 import { SERVER_CHECKS } from './doctor/server.ts'
@@ -46,7 +47,7 @@ const LONG_MS = 15 * 60_000
 async function run(values: OptionValues, operands: readonly string[], io: Io): Promise<number> {
   const waitMs = lengthOf(values, 'wait') ?? 35_000
   // (That this folder is gone is said at once, not when half of the report is printed.)
-  const machine = await machineContext(io)
+  const entries = await configured(io)
   const redact = redactor()
   for (const [name, value] of Object.entries(io.env)) {
     if (
@@ -96,7 +97,13 @@ async function run(values: OptionValues, operands: readonly string[], io: Io): P
   }
   try {
     await work('server', 'Out there', [...WAY_CHECKS, ...SERVER_CHECKS], server, 60_000)
-    await work('machine', 'Here', [...MACHINE_CHECKS, ...CLAUDE_CHECKS], machine, 30_000)
+    await work(
+      'machine',
+      'Here',
+      [...MACHINE_CHECKS, ...CLAUDE_CHECKS],
+      await machineContext(io, entries),
+      30_000,
+    )
     await work('stream', 'The push stream', STREAM_CHECKS, server, (server.longMs ?? waitMs) + 10_000)
   } finally {
     await hangUp(server)

@@ -13,7 +13,7 @@ import type { Io } from '../command.ts'
 import type { Place } from '../init/clients.ts'
 import { isProgram, words } from '../init/launch.ts'
 import { type Check, fail, ok, skip, warn } from './check.ts'
-import { type Configured, configured, type Found, readSettings, strings } from './entries.ts'
+import { type Configured, type Found, readSettings, strings } from './entries.ts'
 import { older, type Running, running, version } from './processes.ts'
 
 export interface MachineContext {
@@ -23,9 +23,8 @@ export interface MachineContext {
   readonly processes: readonly Running[] | undefined
 }
 
-export async function machineContext(io: Io): Promise<MachineContext> {
-  const [entries, processes] = await Promise.all([configured(io), running(io.platform)])
-  return { io, entries, processes }
+export async function machineContext(io: Io, entries: Configured): Promise<MachineContext> {
+  return { io, entries, processes: await running(io.platform) }
 }
 
 const OLDEST_NODE = '20.18.1'
