@@ -3,11 +3,11 @@
  */
 
 import { readFileSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { rootCertificates } from 'node:tls'
 import { expect, test } from 'vitest'
 import { BridgeProcess } from '../support/bridge-process.ts'
+import { emptyFolder } from '../support/empty-folder.ts'
 import { eventually } from '../support/eventually.ts'
 import { toProcess } from '../support/sdk-client.ts'
 import { certs } from '../support/tls.ts'
@@ -175,7 +175,7 @@ test('a wrong key leaves it running, with the reason in the log and in the tool'
 
 test('flags do what the variables do, and the key may stand in a file', async () => {
   const moot = await simulator({ key: 'convo_from_a_file' })
-  const file = join(tmpdir(), `moot-key-${process.pid}`)
+  const file = join(emptyFolder(), 'key')
   writeFileSync(file, 'convo_from_a_file\n', { mode: 0o600 })
   const args = [
     '--api-url',
@@ -207,7 +207,7 @@ test.each([
   async (_, refuseBy) => {
     const moot = await simulator({ key: 'convo_before' })
     moot.weather.refuseBy = refuseBy
-    const file = join(tmpdir(), `moot-rotated-${refuseBy}-${process.pid}`)
+    const file = join(emptyFolder(), 'key')
     writeFileSync(file, 'convo_before\n', { mode: 0o600 })
     const bridge = start(moot, ['--api-key-file', file, '--space', SPACE], { CONVO_API_KEY: '' })
     await bridge.handshake()
@@ -225,7 +225,7 @@ test.each([
 
 test('a key that was wrong at the start is read again by a call', async () => {
   const moot = await simulator({ key: 'convo_right' })
-  const file = join(tmpdir(), `moot-mended-${process.pid}`)
+  const file = join(emptyFolder(), 'key')
   writeFileSync(file, 'convo_wrong\n', { mode: 0o600 })
   const bridge = start(moot, ['--api-key-file', file], { CONVO_API_KEY: '' })
   await bridge.handshake()
@@ -239,7 +239,7 @@ test('a key that was wrong at the start is read again by a call', async () => {
 
 test('a key that is replaced by one of another agent: that one is listened for from then on', async () => {
   const moot = await simulator({ key: 'convo_first' })
-  const file = join(tmpdir(), `moot-replaced-${process.pid}`)
+  const file = join(emptyFolder(), 'key')
   writeFileSync(file, 'convo_first\n', { mode: 0o600 })
   const bridge = start(moot, ['--api-key-file', file, '--space', SPACE], { CONVO_API_KEY: '' })
   await bridge.handshake()
@@ -264,7 +264,7 @@ test('a key that is replaced by one of another agent: that one is listened for f
 test('NODE_EXTRA_CA_CERTS is honoured beside SSL_CERT_FILE', async () => {
   const [key, cert] = ['server.key', 'server.pem'].map((name) => readFileSync(join(certs, name), 'utf8'))
   const moot = await simulator({ tls: { key: key ?? '', cert: cert ?? '' } })
-  const another = join(tmpdir(), `moot-another-ca-${process.pid}.pem`)
+  const another = join(emptyFolder(), 'another-ca.pem')
   writeFileSync(another, rootCertificates[0] ?? '')
   const env = { SSL_CERT_FILE: another, NODE_EXTRA_CA_CERTS: join(certs, 'ca.pem') }
   const bridge = start(moot, [], env)
