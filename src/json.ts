@@ -15,6 +15,14 @@ export interface Span {
   readonly end: number
 }
 
+/** The value that a text consists of. */
+export interface Root extends Span {
+  /** White space between its tokens holds LF or CR. (Strings hold neither.) */
+  readonly hasLineBreaks: boolean
+}
+
+const LF = 0x0a
+const CR = 0x0d
 const QUOTE = 0x22
 const COMMA = 0x2c
 const MINUS = 0x2d
@@ -65,10 +73,12 @@ export function members(text: Buffer, span: Span): Map<string, Span> | undefined
  * Reads the object that fills `text` but for white space around it, in one pass. Where it stands; undefined when
  * `text` is not valid JSON, or no object: then what `reader` was told says nothing.
  */
-export function readRoot(text: Buffer, reader: MemberReader): Span | undefined {
+export function readRoot(text: Buffer, reader: MemberReader): Root | undefined {
   const start = skipSpace(text, 0)
+  sawLineBreak = false
   const end = readObject(text, start, text.length, reader)
-  return end >= 0 && skipSpace(text, end) === text.length ? { start, end } : undefined
+  const hasLineBreaks = sawLineBreak
+  return end >= 0 && skipSpace(text, end) === text.length ? { start, end, hasLineBreaks } : undefined
 }
 
 const NO_OBJECT = -2
@@ -303,11 +313,14 @@ function skipEscape(text: Buffer, at: number): number {
 /** Up to here a byte at a time is as quick as any preparation. */
 const LONG_BYTES = 4096
 
+let sawLineBreak = false
+
 function skipSpace(text: Buffer, at: number): number {
   let i = at
   for (;;) {
     const c = text[i]
-    if (c !== 0x20 && c !== 0x0a && c !== 0x0d && c !== 0x09) return i
+    if (c !== 0x20 && c !== LF && c !== CR && c !== 0x09) return i
+    if (c === LF || c === CR) sawLineBreak = true
     i++
   }
 }

@@ -24,10 +24,16 @@ import {
   textAt,
 } from './json.ts'
 
-/** A request: wants exactly one answer. `id` is the raw JSON token: `1`, `"1"` and `1.0` are three ids. */
-export interface Request {
-  readonly kind: 'request'
+/** The text of a message. */
+interface Written {
   readonly raw: Buffer
+  /** Nothing has to be done to it to stand on a line: no LF or CR between its tokens. */
+  readonly isOneLine: boolean
+}
+
+/** A request: wants exactly one answer. `id` is the raw JSON token: `1`, `"1"` and `1.0` are three ids. */
+export interface Request extends Written {
+  readonly kind: 'request'
   readonly method: string
   readonly id: string
   readonly idSpan: Span
@@ -35,17 +41,15 @@ export interface Request {
 }
 
 /** A notification: wants none. */
-export interface Notification {
+export interface Notification extends Written {
   readonly kind: 'notification'
-  readonly raw: Buffer
   readonly method: string
   readonly params: Span | undefined
 }
 
 /** A response; `result` or `error` says where its body stands. `id` is undefined when it is `null`. */
-export interface Response {
+export interface Response extends Written {
   readonly kind: 'response'
-  readonly raw: Buffer
   readonly id: string | undefined
   readonly idSpan: Span
   readonly result: Span | undefined
@@ -106,9 +110,9 @@ export function parse(text: Buffer): readonly (Message | Malformed)[] {
   const envelope = new Envelope()
   const object = readRoot(text, envelope)
   if (object !== undefined) {
-    const { start, end } = object
-    if (start === 0) return [understand(end === text.length ? text : text.subarray(0, end), envelope)]
-    return [classify(text.subarray(start, end))]
+    const { start, end, hasLineBreaks } = object
+    if (start > 0) return [classify(text.subarray(start, end))]
+    return [understand(end === text.length ? text : text.subarray(0, end), envelope, !hasLineBreaks)]
   }
   const root = rootSpan(text)
   if (root === undefined) return [{ kind: 'malformed', reason: 'not-json', detail: 'it is not JSON' }]
@@ -283,19 +287,22 @@ const MEMBER_NAMES = ['jsonrpc', 'id', 'method', 'params', 'result', 'error'] as
 
 function classify(raw: Buffer): Message | Malformed {
   const envelope = new Envelope()
-  return readRoot(raw, envelope) === undefined ? notRpc('it is not an object') : understand(raw, envelope)
+  const object = readRoot(raw, envelope)
+  return object === undefined
+    ? notRpc('it is not an object')
+    : understand(raw, envelope, !object.hasLineBreaks)
 }
 
-function understand(raw: Buffer, envelope: Envelope): Message | Malformed {
+function understand(raw: Buffer, envelope: Envelope, isOneLine: boolean): Message | Malformed {
   const { jsonrpc, id, method, params, result, error } = envelope
   if (jsonrpc === undefined || !isVersion2(raw, jsonrpc)) return notRpc('"jsonrpc" is not "2.0"')
   if (method !== undefined) {
     if (!isString(raw, method)) return notRpc('"method" is not a string')
     const name = methodAt(raw, method)
-    if (id === undefined) return { kind: 'notification', raw, method: name, params }
+    if (id === undefined) return { kind: 'notification', raw, isOneLine, method: name, params }
     const token = usableId(raw, id)
     if (token === undefined) return notRpc('"id" is neither a string nor a number')
-    return { kind: 'request', raw, method: name, id: token, idSpan: id, params }
+    return { kind: 'request', raw, isOneLine, method: name, id: token, idSpan: id, params }
   }
   if (id !== undefined && result !== undefined && error !== undefined) {
     // JSON-RPC 1.0 writes both members, one of them null; clients of 2.0 would not take it for a response.
@@ -314,7 +321,7 @@ function understand(raw: Buffer, envelope: Envelope): Message | Malformed {
   const token = usableId(raw, id)
   if (token === undefined && textAt(raw, id) !== 'null')
     return notRpc('"id" is neither a string nor a number')
-  return { kind: 'response', raw, id: token, idSpan: id, result, error }
+  return { kind: 'response', raw, isOneLine, id: token, idSpan: id, result, error }
 }
 
 function isVersion2(raw: Buffer, span: Span): boolean {

@@ -33,7 +33,7 @@ export function openStdio(input: Readable, output: Writable, options: StdioOptio
   const writer = new LineWriter(output)
   return {
     incoming: readMessages(input, options),
-    write: (message) => writer.write(message.raw),
+    write: (message) => writer.write(message),
     flush: () => writer.flush(),
     broken: writer.broken,
   }
@@ -182,9 +182,9 @@ class LineWriter {
     })
   }
 
-  write(raw: Buffer): Room {
+  write({ raw, isOneLine }: Message): Room {
     if (this.#broken !== undefined) return Promise.reject(this.#broken)
-    this.#gathered.push(onOneLine(raw))
+    this.#gathered.push(isOneLine ? raw : onOneLine(raw))
     this.#gatheredBytes += raw.length + 1
     this.#lines++
     const first = !this.#gathering
@@ -272,7 +272,6 @@ function joined(
 
 /** CR and LF can stand only between tokens (a JSON string holds none raw), so a space changes nothing. */
 function onOneLine(raw: Buffer): Buffer {
-  if (!raw.includes(LF) && !raw.includes(CR)) return raw
   const copy = Buffer.from(raw)
   for (let i = 0; i < copy.length; i++) if (copy[i] === LF || copy[i] === CR) copy[i] = 0x20
   return copy

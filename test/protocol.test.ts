@@ -53,6 +53,43 @@ describe('parse', () => {
     )
   })
 
+  test('knows of each message whether it stands on one line, wherever a line breaks', () => {
+    const tokens = [
+      '{',
+      '"jsonrpc"',
+      ':',
+      '"2.0"',
+      ',',
+      '"id"',
+      ':',
+      '1',
+      ',',
+      '"result"',
+      ':',
+      '[',
+      '{',
+      '}',
+      ']',
+      '}',
+    ]
+    for (const lineBreak of ['\n', '\r', '\t\r\n '])
+      for (let at = 0; at <= tokens.length; at++) {
+        const text = tokens.toSpliced(at, 0, lineBreak).join('')
+        for (const message of [
+          ...parse(Buffer.from(text)),
+          ...parse(Buffer.from(`[\n${text},\n${text}\n]`)),
+        ]) {
+          if (message.kind !== 'response') throw new Error(message.kind)
+          const isOneLine = at === 0 || at === tokens.length
+          expect(message.isOneLine).toBe(isOneLine)
+          expect(/[\r\n]/.test(message.raw.toString())).toBe(!isOneLine)
+          expect(withId(message, '2').isOneLine).toBe(isOneLine)
+          if (message.result !== undefined)
+            expect(withSpan(message, message.result, '[\n]').isOneLine).toBe(false)
+        }
+      }
+  })
+
   test.each([
     ['{"jsonrpc":"2.0","method":"m"}', 'notification'],
     ['{"jsonrpc":"2\\u002e0","method":"m"}', 'notification'],
