@@ -142,7 +142,6 @@ export class Listening {
         if (reading.events++ === 0) reading.quietMs = clock.uptime() - upAt
         const isNews = event.data.length > 0 && !repeated
         reading.news ||= isNews
-        this.#life.seen(live)
         if (isNews) this.#life.prove(live)
         this.#place.moved(stream.cursor, event)
       })

@@ -73,11 +73,14 @@ export class PushStream {
     void this.#watch()
     try {
       for (;;) {
-        const event = this.#events.take() ?? (await this.#events.next())
-        if (event === undefined) break
+        let event = this.#events.take()
+        if (event === undefined) {
+          event = await this.#events.next()
+          if (event === undefined) break
+          this.#life.seen(this.#live)
+        }
         if (event.kind === 'comment') {
           this.#liveness.beat(clock.uptime())
-          this.#life.seen(this.#live)
           continue
         }
         const repeated = first && isKnown(event)
