@@ -7,7 +7,7 @@
  * [RFC 8259] the grammar; [RFC 8259 §8.1] UTF-8 without a byte order mark.
  */
 
-import { skipLetters } from './long-string.ts'
+import { skipPlain } from './long-string.ts'
 
 /** Half-open byte range `[start, end)` in a buffer. */
 export interface Span {
@@ -296,7 +296,7 @@ function skipInside(text: Buffer, from: number, near: number): number {
     if (i < 0) return -1
   }
   if (i >= text.length) return -1
-  const end = skipLetters(text, i)
+  const end = skipPlain(text, i)
   if (end === undefined) return skipInside(text, i, text.length)
   return text[end] === QUOTE ? end + 1 : -1
 }

@@ -6,7 +6,7 @@
  * and 15 the first time); of letters alone 2.
  */
 
-/** long-string.wat, assembled; a test keeps them in step. */
+/** long-string.wat, assembled: test/long-string.test.ts keeps them in step, and says what has to stand here. */
 export const MODULE =
   'AGFzbQEAAAABBgFgAX8BfwMCAQAFAwEAAgcRAgZtZW1vcnkCAARza2lwAAAKlAIBkQIDAX8BewN/A0AgASAATwRAIAAPCyAB/QAEACECIAJBIP0P/SYgAkEi/Q/9IyACQdwA/Q/9I/1Q/VD9ZCEDA0AgA0UEQCABQRBqIQEMAgsgA2ghBSABIAVqIQQgBCAATwRAIAAPCyAELQAAQdwARwRAIAQPCyAELQABLQCAgARBAXEEQCAEQQJqIABLBEAgBA8LIAVBD0YEQCAEQQJqIQEMAwsgA0F8IAV0cSEDDAELIARBBmogAEsEQCAEDwsgBC0AAUH1AEcEQCAEDwtBAiAELQACLQCAgAQgBC0AAy0AgIAEcSAELQAELQCAgAQgBC0ABS0AgIAEcXFxRQRAIAQPCyADQX4gBXRxIQMMAAsLAAsLSwYAQaKABAsBAQBBr4AECwsBAgICAgICAgICAgBBwYAECwYCAgICAgIAQdyABAsBAQBB4YAECwYCAwICAgMAQe6ABAsHAQAAAAEAAQ=='
 
@@ -17,7 +17,7 @@ const MOST_BYTES = 64 * 1024
 interface Skipper {
   /** Its first 64 KiB are the text. */
   readonly memory: Uint8Array
-  /** The index of the first byte that is no letter and begins no whole escape before `end`, else `end`. */
+  /** The index of the first byte that is no plain character and begins no whole escape before `end`, else `end`. */
   skip(end: number): number
 }
 
@@ -27,14 +27,14 @@ declare const WebAssembly: {
   readonly Instance: new (module: object) => { readonly exports: unknown }
 }
 
-/** Made when a long string comes; null where it cannot be made (--jitless has no WebAssembly, an old processor no SIMD). */
+/** Made when a long string comes; null where it can't be (--jitless has no WebAssembly, an old processor no SIMD). */
 let skipper: Skipper | null | undefined
 
 /**
- * From `from` on, inside a string: the index of the first byte that is no letter and begins no valid escape, so a
- * quote or an error, or the length of `text`. Undefined where this machine can't tell.
+ * From `from` on, inside a string: the index of the first byte that is no plain character and begins no valid escape,
+ * so a quote or an error, or the length of `text`. Undefined where this machine can't tell.
  */
-export function skipLetters(text: Buffer, from: number): number | undefined {
+export function skipPlain(text: Buffer, from: number): number | undefined {
   if (skipper === undefined) skipper = makeSkipper()
   if (skipper === null) return undefined
   let at = from

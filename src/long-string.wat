@@ -9,7 +9,7 @@
   (data (i32.const 0x10061) "\02\03\02\02\02\03")                          ;; a-f, of which b and f both
   (data (i32.const 0x1006e) "\01\00\00\00\01\00\01")                       ;; n r t
 
-  ;; The index of the first byte from 0 on that is no letter and begins no whole, valid escape before $end; or $end.
+  ;; The index of the first byte from 0 on that is no plain character and begins no whole, valid escape before $end; or $end.
   (func (export "skip") (param $end i32) (result i32)
     (local $from i32) (local $bytes v128) (local $stops i32) (local $at i32) (local $place i32)
     (loop $next
