@@ -6,6 +6,8 @@
  * are copied once, small ones don't keep alive what they are cut from, and of very many each is copied as it comes.
  */
 
+import { collectYoung } from './garbage.ts'
+
 const NOTHING = Buffer.alloc(0)
 /** From here on a piece is worth keeping as it is. */
 const LARGE_BYTES = 16 * 1024
@@ -37,6 +39,7 @@ export class Gathered {
   /** What comes is about this long: its bytes are copied as they come, and nothing is left to do at the end. */
   expect(bytes: number): void {
     this.#closeBlock()
+    if (bytes >= HUGE_BYTES) collectYoung()
     this.#block = Buffer.allocUnsafe(bytes)
     this.#whole = true
   }
@@ -87,6 +90,7 @@ export class Gathered {
   /** Moves all there is into one block, with room for much more, and for `bytes`. */
   #makeRoom(bytes: number): void {
     this.#closeBlock()
+    collectYoung()
     const block = Buffer.allocUnsafe(Math.max(LEAST_WHOLE_BYTES, ROOM * this.#length) + bytes)
     for (const piece of this.#pieces) this.#used += piece.copy(block, this.#used)
     this.#pieces = []

@@ -313,6 +313,7 @@ function skipEscape(text: Buffer, at: number): number {
 /** Up to here a byte at a time is as quick as any preparation. */
 const LONG_BYTES = 4096
 
+/** White space that was skipped held LF or CR. */
 let sawLineBreak = false
 
 function skipSpace(text: Buffer, at: number): number {

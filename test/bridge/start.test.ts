@@ -100,6 +100,24 @@ describe('the compiled code beside the bundle', () => {
     expect(statSync(cache).mtimeMs).toBe(mtimeMs)
   })
 
+  test('after a large text it is good for the next start all the same', async () => {
+    const run = async (text: string): Promise<void> => {
+      const bridge = BridgeProcess.start('http://127.0.0.1:9/mcp', {
+        command: [process.execPath, join(folder, 'bin', 'chamade-mcp.js')],
+      })
+      bridge.send(`{"jsonrpc":"2.0","id":1,"method":"ping","params":{"text":"${text}"}}`)
+      await bridge.reply(1)
+      await pause(1_500)
+      bridge.eof()
+      await bridge.gone()
+    }
+    await run('x'.repeat(4_000_000))
+    expect(line()).not.toMatch(/ soon$/)
+    const { mtimeMs } = statSync(cache)
+    await run('')
+    expect(statSync(cache).mtimeMs).toBe(mtimeMs)
+  })
+
   test('only a bridge leaves it', () => {
     start('--version')
     start('--help')
