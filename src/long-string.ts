@@ -1,7 +1,9 @@
 /**
  * The inside of a long JSON string, skipped 16 bytes at a time: WebAssembly has the instructions, JavaScript has not.
  *
- * Not the grammar (json.ts): it stops at what ends a string, rightly or not.
+ * Not the grammar (json.ts): it stops at what ends a string, rightly or not. (With the grammar in WebAssembly too, what
+ * has just begun is quicker, a burst of 20,000 events 120 ms and not 140 on Node 20; but a call under load takes 36 us
+ * of CPU and not 31, and the process 71 MB after it and not 54.)
  * The one rule: nothing is passed over that a JSON string may not hold. 10 MB of text take 4 ms (8 in JavaScript,
  * and 15 the first time); of letters alone 2.
  */
