@@ -26,11 +26,11 @@ export function collectYoung(): void {
 }
 
 function exposed(): Collect {
+  setFlagsFromString('--expose-gc')
   try {
-    setFlagsFromString('--expose-gc')
     return runInNewContext('gc') as Collect
   } catch {
-    // Not V8, or none of its switches: it does without.
+    // Bun tells a version of V8 and has no such function: it does without.
     return () => undefined
   } finally {
     // (Code that is kept is good only for the flags it was compiled with.)
