@@ -113,6 +113,7 @@ export class Answers {
         const end = await this.#readStream(events, request, live, events === first ? 'untouched' : known)
         if (end.kind === 'answered') return true
         if (end.kind === 'session-lost') return false
+        if (end.kind === 'too-long') throw this.#confused(request, end.why)
         if (signal.aborted) throw signal.reason
         known = end.last ?? known
         const { cursor } = events
@@ -137,7 +138,7 @@ export class Answers {
     request: Request,
     live: Live,
     before: Known | 'untouched' | undefined,
-  ): Promise<{ kind: 'answered' } | { kind: 'session-lost' } | Broken> {
+  ): Promise<{ kind: 'answered' } | { kind: 'session-lost' } | { kind: 'too-long'; why: string } | Broken> {
     let messages = 0
     let last: Known | undefined
     let progressAt = Number.NEGATIVE_INFINITY
@@ -148,6 +149,10 @@ export class Answers {
         event !== undefined;
         event = events.take() ?? (await events.next())
       ) {
+        if (event.kind === 'too-long') {
+          events.destroy()
+          return event
+        }
         if (event.kind === 'comment' || event.data.length === 0) continue
         const { id, data } = event
         const repeated = last === undefined && before !== 'untouched' && isSameEvent(event, before)
@@ -176,7 +181,6 @@ export class Answers {
       }
       return broken('the stream ended without it')
     } catch (cause) {
-      if (cause instanceof RangeError) throw this.#confused(request, cause.message)
       return broken(reasonOf(cause))
     }
   }

@@ -12,10 +12,15 @@ import { spells, withoutByteOrderMark } from '../json.ts'
 import { systemClock } from '../retry.ts'
 import type { Body } from './body.ts'
 
-/** `message`: the bytes of `data`, empty for a priming event. `comment`: a sign of life and nothing more. */
+/**
+ * `message`: the bytes of `data`, empty for a priming event. `comment`: a sign of life and nothing more. `too-long`: an
+ * event is over the limit, said where that is noticed; of what is left of it only an id is of use, handed out as an
+ * event without data.
+ */
 export type ServerEvent =
   | { readonly kind: 'message'; readonly id: string | undefined; readonly data: Buffer }
   | { readonly kind: 'comment' }
+  | { readonly kind: 'too-long'; readonly why: string }
 
 /** An event to be known again: a server may begin a resumed stream with the very one that was named. */
 export interface Known {
@@ -49,7 +54,6 @@ export class EventReader {
   #next = 0
   #cursor: string | undefined
   #retryMs: number | undefined
-  #failure: Error | undefined
   #quietSince: number | undefined
   #chunks = 0
   #messages = 0
@@ -58,17 +62,16 @@ export class EventReader {
   #afterCr = false
   /** A line that has not ended yet. */
   readonly #line = new Gathered()
-  #inComment = false
+  /** What is left of it is not looked at. */
+  #isSkipped = false
   // The event at hand.
   readonly #data = new Gathered()
   #dataLines = 0
+  #isTooLong = false
   #id: string | undefined
   #type = ''
 
-  /**
-   * `maxBytes` bounds the data of one event; where one is longer reading rejects with a RangeError. `cursor`: the one
-   * that the stream was asked for with.
-   */
+  /** `maxBytes` bounds the data of one event. `cursor`: the one that the stream was asked for with. */
   constructor(body: Body, maxBytes: number, cursor?: string) {
     this.#body = body
     this.#cursor = cursor
@@ -115,15 +118,11 @@ export class EventReader {
     return this.#messages
   }
 
-  /** The next event; undefined after a clean end. Rejects when the connection broke or an event is too long. */
+  /** The next event; undefined after a clean end. Rejects when the connection broke. */
   async next(): Promise<ServerEvent | undefined> {
     while (this.#next >= this.#ready.length) {
       this.#ready.length = 0
       this.#next = 0
-      if (this.#failure !== undefined) {
-        this.#body.destroy()
-        throw this.#failure
-      }
       this.#quietSince = systemClock.uptime()
       const chunk = await this.#body.read()
       this.#quietSince = undefined
@@ -151,7 +150,7 @@ export class EventReader {
     this.#afterCr = chunk[chunk.length - 1] === CR
     let lf = chunk.indexOf(LF, start)
     let cr = chunk.indexOf(CR, start)
-    while ((lf >= 0 || cr >= 0) && this.#failure === undefined) {
+    while (lf >= 0 || cr >= 0) {
       const isCr = cr >= 0 && (lf < 0 || cr < lf)
       const end = isCr ? cr : lf
       if (this.#line.length === 0) {
@@ -183,16 +182,18 @@ export class EventReader {
   #keep(piece: Buffer): void {
     // Of a comment it is enough to know that it is one: a server pads its streams to get through a proxy's buffer.
     const isFirst = this.#line.length === 0
-    if (isFirst) this.#inComment = piece[0] === COLON
-    if (this.#inComment) return isFirst ? this.#line.add(COMMENT_START) : undefined
+    if (isFirst) this.#isSkipped = piece[0] === COLON
+    if (this.#isSkipped) return isFirst ? this.#line.add(COMMENT_START) : undefined
     const bytes = this.#data.length + this.#line.length + piece.length
-    if (bytes <= this.#maxBytes + AROUND_BYTES) this.#line.add(piece)
-    else this.#fail()
+    if (bytes <= this.#maxBytes + AROUND_BYTES) return this.#line.add(piece)
+    this.#tooLong()
+    this.#line.clear()
+    this.#line.add(COMMENT_START)
+    this.#isSkipped = true
   }
 
   /** One line of `text`, without its end. */
   #takeLine(text: Buffer, begin: number, end: number): void {
-    if (this.#failure !== undefined) return
     let start = begin
     if (this.#atStart) {
       // [WHATWG] one byte order mark before the stream is skipped.
@@ -206,9 +207,10 @@ export class EventReader {
     let value = Math.min(colon + 1, end)
     if (text[value] === SPACE && value < end) value++
     if (spells(text, start, colon, 'data')) {
+      if (this.#isTooLong) return
       if (this.#dataLines++ > 0) this.#data.add(LINE_END)
       this.#data.add(text.subarray(value, end))
-      if (this.#data.length > this.#maxBytes) this.#fail()
+      if (this.#data.length > this.#maxBytes) this.#tooLong()
     } else if (spells(text, start, colon, 'id')) {
       // [WHATWG] an id that holds a NUL is ignored.
       if (!text.subarray(value, end).includes(0)) this.#id = text.toString('latin1', value, end)
@@ -225,22 +227,25 @@ export class EventReader {
     const id = this.#id
     const data = this.#data.take()
     // [WHATWG] an event without a type is a "message"; MCP knows no other.
-    const isMessage = this.#dataLines > 0 && (this.#type === '' || this.#type === 'message')
+    const isMessage =
+      this.#dataLines > 0 && !this.#isTooLong && (this.#type === '' || this.#type === 'message')
     // (A priming event is kept as `{}` by the event stores of the SDK, and comes so when it is replayed.)
     const isEmpty = spells(data, 0, data.length, '{}')
     if (isMessage) this.#ready.push({ kind: 'message', id, data: isEmpty ? NOTHING : data })
     // [WHATWG] an id moves the cursor whatever it is the id of.
     else if (id !== undefined) this.#ready.push({ kind: 'message', id, data: NOTHING })
     this.#dataLines = 0
+    this.#isTooLong = false
     this.#id = undefined
     this.#type = ''
   }
 
-  /** Nothing of what follows is looked at: the rest of an event cut in two would be another event. */
-  #fail(): void {
-    this.#failure ??= new RangeError(`an event is over the limit of ${this.#maxBytes} bytes`)
-    this.#line.take()
-    this.#data.take()
+  /** The event at hand: no more of its data is taken. */
+  #tooLong(): void {
+    if (this.#isTooLong) return
+    this.#isTooLong = true
+    this.#data.clear()
+    this.#ready.push({ kind: 'too-long', why: `an event is over the limit of ${this.#maxBytes} bytes` })
   }
 
   #take(): ServerEvent | undefined {

@@ -35,15 +35,15 @@ export class Incoming {
   receive(message: Message | Malformed, live: Live, lane: Lane): Room {
     switch (message.kind) {
       case 'malformed':
-        return this.#dropped('a message of the server', message.detail)
+        return this.dropped('a message of the server', message.detail)
       case 'response':
-        return this.#dropped(
+        return this.dropped(
           `a response with id ${message.id ?? 'null'}`,
           'it came on a stream that is not its own',
         )
       case 'request': {
         if (this.#life.live?.generation !== live.generation) {
-          return this.#dropped(`${message.method} of the server`, 'its session is gone')
+          return this.dropped(`${message.method} of the server`, 'its session is gone')
         }
         const asked = this.#asked.ask(message, live.generation)
         return this.#outlet.deliver(asked, lane, () => this.#asked.isOpen(asked))
@@ -58,7 +58,8 @@ export class Incoming {
     }
   }
 
-  #dropped(what: string, why: string): undefined {
+  /** `what` reaches nobody. */
+  dropped(what: string, why: string): undefined {
     this.#outlet.report({ kind: 'dropped', what, why })
   }
 }

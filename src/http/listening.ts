@@ -38,6 +38,8 @@ interface Reading extends Brought {
   readonly ended: AbortSignal
 }
 
+type OnMissed = (why: string, since: number | undefined) => void
+
 /** What is replayed comes within this; a server that has replaced a stream by another has ended it by then too. */
 const SOON_MS = 1_000
 
@@ -70,8 +72,8 @@ export class Listening {
 
   /**
    * Delivers what comes until the stream ends. `cursor`: the one it was asked for with. `brokeAt`: when the one before
-   * it broke (wall, ms). `onReplaced` is called when the server turns out to have said nothing on it, and another has
-   * taken its place; with when that began (wall, ms).
+   * it broke (wall, ms). `onMissed` is told why something may have been missed though it goes on, and from when on
+   * (wall, ms; undefined: just now).
    */
   async hold(
     events: EventReader,
@@ -79,14 +81,14 @@ export class Listening {
     cursor: string | undefined,
     brokeAt: number | undefined,
     signal: Signal,
-    onReplaced: (silentSince: number | undefined) => void,
+    onMissed: OnMissed,
   ): Promise<Held> {
-    const first = this.#read(events, live, cursor)
+    const first = this.#read(events, live, cursor, onMissed)
     const at = this.#config.clock.now()
     if (this.#isProven) this.#silentSince = brokeAt
     this.#doubted =
       cursor === undefined ? undefined : { at, stream: first, replayed: Number.POSITIVE_INFINITY }
-    const main = cursor === undefined ? first : await this.#trusted(first, live, signal, onReplaced)
+    const main = cursor === undefined ? first : await this.#trusted(first, live, signal, onMissed)
     if (!main.ended.aborted) this.#doubted = undefined
     const end = await main.end
     this.end(end.reason)
@@ -129,7 +131,7 @@ export class Listening {
   }
 
   /** Reads a stream to its end. */
-  #read(events: EventReader, live: Live, cursor: string | undefined): Reading {
+  #read(events: EventReader, live: Live, cursor: string | undefined, onMissed: OnMissed): Reading {
     const stream = new PushStream(this.#config, this.#life, this.#incoming, events, live, this.#liveness)
     this.#streams.add(stream)
     const ended = new AbortController()
@@ -138,13 +140,17 @@ export class Listening {
     const upAt = clock.uptime()
     const reading = { stream, ended: ended.signal, events: 0, news: false, quietMs: Number.POSITIVE_INFINITY }
     const end = stream
-      .read(isKnown, (event, repeated) => {
-        if (reading.events++ === 0) reading.quietMs = clock.uptime() - upAt
-        const isNews = event.data.length > 0 && !repeated
-        reading.news ||= isNews
-        if (isNews) this.#life.prove(live)
-        this.#place.moved(stream.cursor, event)
-      })
+      .read(
+        isKnown,
+        (event, repeated) => {
+          if (reading.events++ === 0) reading.quietMs = clock.uptime() - upAt
+          const isNews = event.data.length > 0 && !repeated
+          reading.news ||= isNews
+          if (isNews) this.#life.prove(live)
+          this.#place.moved(stream.cursor, event)
+        },
+        (why) => onMissed(why, undefined),
+      )
       .finally(() => {
         this.#streams.delete(stream)
         ended.abort()
@@ -160,12 +166,7 @@ export class Listening {
    * its own. (Where a server speaks on several, the break is told for nothing.) One that is cut before that can be told
    * leaves the next one less time, and one that was of no use leaves the next one next to none.
    */
-  async #trusted(
-    resumed: Reading,
-    live: Live,
-    signal: Signal,
-    onReplaced: (silentSince: number | undefined) => void,
-  ): Promise<Reading> {
+  async #trusted(resumed: Reading, live: Live, signal: Signal, onMissed: OnMissed): Promise<Reading> {
     const { idlePingMs, minSilenceMs } = this.#config
     const replayed = await this.#replayed(resumed, signal)
     if (this.#doubted !== undefined) this.#doubted.replayed = replayed
@@ -186,7 +187,7 @@ export class Listening {
         return settle()
       }
       if (beside === undefined) continue
-      const own = this.#read(beside, live, undefined)
+      const own = this.#read(beside, live, undefined, onMissed)
       await sleep(SOON_MS, own.ended, resumed.ended)
       if (resumed.ended.aborted) return own
       if (own.ended.aborted) continue
@@ -197,7 +198,7 @@ export class Listening {
       this.#isSound = false
       this.#patienceMs = SOON_MS
       resumed.stream.end('it is silent, and the server gives another')
-      onReplaced(this.#silentSince)
+      onMissed('the server said nothing on the stream it resumed', this.#silentSince)
       return own
     }
   }

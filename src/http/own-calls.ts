@@ -95,7 +95,7 @@ export class OwnCalls {
   async #readEvents(events: EventReader, id: string, session: SessionHeaders): Promise<Response | undefined> {
     try {
       for (let event = await events.next(); event !== undefined; event = await events.next()) {
-        if (event.kind === 'comment' || event.data.length === 0) continue
+        if (event.kind !== 'message' || event.data.length === 0) continue
         const response = await this.#lookFor(id, event.data, session)
         if (response === undefined) continue
         void this.#readOn(events, session)

@@ -20,7 +20,7 @@ export interface StreamEnd {
   readonly reason: string
   /** Wall time (ms) from which on something may have been missed, where that is not the end itself. */
   readonly silentSince: number | undefined
-  /** An event was too long to take: asking for it again would not help. */
+  /** It ended with an event too long to take: asking for it again would not help. */
   readonly poisoned: boolean
 }
 
@@ -60,11 +60,13 @@ export class PushStream {
 
   /**
    * Delivers every event until the stream ends. `isKnown`: is it the event of the cursor it was asked for? A server
-   * that begins with that one has sent it before. `onDelivered` is told after each delivery.
+   * that begins with that one has sent it before. `onDelivered` is told after each delivery, `onTooLong` of an event
+   * that was not taken.
    */
   async read(
     isKnown: (event: Known) => boolean,
     onDelivered: (event: Known, repeated: boolean) => void,
+    onTooLong: (why: string) => void,
   ): Promise<StreamEnd> {
     const { clock } = this.#config
     let first = true
@@ -83,6 +85,12 @@ export class PushStream {
           this.#liveness.beat(clock.uptime())
           continue
         }
+        poisoned = event.kind === 'too-long'
+        if (event.kind === 'too-long') {
+          this.#incoming.dropped('what the server pushed', event.why)
+          onTooLong(event.why)
+          continue
+        }
         const repeated = first && isKnown(event)
         if (event.data.length > 0) first = false
         if (event.data.length > 0 && !repeated) {
@@ -95,7 +103,6 @@ export class PushStream {
       }
     } catch (cause) {
       reason = reasonOf(cause)
-      poisoned = cause instanceof RangeError
     } finally {
       this.#done.abort()
       this.#events.destroy()

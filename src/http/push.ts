@@ -178,18 +178,15 @@ export class Push {
     const upAt = clock.uptime()
     const broke = this.#down
     this.#noteUp(cursor !== undefined)
-    const held = await this.#listening.hold(events, live, cursor, broke?.at, this.#stopped, (since) => {
-      this.#noteDown('the server said nothing on the stream it resumed', since)
+    const held = await this.#listening.hold(events, live, cursor, broke?.at, this.#stopped, (why, since) => {
+      this.#noteDown(why, since)
       this.#noteUp(false)
     })
     const { end } = held
     this.#retryMs = held.retryMs ?? this.#retryMs
     this.#isPrompt ||= held.quietMs >= AT_ONCE_MS
     // Asked for with its cursor, an event that is too long would come again for ever.
-    if (end.poisoned) {
-      this.#place.forget()
-      this.#outlet.report({ kind: 'dropped', what: 'what the server pushed', why: end.reason })
-    }
+    if (end.poisoned) this.#place.forget()
     const upMs = clock.uptime() - upAt
     if (upMs < AT_ONCE_MS && held.events === 0) this.#place.failed()
     else this.#place.held()

@@ -15,7 +15,7 @@ export async function readOn(events: EventReader, take: (text: Buffer) => Promis
   const callOff = later(LINGER_MS, () => events.destroy())
   try {
     for (let event = await events.next(); event !== undefined; event = await events.next()) {
-      if (event.kind === 'comment' || event.data.length === 0) continue
+      if (event.kind !== 'message' || event.data.length === 0) continue
       if (!(await take(event.data))) break
     }
   } catch {

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest'
 import { BridgeProcess } from '../support/bridge-process.ts'
 import { eventually, pause } from '../support/eventually.ts'
 import { ScriptedServer, type ServerOptions } from '../support/scripted-server.ts'
-import { gapInterval, hold } from '../support/settings.ts'
+import { gapInterval, hold, maxMessage } from '../support/settings.ts'
 import { TcpProxy } from '../support/tcp-proxy.ts'
 
 const channel: ServerOptions = {
@@ -31,6 +31,17 @@ function gaps(bridge: BridgeProcess): Record<string, string>[] {
 }
 
 describe('a gap', () => {
+  test('of an event over the limit, on a stream that goes on', async () => {
+    const { server, bridge } = await listening(maxMessage(200_000))
+    server.pushChannel('x'.repeat(300_000))
+    server.pushChannel('behind it')
+    await bridge.waitFor('the notice', () => gaps(bridge).length === 1)
+    await bridge.waitFor('the event', () => bridge.channel().includes('behind it'))
+    expect(gaps(bridge)[0]?.reason).toBe('an event is over the limit of 200000 bytes')
+    expect(bridge.channel()).toHaveLength(2)
+    expect(server.of('GET')).toHaveLength(1)
+  })
+
   test('of a session whose stream stayed open: from when it was last known to live, not from when that was noticed', async () => {
     const { server, bridge } = await listening()
     server.pushChannel('heard')
