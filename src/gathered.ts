@@ -67,14 +67,6 @@ export class Gathered {
     return all
   }
 
-  /** Nothing of it is wanted. */
-  clear(): void {
-    this.#closeBlock()
-    this.#only = undefined
-    this.#pieces = []
-    this.#length = 0
-  }
-
   #keep(piece: Buffer): void {
     if (this.#length >= HUGE_BYTES && !this.#fits(piece)) this.#makeRoom(piece.length)
     const fits = this.#fits(piece)

@@ -61,11 +61,11 @@ export class EventReader {
   #atStart = true
   #afterCr = false
   /** A line that has not ended yet. */
-  readonly #line = new Gathered()
+  #line = new Gathered()
   /** What is left of it is not looked at. */
   #isSkipped = false
   // The event at hand.
-  readonly #data = new Gathered()
+  #data = new Gathered()
   #dataLines = 0
   #isTooLong = false
   #id: string | undefined
@@ -187,7 +187,7 @@ export class EventReader {
     const bytes = this.#data.length + this.#line.length + piece.length
     if (bytes <= this.#maxBytes + AROUND_BYTES) return this.#line.add(piece)
     this.#tooLong()
-    this.#line.clear()
+    this.#line = new Gathered()
     this.#line.add(COMMENT_START)
     this.#isSkipped = true
   }
@@ -244,7 +244,7 @@ export class EventReader {
   #tooLong(): void {
     if (this.#isTooLong) return
     this.#isTooLong = true
-    this.#data.clear()
+    this.#data = new Gathered()
     this.#ready.push({ kind: 'too-long', why: `an event is over the limit of ${this.#maxBytes} bytes` })
   }
 
