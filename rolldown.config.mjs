@@ -43,8 +43,9 @@ const OUR_HEADERS = [
 
 /** What undici loads at start for one small thing each, and that thing (together 3.3 ms of a start of 50, Node 20). */
 const LIGHT = {
-  // The default of --max-http-header-size; and a class that none of our bodies is of.
-  'node:http': 'module.exports = { maxHeaderSize: 16384, IncomingMessage: class {} }',
+  // How long headers may be together (Node alone takes 16 kB: there are servers of many cookies and policies); and a
+  // class that none of our bodies is of.
+  'node:http': 'module.exports = { maxHeaderSize: 65536, IncomingMessage: class {} }',
   // Called as assert(fact) and in no other way.
   'node:assert': "module.exports = (fact) => { if (!fact) throw new Error('undici: an assertion failed') }",
   // Names of headers that are well-formed and in lower case, of 100 those we send; of others undici finds that out.
@@ -53,6 +54,8 @@ const LIGHT = {
   )}) }`,
   // A search tree of well-known header names; without a hit undici lower-cases the name itself.
   './tree': 'module.exports = { tree: { lookup: () => null } }',
+  // What nobody asks for.
+  '../util/stats.js': 'module.exports = {}',
   '../llhttp/constants.js': `module.exports = ${JSON.stringify({ ERROR, TYPE })}`,
   './diagnostics.js': NO_CHANNELS,
   '../core/diagnostics.js': NO_CHANNELS,
@@ -121,6 +124,10 @@ const leaveOut = {
   },
 }
 
+/** How rolldown exports to other chunks what it is not sure stays the same. All of it is set once (1 kB). */
+const GETTER =
+  /Object\.defineProperty\(exports,"(\w+)",\{enumerable:!0,get:function\(\)\{return ([\w$]+)\}\}\)/g
+
 /** rolldown's helpers are a chunk of their own, and in no group: the start has a copy. */
 const oneFile = {
   name: 'one-file',
@@ -128,6 +135,7 @@ const oneFile = {
     const asked = 'require("./rolldown-runtime.js")'
     if (!start.code.includes(asked)) this.error('the start has its helpers without us')
     start.code = start.code.replace(asked, () => `(exports => {${helpers.code};return exports})({})`)
+    start.code = start.code.replaceAll(GETTER, (_, name, value) => `exports.${name}=${value}`)
     // By this last line bin/ knows for which build it has compiled code.
     start.code += `\n//${createHash('sha256').update(start.code).digest('hex')}`
   },

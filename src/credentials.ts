@@ -73,10 +73,18 @@ export function extraHeaders(
         'give it one (a variable in it may be empty), or leave the header away',
       )
     }
-    for (const part of [value, ...value.split(/\s+/)]) addSecret(redact, name, part)
+    for (const part of [value, ...value.split(/\s+/), ...inside(value)]) addSecret(redact, name, part)
     headers[name.toLowerCase()] = value
   }
   return headers
+}
+
+/** What a value is made of: the cookies of one line, the fields of a signature, the password in `Basic`. */
+function inside(value: string): string[] {
+  const [, login = ''] = /^basic (\S+)$/i.exec(value) ?? []
+  const [, password = ''] = /:(.*)/.exec(Buffer.from(login, 'base64').toString()) ?? []
+  const fields = Array.from(value.matchAll(/=([^\s;,]+)/g), ([, field = '']) => field)
+  return [password, ...fields].filter((part) => part.length >= 8)
 }
 
 /** Short plain words (`true`, `2025`, `Bearer`) are no secrets, unless the name says so: cutting them out would only confuse. */

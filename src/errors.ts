@@ -140,10 +140,17 @@ export const errors = {
         : 'check the address, the clock of this machine, and the certificate of the server',
       cause,
     }),
-  sessionLost: (method: string, where: string): BridgeError =>
-    new BridgeError('SESSION_LOST', `${where} keeps forgetting the session; ${method} was not run`, {
-      hint: NOT_SHARED,
-    }),
+  /** `said`: what the server refused it with, empty for nothing. */
+  sessionLost: (method: string, where: string, said: string): BridgeError => {
+    const why = said === '' ? '' : ` (${said})`
+    return new BridgeError(
+      'SESSION_LOST',
+      `${where} keeps forgetting the session${why}; ${method} was not run`,
+      {
+        hint: NOT_SHARED,
+      },
+    )
+  },
   /** `said`: what the server says to the `initialize` of a session that is to take the place of one it forgot. */
   notRenewed: (where: string, said: string): BridgeError =>
     new BridgeError('SERVER_REFUSED', `${where} refused to initialize again: ${said}`, {

@@ -223,10 +223,10 @@ export function valueAt(raw: Buffer, span: Span): unknown {
 
 /**
  * Do two id tokens name the same id for a peer that re-serializes? `"\u00e9"` and `"é"`, `1.0` and `1`,
- * 12345678901234567890 and what a double makes of it. Used only within one exchange, where one id is open.
+ * 12345678901234567890 and what a double makes of it, `"7"` and `7`. Used only within one exchange, where one id is open.
  */
 export function sameId(a: string, b: string): boolean {
-  return a === b || JSON.parse(a) === JSON.parse(b)
+  return a === b || String(JSON.parse(a)) === String(JSON.parse(b))
 }
 
 /** The id in a piece cut from the start of a message too long to read, if it stands whole in it. */

@@ -180,28 +180,49 @@ export function redactor(): Redactor {
   /** The last named at the end. */
   const sessions = new Set<string>()
   /** All of them, the longest first: one that begins another must not leave the rest of it standing. */
-  let forms: readonly string[] | undefined
+  let known: RegExp | undefined
   const redact = (text: string): string => {
-    forms ??= [...lasting, ...sessions]
-      .flatMap((secret) => [secret, encodeURIComponent(secret)])
-      .filter((form) => form.length >= 4)
-      .sort((a, b) => b.length - a.length)
-    let clean = text
-    for (const form of forms) clean = clean.replaceAll(form, '[redacted]')
-    return clean
+    known ??= new RegExp(
+      [...lasting, ...sessions]
+        .filter((secret) => secret.length >= 4)
+        .sort((a, b) => b.length - a.length)
+        .map((secret) => Array.from(secret, spellings).join(''))
+        .join('|') || '(?!)',
+      'giu',
+    )
+    return text.replaceAll(known, '[redacted]')
   }
   return Object.assign(redact, {
     add(secret: string): void {
       lasting.add(secret)
-      forms = undefined
+      known = undefined
     },
     addSession(id: string): void {
-      if (!sessions.delete(id)) forms = undefined
+      if (!sessions.delete(id)) known = undefined
       sessions.add(id)
       const [oldest] = sessions
       if (sessions.size > SESSIONS_KNOWN && oldest !== undefined) sessions.delete(oldest)
     },
   })
+}
+
+/** A pattern: the character as it is, or as JSON, a URL or a page may spell it. */
+function spellings(character: string): string {
+  if (/\w/.test(character)) return character
+  const code = character.codePointAt(0) ?? 0
+  const hex = code.toString(16)
+  const inUrl =
+    character === ' ' ? '\\+|%20' : Buffer.from(character).toString('hex').replaceAll(/../g, '%$&')
+  const inPage = `&(?:#0*${code}|#x0*${hex}|${PAGE_NAMES[character] ?? ''});`
+  return `(?:\\\\u0*${hex}|${inUrl}|${inPage}|\\\\?\\u{${hex}})`
+}
+
+const PAGE_NAMES: Readonly<Record<string, string>> = {
+  '&': 'amp',
+  '<': 'lt',
+  '>': 'gt',
+  '"': 'quot',
+  "'": 'apos',
 }
 
 export interface SinkOptions {
@@ -211,6 +232,8 @@ export interface SinkOptions {
   readonly redact: (text: string) => string
 }
 
+/** Of a text in the log; a server may say much. */
+const MOST_CHARACTERS = 2_000
 /** What would begin another line, or steer the terminal of whoever reads the log. */
 const UNPRINTABLE = /\s*[\p{Cc}\u2028\u2029]+\s*/gu
 
@@ -220,6 +243,7 @@ const UNPRINTABLE = /\s*[\p{Cc}\u2028\u2029]+\s*/gu
  */
 export function statusLog(options: SinkOptions): (status: Status) => void {
   const limit = LEVELS.indexOf(options.level)
+  const shown = (text: string): string => options.redact(text).slice(0, MOST_CHARACTERS)
   let nextReminder = 0
   let reminders = 0
   /** Streams of which an attempt failed, or worse, and that are not up since. */
@@ -252,12 +276,12 @@ export function statusLog(options: SinkOptions): (status: Status) => void {
     }
     if (LEVELS.indexOf(level) > limit) return
     const at = new Date().toISOString()
-    const text = options.redact(render(status))
+    const text = shown(render(status))
     const line =
       options.format === 'text'
         ? `${at} ${level} ${text.replaceAll(UNPRINTABLE, ' ')}\n`
         : `${JSON.stringify({ at, level, text, ...plain(status) }, (_key, value: unknown) =>
-            typeof value === 'string' ? options.redact(value) : value,
+            typeof value === 'string' ? shown(value) : value,
           )}\n`
     options.write(line)
   }

@@ -17,6 +17,26 @@ test('a secret that begins another leaves nothing of it standing', () => {
   )
 })
 
+test.each([
+  ['JSON', JSON.stringify({ 'k/+="é&': '' }).slice(2, -5)],
+  ['JSON of PHP', 'k\\/+=\\"\\u00e9&'],
+  ['JSON of Gson', 'k/+\\u003d\\"\\u00E9\\u0026'],
+  ['a URL', encodeURIComponent('k/+="é&')],
+  ['a URL in small letters', 'k%2f%2b%3d%22%c3%a9%26'],
+  ['a page', 'k/+=&quot;&#233;&amp;'],
+  ['a page of a template', 'k&#x2F;&#x2b;&#61;&#34;&#xE9;&#38;'],
+])('a secret is known as %s spells it', (_, spelled) => {
+  const redact = redactor()
+  redact.add('k/+="é&')
+  expect(redact(`no ${spelled}, no more`)).toBe('no [redacted], no more')
+})
+
+test('what a server says at length is not all in the log', () => {
+  const { log, lines } = warnings()
+  log({ kind: 'note', level: 'warn', text: 'x'.repeat(100_000) })
+  expect(lines.join('').length).toBeLessThan(2_100)
+})
+
 test('a secret that is learned late is cut out from then on', () => {
   const redact = redactor()
   redact.add('chmd_0123456789')

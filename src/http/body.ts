@@ -78,18 +78,9 @@ export class Body {
     })
   }
 
-  /** The rest of it, once. Rejects when the connection breaks, and with a RangeError past `maxBytes`. */
-  readAll(maxBytes: number): Promise<Buffer> {
-    return new Promise((resolve, reject) => {
-      this.gather({ maxBytes, expectedBytes: 0 }, (all) =>
-        all instanceof Error ? reject(all) : resolve(all),
-      )
-    })
-  }
-
   /**
-   * The same without a promise: `settle` is called once, in the very moment it is whole or can't be any more.
-   * `expectedBytes`: what the other side says of its length, 0 for nothing.
+   * The rest of it, once: `settle` is called in the very moment it is whole or can't be any more; with a RangeError past
+   * `maxBytes`. `expectedBytes`: what the other side says of its length, 0 for nothing.
    */
   gather(
     { maxBytes, expectedBytes }: { readonly maxBytes: number; readonly expectedBytes: number },

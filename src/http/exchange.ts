@@ -20,7 +20,7 @@ import { HEADER } from '../protocol.ts'
 import { limit, type Signal } from '../retry.ts'
 import type { HttpConfig } from './config.ts'
 import { Connections } from './connections.ts'
-import { drained, meaningOf, refusal } from './meaning.ts'
+import { beginning, meaningOf, refusal } from './meaning.ts'
 import { type Outcome, type Refused, sayOutcome, type Unauthorized, type Unavailable } from './outcome.ts'
 import {
   type Accepted,
@@ -242,7 +242,7 @@ export class Exchange {
       const text = `more than ${MAX_REDIRECTS} redirects, the last to ${shown(this.#config.redact(location))}`
       return { ...refused(text), location: undefined }
     }
-    await drained(reply.body)
+    await beginning(reply.body)
     return target
   }
 }

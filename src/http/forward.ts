@@ -40,6 +40,8 @@ export class Forwarder {
   readonly #exchange: Exchange
   readonly #life: SessionLife
   readonly #answers: Answers
+  /** A 404 was the answer to one request, and its session lived on: it may be so again. */
+  #refusesByNotFound = false
 
   constructor(config: HttpConfig, exchange: Exchange, life: SessionLife, answers: Answers) {
     this.#config = config
@@ -90,6 +92,7 @@ export class Forwarder {
     const deadline = clock.uptime() + patienceMs
     let tries: Backoff | undefined
     let first: Live | undefined
+    let said = ''
     for (let renewals = 0; ; ) {
       const live = this.#life.live ?? (await this.#life.ready(deadline, flight))
       first ??= live
@@ -121,14 +124,16 @@ export class Forwarder {
         case 'no-such-session':
           // Said again in a session just made, of this very request, and not of a ping: it is about the request.
           if (
-            renewals > 0 &&
+            (renewals > 0 || this.#refusesByNotFound) &&
             isAbout(outcome.id, message) &&
             !(await this.#life.pulse.gone(live, 'no-such-session', false, flight))
           ) {
             if (flight.aborted) throw flight.reason
+            this.#refusesByNotFound = true
             throw errors.refused(this.#exchange.where, 404, outcome.text, outcome.rpcError)
           }
           this.#life.lose(live, `404 to ${message.method}`)
+          said = outcome.text
           lost = true
           break
         case 'refused':
@@ -136,6 +141,7 @@ export class Forwarder {
             mayMeanSession(outcome.status) &&
             (await this.#life.pulse.gone(live, refusalSignature(outcome), false, flight))
           if (!lost || mayHaveRun(outcome, message.method)) throw this.#final(outcome, message.method)
+          said = sayOutcome(outcome)
           break
         case 'unavailable':
           tries ??= new Backoff(backoff, random)
@@ -147,7 +153,8 @@ export class Forwarder {
         default:
           return impossible(outcome)
       }
-      if (lost && ++renewals > MAX_RENEWALS) throw errors.sessionLost(message.method, this.#exchange.where)
+      if (lost && ++renewals > MAX_RENEWALS)
+        throw errors.sessionLost(message.method, this.#exchange.where, said)
     }
   }
 

@@ -7,6 +7,7 @@
  * [MCP 2025-11-25 transports, Streamable HTTP; RFC 9110 §15]
  */
 import { plainText } from '../errors.ts'
+import { Gathered } from '../gathered.ts'
 import { textAt } from '../json.ts'
 import { parse, RPC, textMember } from '../protocol.ts'
 import { later } from '../retry.ts'
@@ -16,10 +17,12 @@ import type { HttpConfig } from './config.ts'
 import type { Outcome, Refused } from './outcome.ts'
 import { type Call, coding, contentType, header, holdsAnswer, type Reply } from './round-trip.ts'
 
-const ERROR_BODY_BYTES = 64 * 1024
+/** An error that is longer is a page, whatever it begins with. */
+const ERROR_BODY_BYTES = 1024 * 1024
+/** So much of a page is looked at for the line that is shown. */
+const EXCERPT_BYTES = 64 * 1024
 const ERROR_BODY_MS = 2_000
 const YEAR_MS = 365 * 86_400_000
-const NOTHING = Buffer.alloc(0)
 
 export async function meaningOf(call: Call, reply: Reply, config: HttpConfig): Promise<Outcome> {
   const { status } = reply
@@ -50,7 +53,7 @@ export async function meaningOf(call: Call, reply: Reply, config: HttpConfig): P
     }
   }
   if (status === 405 && call.method !== 'POST') {
-    await drained(reply.body)
+    await beginning(reply.body)
     return { kind: 'not-offered', status }
   }
   if (isUnavailable(status)) {
@@ -71,15 +74,15 @@ async function understandSuccess(call: Call, reply: Reply, redact: Redactor): Pr
     return refusal(reply.status, notAskedFor(compressed))
   }
   if (call.method === 'POST' && holdsAnswer(reply.status)) {
-    const body = await drained(reply.body)
-    if (body?.length === 0) return { kind: 'accepted' }
-    const excerpt = body === undefined ? '' : `: ${plainText(redact(body.toString('utf8')))}`
-    return refusal(reply.status, `${type.split(';')[0]}, not JSON${excerpt}`)
+    const body = await beginning(reply.body)
+    if (body.length === 0 && !reply.body.failed) return { kind: 'accepted' }
+    const text = excerpt(body, reply, redact)
+    return refusal(reply.status, `${type.split(';')[0]}, not JSON${text === '' ? '' : `: ${text}`}`)
   }
   if (call.method === 'GET') {
     // [WHATWG HTML §9.2.5] "no content" is how a server of event streams says that there is none to be had.
     if (reply.status === 204) {
-      void drained(reply.body)
+      void beginning(reply.body)
       return { kind: 'not-offered', status: 204 }
     }
     const error = await readError(reply, redact)
@@ -91,7 +94,7 @@ async function understandSuccess(call: Call, reply: Reply, redact: Redactor): Pr
     }
   }
   // (Nobody waits for the end of a body that says nothing: what stands behind a notification waits for its headers.)
-  void drained(reply.body)
+  void beginning(reply.body)
   return { kind: 'accepted' }
 }
 
@@ -100,22 +103,36 @@ async function readError(
   reply: Reply,
   redact: Redactor,
 ): Promise<Pick<Refused, 'text' | 'rpcError' | 'id' | 'code' | 'message'>> {
-  const body = (await drained(reply.body)) ?? NOTHING
+  const body = await beginning(reply.body)
   const compressed = coding(reply.headers)
   if (compressed !== undefined) return { text: notAskedFor(compressed), rpcError: undefined }
   const [message] = body.length === 0 ? [] : parse(body)
   if (message?.kind !== 'response' || message.error === undefined) {
-    return { text: plainText(redact(body.toString('utf8'))), rpcError: undefined }
+    return { text: excerpt(body, reply, redact), rpcError: undefined }
   }
   const { raw, error, id } = message
-  const rpcError = withoutSecrets(textAt(raw, error), redact)
   return {
-    text: plainText(rpcError),
-    rpcError,
+    ...quoted(textAt(raw, error), redact),
     id,
     code: textMember(raw, error, 'code'),
     message: textMember(raw, error, 'message'),
   }
+}
+
+/** A JSON-RPC error of the server (JSON text), and the same as one short line. Without secrets. */
+export function quoted(
+  error: string,
+  redact: Redactor,
+): { readonly text: string; readonly rpcError: string } {
+  const rpcError = withoutSecrets(error, redact)
+  return { text: plainText(rpcError), rpcError }
+}
+
+/** A page as one short line. */
+function excerpt(body: Buffer, { body: { failed } }: Reply, redact: Redactor): string {
+  const text = body.toString('utf8', 0, EXCERPT_BYTES)
+  // (Of what was broken off the last word may be half a key.)
+  return plainText(redact(failed ? text.replace(/\S*$/, '') : text))
 }
 
 export function refusal(status: number, text: string): Refused {
@@ -126,12 +143,18 @@ function notAskedFor(compressed: string): string {
   return `its body is compressed (${plainText(compressed)}), though "identity" was asked for`
 }
 
-/** JSON text with secrets cut out of its strings; the very same text when it holds none. */
-function withoutSecrets(json: string, redact: (text: string) => string): string {
-  if (redact(json) === json) return json
-  return JSON.stringify(JSON.parse(json), (_key, value: unknown) =>
-    typeof value === 'string' ? redact(value) : value,
-  )
+/** JSON text with secrets cut out of its strings, names among them, and numbers; all else stands as it stood. */
+function withoutSecrets(json: string, redact: Redactor): string {
+  return json.replaceAll(/"([^"\\]*(?:\\.[^"\\]*)*)"|-?\d[\d.eE+-]*/g, (token, inside = token) => {
+    const clean = redact(inside)
+    if (clean === inside) return token
+    try {
+      // (One that begins with the letter of an escape leaves its backslash.)
+      return JSON.stringify(JSON.parse(`"${clean}"`))
+    } catch {
+      return '"[redacted]"'
+    }
+  })
 }
 
 /** 429, and the 5xx that say "not now": gateways' among them (520 to 524 are a CDN's). */
@@ -155,14 +178,19 @@ function timeOf(date = ''): number | undefined {
   return Number.isNaN(at) ? undefined : at
 }
 
-/** Reads a short rest so that the connection can be used again; a long or slow one is cut, and undefined. */
-export async function drained(body: Body): Promise<Buffer | undefined> {
+/** Reads a short body to its end, so that the connection can be used again; a long or slow one is cut off. */
+export async function beginning(body: Body): Promise<Buffer> {
+  const all = new Gathered()
   const callOff = later(ERROR_BODY_MS, () => body.destroy())
   try {
-    return await body.readAll(ERROR_BODY_BYTES)
+    for (let chunk = await body.read(); chunk !== undefined; chunk = await body.read()) {
+      all.add(chunk)
+      if (all.length > ERROR_BODY_BYTES) break
+    }
   } catch {
-    return undefined
-  } finally {
-    callOff()
+    // It broke: what has come says something too.
   }
+  callOff()
+  body.destroy()
+  return all.take()
 }

@@ -15,6 +15,7 @@ import { Abort, Backoff, limit, type Signal, sleep } from '../retry.ts'
 import type { Outlet } from '../sides.ts'
 import type { HttpConfig } from './config.ts'
 import type { Exchange } from './exchange.ts'
+import { quoted } from './meaning.ts'
 import { difference, Memory, type Seen, seenIn } from './memory.ts'
 import { isFinal, LAST_ATTEMPT_MS, Opening } from './opening.ts'
 import { INITIALIZED, OwnCalls } from './own-calls.ts'
@@ -315,9 +316,9 @@ export class SessionLife {
     this.#handshake = handshake
     const response = await this.#open(handshake, patienceMs, signal)
     if (response.error !== undefined) {
-      const text = textAt(response.raw, response.error)
+      const { text, rpcError } = quoted(textAt(response.raw, response.error), this.#config.redact)
       throw new BridgeError('SERVER_REFUSED', `${this.#exchange.where} refused to initialize: ${text}`, {
-        rpcError: text,
+        rpcError,
       })
     }
   }
@@ -344,8 +345,8 @@ export class SessionLife {
       const request = this.#calls.underOwnId(handshake.initialize)
       const opened = await this.#opening.again(request, this.#attemptLimitMs)
       if (opened.response.error !== undefined) {
-        const said = textAt(opened.response.raw, opened.response.error)
-        throw errors.notRenewed(this.#exchange.where, said)
+        const { text } = quoted(textAt(opened.response.raw, opened.response.error), this.#config.redact)
+        throw errors.notRenewed(this.#exchange.where, text)
       }
       const next = this.#nextOf(opened.headers)
       if (this.#closing.aborted || handshake !== this.#handshake) return this.#comeLate(next, handshake)

@@ -192,6 +192,50 @@ describe('answers', () => {
     expect(error?.message).toMatch(/answered HTTP 404: 404 page not found$/)
   })
 
+  test('one whose id is written as a string is the answer', async () => {
+    const server = await ScriptedServer.start()
+    server.on('tools/call', (x) => x.json(`{"jsonrpc":"2.0","id":"${x.rpc.id}","result":{"n":1}}`))
+    const bridge = await BridgeProcess.connected(server.url)
+    const id = bridge.ask('tools/call')
+    await bridge.reply(id)
+    expect(String(bridge.lines.at(-1))).toBe(`{"jsonrpc":"2.0","id":${id},"result":{"n":1}}`)
+  })
+
+  test('one under 40 kB of headers', async () => {
+    const server = await ScriptedServer.start()
+    server.on('tools/call', (x) => x.result({ n: 1 }, { 'x-policy': 'p'.repeat(40_000) }))
+    const bridge = await BridgeProcess.connected(server.url)
+    expect((await bridge.call('tools/call')).result).toEqual({ n: 1 })
+  })
+
+  test('an error of 200 kB with status 400 arrives whole', async () => {
+    const server = await ScriptedServer.start()
+    const error = { code: -32602, message: 'no', data: 'x'.repeat(200_000) }
+    server.on('tools/call', (x) =>
+      x.json(`{"jsonrpc":"2.0","id":${x.rpc.id},"error":${JSON.stringify(error)}}`, 400),
+    )
+    const bridge = await BridgeProcess.connected(server.url)
+    expect((await bridge.call('tools/call')).error).toEqual(error)
+  })
+
+  test.each([
+    ['is long', (x: Exchange) => x.reply(500, `ValueError at /mcp ${'y'.repeat(3_000_000)}`)],
+    [
+      'never ends',
+      (x: Exchange) => {
+        x.response.writeHead(500)
+        x.response.write('ValueError at /mcp half-a-ke')
+      },
+    ],
+  ])('a page that %s begins with why', async (_, answer) => {
+    const server = await ScriptedServer.start()
+    server.on('tools/call', answer)
+    const bridge = await BridgeProcess.connected(server.url)
+    const { error } = await bridge.call('tools/call')
+    expect(error?.message).toContain('HTTP 500: ValueError at /mcp')
+    expect(error?.message).not.toContain('half')
+  })
+
   test('202 to a request is no answer: an error, no hang', async () => {
     const server = await ScriptedServer.start()
     server.on('tools/call', (x) => x.reply(202))
@@ -409,7 +453,9 @@ describe('a message of the server over the limit', () => {
     server.push({ jsonrpc: '2.0', method: 'notifications/b' })
     await bridge.waitFor('the next', () => bridge.received('notifications/b').length === 1)
     expect(bridge.received('notifications/big')).toEqual([])
-    expect(bridge.stderr).toMatch(/warn dropped what the server pushed: an event is over the limit/)
+    await bridge.waitFor('a line on stderr', () =>
+      /warn dropped what the server pushed: an event is over the limit/.test(bridge.stderr),
+    )
     expect(server.of('GET')).toHaveLength(1)
   })
 })

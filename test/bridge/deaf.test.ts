@@ -297,7 +297,9 @@ describe('errors name their cause', () => {
       x.response.write('<html>please wait')
     })
     const bridge = await BridgeProcess.connected(server.url)
-    expect((await bridge.call('tools/call')).error?.message).toMatch(/text\/html, not JSON; it may have run/)
+    expect((await bridge.call('tools/call')).error?.message).toMatch(
+      /text\/html, not JSON: please; it may have run/,
+    )
   })
 })
 

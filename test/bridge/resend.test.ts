@@ -70,7 +70,16 @@ describe('sent again', () => {
     server.on('tools/call', (x) => x.json({ jsonrpc: '2.0', id: null, error }, 404))
     const reply = await bridge.call('tools/call', {}, 15_000)
     expect(reply.error?.data?.code).toBe('SESSION_LOST')
+    expect(reply.error?.message).toMatch(/forgetting the session \(.*Session not found.*\); .* not run/)
     expect(server.posts('tools/call')).toHaveLength(3)
+  })
+
+  test('a server that refuses all there is in the same words: they are said', async () => {
+    const server = await ScriptedServer.start()
+    const bridge = await BridgeProcess.connected(server.url)
+    for (const method of ['tools/call', 'ping']) server.on(method, (x) => x.reply(400, 'Bad version'))
+    const reply = await bridge.call('tools/call', {}, 15_000)
+    expect(reply.error?.message).toMatch(/forgetting the session \(HTTP 400: Bad version\)/)
   })
 
   test.each([429, 503])(
@@ -121,6 +130,8 @@ describe('sent again', () => {
     expect(server.posts('prompts/list')).toHaveLength(2)
     expect(server.posts('initialize')).toHaveLength(2)
     expect((await bridge.call('tools/list')).result).toBeDefined()
+    // Once that is known of the server, a ping decides at once.
+    expect((await bridge.call('prompts/list')).error).toEqual(error)
     expect(server.posts('initialize')).toHaveLength(2)
   })
 

@@ -104,6 +104,60 @@ test.each(levels)('--log-level %s --log-format %s', async (level, format) => {
   for (const secret of [KEY, HEADER, TOKEN, id]) expect(outputs).not.toContain(secret)
 })
 
+describe('an error of the server that repeats a secret', () => {
+  const TICKET = 'tick/et+0123456789=='
+
+  test('loses it from strings, names and numbers, and nothing else changes', async () => {
+    const server = await ScriptedServer.start()
+    const error = (secret: string, number: string) =>
+      `{"code":-32000,"message":"no ${secret}: 1\\/2","data":{"${secret}":1.0,"at":${number},"big":12345678901234567890,"a":1,"a":2}}`
+    server.on('a/json', (x) =>
+      x.json(
+        `{"jsonrpc":"2.0","id":${x.rpc.id},"error":${error(TICKET.replaceAll('/', '\\/'), '4711004711')}}`,
+        400,
+      ),
+    )
+    const bridge = await BridgeProcess.connected(server.url, {
+      args: ['--header', `X-Ticket: ${TICKET}`, '--header', 'X-Number: 4711004711'],
+    })
+    await bridge.call('a/json')
+    expect(String(bridge.lines.at(-1))).toContain(error('[redacted]', '"[redacted]"').replace('1\\/2', '1/2'))
+  })
+
+  test.each([
+    ['a cookie', 'Cookie: theme=dark; sid=cookie-0123456789', 'cookie-0123456789'],
+    ['a field of a signature', 'X-Signature: t=1,v1=signature0123456789', 'signature0123456789'],
+    [
+      'the password of Basic',
+      `Authorization: Basic ${btoa('user:pass:word0123456789')}`,
+      'pass:word0123456789',
+    ],
+  ])('loses %s', async (_, header, secret) => {
+    const server = await ScriptedServer.start()
+    server.on('a/json', (x) => x.error(-32602, `bad ${secret} `, 400))
+    const bridge = await BridgeProcess.connected(server.url, { args: ['--header', header] })
+    expect((await bridge.call('a/json')).error?.message).toBe('bad [redacted] ')
+  })
+
+  test('to the initialize of a renewal loses it too, and is not told at any length', async () => {
+    const server = await ScriptedServer.start()
+    const bridge = await BridgeProcess.connected(server.url, {
+      args: patience(1_000),
+      env: { CHAMADE_API_KEY: KEY },
+    })
+    server.on('initialize', (x) =>
+      x.json(
+        `{"jsonrpc":"2.0","id":${x.rpc.id},"error":{"code":-32000,"message":"no ${KEY} ${'y'.repeat(50_000)}"}}`,
+      ),
+    )
+    server.wipe()
+    const { error } = await bridge.call('tools/call')
+    expect(error?.message).toMatch(/refused to initialize again: .*no \[redacted\] y+/)
+    expect(error?.message.length).toBeLessThan(1_000)
+    expect(bridge.stderr.length).toBeLessThan(5_000)
+  })
+})
+
 describe('a secret in a mistaken command line', () => {
   test.each([
     [['mcp.example.com/mcp?token=TOPSECRET9']],
