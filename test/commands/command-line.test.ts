@@ -165,8 +165,12 @@ test('https to a port that speaks plain http is told in words', async () => {
   const { code, stderr } = await runCli(['tools', '--url', url, '--patience', '1s'])
   expect(code).toBe(1)
   expect(stderr).toMatch(
-    /could not be reached for \S+ m?s: wrong version number \(ERR_SSL_WRONG_VERSION_NUMBER\)$/m,
+    /could not be reached for \S+ m?s: wrong version number \(ERR_SSL_WRONG_VERSION_NUMBER\)\ntry: http:\/\/ in the URL;/,
   )
+  const params = { protocolVersion: '2025-11-25', capabilities: {}, clientInfo: { name: 'x', version: '1' } }
+  const input = `${JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'initialize', params })}\n`
+  const { stdout } = await runCli([url, '--patience', '1s'], { input })
+  expect(stdout).toContain('. Try: http:// in the URL, then connect again')
 })
 
 test('listen --moot looks at --ca too', async () => {

@@ -163,10 +163,27 @@ describe('out there', () => {
     expect(checks.connect?.state).toBe('skip')
   })
 
-  test('names a TLS port that speaks no TLS', async () => {
+  test('names a TLS port that speaks plain http, directly and through a proxy', async () => {
     const server = await simulator()
+    const advice = 'it may speak plain http: write http:// in the URL'
+    const text = expect.stringMatching(
+      /(?:wrong version number|packet length too long) \(ERR_SSL_\w+\)$/,
+    ) as string
     const { checks } = await examine(`https://127.0.0.1:${server.port}/mcp/`)
-    expect(checks.tls).toMatchObject({ state: 'fail', advice: expect.stringContaining('TLS') as string })
+    expect(checks.tls).toMatchObject({ state: 'fail', text, advice })
+    expect(checks.http).toMatchObject({ state: 'skip', text: 'not reached' })
+    const env = { HTTPS_PROXY: (await httpProxy()).url }
+    const proxied = await examine(`https://mcp.invalid:${server.port}/mcp/`, { env })
+    expect(proxied.checks.http).toMatchObject({ state: 'fail', text, advice })
+  })
+
+  test('names a TLS port that speaks neither', async () => {
+    const server = createServer((socket) => socket.on('error', () => undefined).destroy())
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+    onTestFinished(() => void server.close())
+    const { checks } = await examine(`https://127.0.0.1:${(server.address() as AddressInfo).port}/mcp`)
+    expect(checks.tls).toMatchObject({ state: 'fail', advice: 'is this really the port of a TLS server?' })
+    expect(checks.http?.state).toBe('skip')
   })
 
   test('names a certificate that nobody vouches for, and accepts it with --ca', async () => {
