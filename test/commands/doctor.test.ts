@@ -576,6 +576,31 @@ describe('here', () => {
     })
   }
 
+  test('an entry that was declined in the dialog of Claude Code: what helps is not /mcp, which does not list it', async () => {
+    const no = { 'project/.claude/settings.local.json': { disabledMcpjsonServers: ['c'] } }
+    const { checks } = await examine(nowhere, placeWith({ ...config({ c: entry }), ...no }))
+    expect(checks.config?.advice).toBe(
+      'in this folder run claude mcp reset-project-choices, then start Claude Code and choose to use it',
+    )
+  })
+
+  test.each(['project', 'local', 'user'])(
+    'an entry that was disabled in /mcp, scope %s: that helps',
+    async (scope) => {
+      const place = placeWith(scope === 'project' ? config({ c: entry }) : {})
+      const mcpServers = { c: entry }
+      const here = { disabledMcpServers: ['c'], ...(scope === 'local' ? { mcpServers } : {}) }
+      const own = { projects: { [place.cwd]: here }, ...(scope === 'user' ? { mcpServers } : {}) }
+      writeFileSync(join(place.home, '.claude.json'), JSON.stringify(own))
+      const { checks } = await examine(nowhere, place)
+      expect(checks.config).toMatchObject({
+        state: 'warn',
+        text: '"c" of Claude Code: is switched off by "disabledMcpServers"',
+        advice: 'enable it with /mcp in Claude Code',
+      })
+    },
+  )
+
   describe.skipIf(process.platform !== 'linux')('what Claude Code wrote of its starts', () => {
     const flag = '--dangerously-load-development-channels'
     /** Its log of a server, as it writes one without --debug. */
