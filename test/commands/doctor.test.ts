@@ -647,19 +647,42 @@ describe('here', () => {
     })
   })
 
+  // Those with true are on by any value, as Claude Code 2.1.330 reads them.
   test.each([
-    'DISABLE_TELEMETRY',
-    'CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC',
-    'DO_NOT_TRACK',
-    'DISABLE_GROWTHBOOK',
-    'CLAUDE_CODE_USE_BEDROCK',
-  ])('names %s, which switches channels off', async (name) => {
+    ['DISABLE_TELEMETRY', true],
+    ['CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC', true],
+    ['DO_NOT_TRACK', false],
+    ['DISABLE_GROWTHBOOK', false],
+    ['CLAUDE_CODE_DISABLE_FEATURE_FLAGS', false],
+    ['CLAUDE_CODE_USE_BEDROCK', false],
+    ['CLAUDE_CODE_USE_VERTEX', false],
+    ['CLAUDE_CODE_USE_FOUNDRY', false],
+    ['CLAUDE_CODE_USE_MANTLE', false],
+    ['CLAUDE_CODE_USE_ANTHROPIC_AWS', false],
+    ['CLAUDE_CODE_USE_ANTHROPIC_GOOGLE_CLOUD', false],
+  ])('names %s, which switches channels off', async (name, byAny) => {
     const { checks } = await examine(nowhere, { env: { [name]: '1' } })
     expect(checks['channels-off']).toMatchObject({
       state: 'fail',
-      advice: expect.stringContaining(`unset ${name}`) as string,
+      text: expect.stringMatching(`^${name} is set: it \\w+s `) as string,
+      advice: `unset ${name} where Claude Code is started`,
     })
-    expect((await examine(nowhere, { env: { [name]: '0' } })).checks['channels-off']?.state).toBe('ok')
+    for (const no of ['0', 'no']) {
+      const state = byAny ? 'fail' : 'ok'
+      expect((await examine(nowhere, { env: { [name]: no } })).checks['channels-off']?.state).toBe(state)
+    }
+  })
+
+  test.each([
+    ['DISABLE_TELEMETRY', '', 'ok'],
+    ['DISABLE_TELEMETRY', 0, 'fail'],
+    ['DISABLE_TELEMETRY', false, 'fail'],
+    ['DO_NOT_TRACK', true, 'fail'],
+    ['DO_NOT_TRACK', 0, 'ok'],
+    ['CLAUDE_CODE_USE_GATEWAY', '1', 'ok'],
+  ])('reads %s of the settings, %j, as Claude Code does', async (name, value, state) => {
+    const place = placeWith({ '.claude/settings.json': { env: { [name]: value } } })
+    expect((await examine(nowhere, place)).checks['channels-off']?.state).toBe(state)
   })
 
   test('names a variable that was never expanded', async () => {
