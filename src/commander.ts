@@ -10,6 +10,7 @@ import {
   longName,
   withEnvironment,
 } from './commands/command.ts'
+import { throwInShell } from './commands/in-shell.ts'
 import type { OptionSpec, OptionValues } from './options.ts'
 import { VERSION } from './version.ts'
 
@@ -24,6 +25,7 @@ export async function runCommand(
   const named = others.find((entry) => entry.name === args[0])
   if (named === undefined && /^[a-z][a-z-]*$/.test(args[0] ?? '')) return explainUnknown(args, others, io)
   const spec = named === undefined ? main : await named.load()
+  const isBridge = named === undefined || named.name === 'moot'
   let done: Promise<number> | undefined
   const program = build(spec, io, named !== undefined).action((...called: unknown[]) => {
     const command = called.at(-1) as Command
@@ -36,6 +38,7 @@ export async function runCommand(
       }),
     )
     done = spec.run(withEnvironment(values, spec.options, io.env), command.args, io)
+    if (!isBridge) done = done.catch(throwInShell)
   })
   if (named === undefined) {
     program.version(VERSION, '-V, --version', 'print the version')
@@ -50,7 +53,7 @@ export async function runCommand(
   }
   const code = (await done) ?? 0
   // (A bridge has limits of its own for what its client does not take.)
-  if (named !== undefined && named.name !== 'moot') await taken(io)
+  if (!isBridge) await taken(io)
   return code
 }
 

@@ -64,6 +64,7 @@ export class BridgeError extends Error {
 const KEY_HINT =
   'set CHAMADE_API_KEY in the "env" of the server\'s entry in your MCP config (or --api-key-file PATH), then restart the client'
 
+const NEXT_TRIES = 'nothing was run, the next request tries again'
 const NOT_SHARED =
   'try again in a moment; if it stays so, several server processes may not share their sessions'
 
@@ -73,14 +74,14 @@ export const errors = {
   unreachable: (where: string, why: string, waitedMs: number | undefined, cause?: unknown): BridgeError => {
     const time = waitedMs === undefined ? '' : ` for ${seconds(waitedMs)}`
     return new BridgeError('SERVER_UNREACHABLE', `${where} could not be reached${time}: ${why}`, {
-      hint: 'check the URL and your network; nothing was run, the next request tries again',
+      hint: `${wayHint(cause)}; ${NEXT_TRIES}`,
       cause,
     })
   },
   /** Clients end a bridge whose `initialize` failed: no next request comes by itself. */
   notConnected: (error: BridgeError): BridgeError =>
     new BridgeError(error.code, error.message, {
-      hint: 'check the URL and your network, then connect again (Claude Code: /mcp, Reconnect)',
+      hint: `${wayHint(error.cause)}, then connect again (Claude Code: /mcp, Reconnect)`,
       cause: error.cause,
     }),
   busy: (where: string, status: number, retryAfterMs: number): BridgeError =>
@@ -154,7 +155,7 @@ export const errors = {
   /** `said`: what the server says to the `initialize` of a session that is to take the place of one it forgot. */
   notRenewed: (where: string, said: string): BridgeError =>
     new BridgeError('SERVER_REFUSED', `${where} refused to initialize again: ${said}`, {
-      hint: "look into the server's log; nothing was run, the next request tries again",
+      hint: `look into the server's log; ${NEXT_TRIES}`,
     }),
   lostAtOnce: (where: string): BridgeError =>
     new BridgeError('SERVER_UNREACHABLE', `${where} opened a session and lost it at once`, {
@@ -180,6 +181,11 @@ function refusedHint(source: string): string {
   return source === 'CHAMADE_API_KEY' ? KEY_HINT : 'put another key there; it is read again by itself'
 }
 
+/** (What answered TLS with anything else most likely speaks plain http: ERR_SSL_WRONG_VERSION_NUMBER and its like.) */
+function wayHint(cause: unknown): string {
+  return /WRONG_V|PACKET_L/.test(codeOf(cause)) ? 'http:// in the URL' : 'check the URL and your network'
+}
+
 /** A setting that cannot be meant, and how to write it. */
 export function invalid(message: string, hint: string): BridgeError {
   return new BridgeError('CONFIG_INVALID', message, { hint })
@@ -195,11 +201,11 @@ export function seconds(ms: number): string {
 
 /** True when it was the server's certificate that a connection failed for (ERR_SSL: what the server thinks of us). */
 export function isCertificateFailure(cause: unknown): cause is Error {
-  return cause instanceof Error && /^(?!ERR_SSL).*(CERT|SELF_SIGNED|LEAF_SIGNATURE)/.test(codeOf(cause))
+  return /^(?!ERR_SSL).*(CERT|SELF_SIGNED|LEAF_SIGNATURE)/.test(codeOf(cause))
 }
 
-function codeOf(error: Error): string {
-  return String((error as NodeJS.ErrnoException).code)
+function codeOf(error: unknown): string {
+  return String((error as NodeJS.ErrnoException | undefined)?.code)
 }
 
 /** The innermost reason of a failed connection, short: "ECONNREFUSED", "certificate has expired". */

@@ -9,6 +9,7 @@ import type { OpenUpstream } from '../sides.ts'
 import { type NoteStatus, type Redactor, type Status, statusLog } from '../status.ts'
 import { type Io, withEnvironment } from './command.ts'
 import { askedFor, ENTRY_OPTION } from './entry.ts'
+import { inShell } from './in-shell.ts'
 import { FEED_OPTIONS } from './moot.ts'
 
 /** Options of a command that connects as a client; `--stateful` only where it is not what the command is for. */
@@ -57,7 +58,8 @@ export function watched(open: OpenUpstream, redact: Redactor): OpenUpstream {
 
 /** Warnings go to stderr; the notes of the settings first. */
 export function reportTo(io: Io, side: FarSide, redact: Redactor): (status: Status) => void {
-  const log = statusLog({ write: (line) => io.stderr.write(line), level: 'warn', format: 'text', redact })
+  const write = (line: string): boolean => io.stderr.write(inShell(line))
+  const log = statusLog({ write, level: 'warn', format: 'text', redact })
   for (const note of side.notes) log(note)
   return log
 }

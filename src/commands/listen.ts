@@ -16,6 +16,7 @@ import { McpClient, type ServerIdentity } from './client.ts'
 import type { CommandSpec, Io } from './command.ts'
 import { type Asked, mootAsked, withoutTwins } from './entry.ts'
 import { CONNECTION_OPTIONS, type FarSide, mootSide, serverSide, watched } from './far-side.ts'
+import { inShell } from './in-shell.ts'
 import { type Heard, heard, type Page, pageFor } from './listen/page.ts'
 import { count, spaceWithoutMoot } from './values.ts'
 
@@ -238,7 +239,7 @@ class Listening {
       status.kind === 'dropped' ||
       status.kind === 'failed' ||
       (status.kind === 'push' && status.state !== 'up')
-    this.#page.status(bad ? 'warn' : 'info', this.#redact(render(status)))
+    this.#page.status(bad ? 'warn' : 'info', inShell(this.#redact(render(status))))
   }
 }
 

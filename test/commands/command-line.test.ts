@@ -165,8 +165,60 @@ test('https to a port that speaks plain http is told in words', async () => {
   const { code, stderr } = await runCli(['tools', '--url', url, '--patience', '1s'])
   expect(code).toBe(1)
   expect(stderr).toMatch(
-    /could not be reached for \S+ m?s: wrong version number \(ERR_SSL_WRONG_VERSION_NUMBER\)$/m,
+    /could not be reached for \S+ m?s: wrong version number \(ERR_SSL_WRONG_VERSION_NUMBER\)\ntry: http:\/\/ in the URL;/,
   )
+  const params = { protocolVersion: '2025-11-25', capabilities: {}, clientInfo: { name: 'x', version: '1' } }
+  const input = `${JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'initialize', params })}\n`
+  const { stdout } = await runCli([url, '--patience', '1s'], { input })
+  expect(stdout).toContain('. Try: http:// in the URL, then connect again')
+})
+
+describe.each([
+  ['tools', ['tools', '--url']],
+  ['call', ['call', 'echo', '--url']],
+  ['listen', ['listen']],
+])('%s advises what helps in a shell', (_name, words) => {
+  const hintOf = async (url: string, key: string): Promise<string | undefined> => {
+    const { code, stderr } = await runCli([...words, url, '--patience', '1s'], {
+      env: { CHAMADE_API_KEY: key },
+    })
+    expect(code).toBe(1)
+    return /^try: (.*)$/m.exec(stderr)?.[1]
+  }
+
+  test('without a key, and with one that is wrong, or none', async () => {
+    const server = await ScriptedServer.start()
+    server.before((x) => x.reply(401))
+    const advice =
+      'set CHAMADE_API_KEY in this shell or the entry that --entry names (or --api-key-file PATH)'
+    expect(await hintOf(server.url, '')).toBe(advice)
+    expect(await hintOf(server.url, 'chmd_wrong')).toBe(advice)
+    expect(await hintOf(server.url, '${CHAMADE_API_KEY}')).toBe('set CHAMADE_API_KEY in this shell')
+    expect(await hintOf(server.url, 'put-your-key-here')).toBe('put your key there')
+  })
+
+  test('of a server that is down', async () => {
+    expect(await hintOf('http://127.0.0.1:9/mcp', '')).toBe('check the URL and your network; nothing was run')
+  })
+})
+
+test('what is warned of on the way is put for the shell too', async () => {
+  const server = await ScriptedServer.start()
+  const env = { CHAMADE_API_KEY: '${CHAMADE_API_KEY}' }
+  const { stderr } = await runCli(['tools', '--url', server.url], { env })
+  expect(stderr).toMatch(
+    / warn CHAMADE_API_KEY is the literal .* \(try: set CHAMADE_API_KEY in this shell\)$/m,
+  )
+  const { stdout } = await runCli(['listen', server.url, '--for', '100ms'], { env })
+  expect(stdout).toContain('(try: set CHAMADE_API_KEY in this shell)')
+})
+
+test('moot is started by a client, listen --moot from a shell: each is told so what it lacks', async () => {
+  const entry = 'the "env" of the server\'s entry in your MCP config'
+  const moot = await runCli(['moot'])
+  expect(moot.stderr).toContain(`try: set CONVO_API_KEY=convo_… in ${entry} (or`)
+  const { stderr } = await runCli(['listen', '--moot'])
+  expect(stderr).toContain('try: set CONVO_API_KEY=convo_… in this shell or the entry that --entry names (or')
 })
 
 test('listen --moot looks at --ca too', async () => {
@@ -233,7 +285,8 @@ test.each([
   const { code, stderr } = await runCli(args, { env })
   expect(code).toBe(2)
   expect(stderr).toContain(`error: ${where} holds the literal text \${TOKEN}: the variable is not set`)
-  expect(stderr).toContain('try: set TOKEN where you start the client')
+  const inShell = args[0] === 'listen'
+  expect(stderr).toContain(`try: set TOKEN ${inShell ? 'in this shell' : 'where you start the client'}`)
 })
 
 test.each(

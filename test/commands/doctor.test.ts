@@ -163,10 +163,27 @@ describe('out there', () => {
     expect(checks.connect?.state).toBe('skip')
   })
 
-  test('names a TLS port that speaks no TLS', async () => {
+  test('names a TLS port that speaks plain http, directly and through a proxy', async () => {
     const server = await simulator()
+    const advice = 'it may speak plain http: write http:// in the URL'
+    const text = expect.stringMatching(
+      /(?:wrong version number|packet length too long) \(ERR_SSL_\w+\)$/,
+    ) as string
     const { checks } = await examine(`https://127.0.0.1:${server.port}/mcp/`)
-    expect(checks.tls).toMatchObject({ state: 'fail', advice: expect.stringContaining('TLS') as string })
+    expect(checks.tls).toMatchObject({ state: 'fail', text, advice })
+    expect(checks.http).toMatchObject({ state: 'skip', text: 'not reached' })
+    const env = { HTTPS_PROXY: (await httpProxy()).url }
+    const proxied = await examine(`https://mcp.invalid:${server.port}/mcp/`, { env })
+    expect(proxied.checks.http).toMatchObject({ state: 'fail', text, advice })
+  })
+
+  test('names a TLS port that speaks neither', async () => {
+    const server = createServer((socket) => socket.on('error', () => undefined).destroy())
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+    onTestFinished(() => void server.close())
+    const { checks } = await examine(`https://127.0.0.1:${(server.address() as AddressInfo).port}/mcp`)
+    expect(checks.tls).toMatchObject({ state: 'fail', advice: 'is this really the port of a TLS server?' })
+    expect(checks.http?.state).toBe('skip')
   })
 
   test('names a certificate that nobody vouches for, and accepts it with --ca', async () => {
@@ -559,6 +576,31 @@ describe('here', () => {
     })
   }
 
+  test('an entry that was declined in the dialog of Claude Code: what helps is not /mcp, which does not list it', async () => {
+    const no = { 'project/.claude/settings.local.json': { disabledMcpjsonServers: ['c'] } }
+    const { checks } = await examine(nowhere, placeWith({ ...config({ c: entry }), ...no }))
+    expect(checks.config?.advice).toBe(
+      'in this folder run claude mcp reset-project-choices, then start Claude Code and choose to use it',
+    )
+  })
+
+  test.each(['project', 'local', 'user'])(
+    'an entry that was disabled in /mcp, scope %s: that helps',
+    async (scope) => {
+      const place = placeWith(scope === 'project' ? config({ c: entry }) : {})
+      const mcpServers = { c: entry }
+      const here = { disabledMcpServers: ['c'], ...(scope === 'local' ? { mcpServers } : {}) }
+      const own = { projects: { [place.cwd]: here }, ...(scope === 'user' ? { mcpServers } : {}) }
+      writeFileSync(join(place.home, '.claude.json'), JSON.stringify(own))
+      const { checks } = await examine(nowhere, place)
+      expect(checks.config).toMatchObject({
+        state: 'warn',
+        text: '"c" of Claude Code: is switched off by "disabledMcpServers"',
+        advice: 'enable it with /mcp in Claude Code',
+      })
+    },
+  )
+
   describe.skipIf(process.platform !== 'linux')('what Claude Code wrote of its starts', () => {
     const flag = '--dangerously-load-development-channels'
     /** Its log of a server, as it writes one without --debug. */
@@ -605,19 +647,42 @@ describe('here', () => {
     })
   })
 
+  // Those with true are on by any value, as Claude Code 2.1.330 reads them.
   test.each([
-    'DISABLE_TELEMETRY',
-    'CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC',
-    'DO_NOT_TRACK',
-    'DISABLE_GROWTHBOOK',
-    'CLAUDE_CODE_USE_BEDROCK',
-  ])('names %s, which switches channels off', async (name) => {
+    ['DISABLE_TELEMETRY', true],
+    ['CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC', true],
+    ['DO_NOT_TRACK', false],
+    ['DISABLE_GROWTHBOOK', false],
+    ['CLAUDE_CODE_DISABLE_FEATURE_FLAGS', false],
+    ['CLAUDE_CODE_USE_BEDROCK', false],
+    ['CLAUDE_CODE_USE_VERTEX', false],
+    ['CLAUDE_CODE_USE_FOUNDRY', false],
+    ['CLAUDE_CODE_USE_MANTLE', false],
+    ['CLAUDE_CODE_USE_ANTHROPIC_AWS', false],
+    ['CLAUDE_CODE_USE_ANTHROPIC_GOOGLE_CLOUD', false],
+  ])('names %s, which switches channels off', async (name, byAny) => {
     const { checks } = await examine(nowhere, { env: { [name]: '1' } })
     expect(checks['channels-off']).toMatchObject({
       state: 'fail',
-      advice: expect.stringContaining(`unset ${name}`) as string,
+      text: expect.stringMatching(`^${name} is set: it \\w+s `) as string,
+      advice: `unset ${name} where Claude Code is started`,
     })
-    expect((await examine(nowhere, { env: { [name]: '0' } })).checks['channels-off']?.state).toBe('ok')
+    for (const no of ['0', 'no']) {
+      const state = byAny ? 'fail' : 'ok'
+      expect((await examine(nowhere, { env: { [name]: no } })).checks['channels-off']?.state).toBe(state)
+    }
+  })
+
+  test.each([
+    ['DISABLE_TELEMETRY', '', 'ok'],
+    ['DISABLE_TELEMETRY', 0, 'fail'],
+    ['DISABLE_TELEMETRY', false, 'fail'],
+    ['DO_NOT_TRACK', true, 'fail'],
+    ['DO_NOT_TRACK', 0, 'ok'],
+    ['CLAUDE_CODE_USE_GATEWAY', '1', 'ok'],
+  ])('reads %s of the settings, %j, as Claude Code does', async (name, value, state) => {
+    const place = placeWith({ '.claude/settings.json': { env: { [name]: value } } })
+    expect((await examine(nowhere, place)).checks['channels-off']?.state).toBe(state)
   })
 
   test('names a variable that was never expanded', async () => {

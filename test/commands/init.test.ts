@@ -47,6 +47,7 @@ describe('init', () => {
     expect(stdout).toMatch(/--continue$/m)
     expect(stdout).toMatch(/--dangerously-skip-permissions/)
     expect(stdout).toContain('Set CHAMADE_API_KEY')
+    expect(stdout).toContain('It asks once about the entry: choose to use it, which is not preselected.')
   })
 
   test('names every entry that pushes in the launch line, under the names they have', async () => {
@@ -314,7 +315,7 @@ describe('init', () => {
     })
     const key = /claude mcp add .* --env CHAMADE_API_KEY=(chmd_local_[0-9a-f]+) /.exec(stdout)?.[1] ?? ''
     expect(stdout).toContain(`1. Start the simulator: npx -y @chamade/mcp-server@3 simulate --key ${key}\n`)
-    expect(stdout).not.toContain('approval')
+    expect(stdout).not.toMatch(/it asks once/i)
   })
 
   test('starts the simulator where the entry looks for it', async () => {

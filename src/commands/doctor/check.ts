@@ -64,6 +64,13 @@ async function findingOf<Context>(
   } catch (error) {
     if (error instanceof BridgeError) return fail(error.message, error.hint)
     const advice = 'run it again; if it stays so, look at what stands between you and the server'
-    return fail(reasonOf(error), advice)
+    return fail(reasonOf(error), connectionAdvice(error, advice))
   }
+}
+
+/** What to do about a connection that failed; `otherwise` unless its error tells more. */
+export function connectionAdvice(error: unknown, otherwise: string): string {
+  // What answered TLS with anything else.
+  const isPlain = /WRONG_VERSION_NUMBER|PACKET_LENGTH/.test(String((error as NodeJS.ErrnoException).code))
+  return isPlain ? 'it may speak plain http: write http:// in the URL' : otherwise
 }

@@ -4,7 +4,7 @@
  * The one rule: a setting is named with the file or variable it stands in, never with a secret value.
  */
 import { open, readdir, stat } from 'node:fs/promises'
-import { record, text } from '../client.ts'
+import { record } from '../client.ts'
 import { type Place, paths } from '../init/clients.ts'
 import { CHANNEL_FLAG, launchLines } from '../init/launch.ts'
 import { type Check, fail, ok, skip, warn } from './check.ts'
@@ -21,14 +21,22 @@ const LOG_AGE_MS = 24 * 3_600_000
 
 /** Each switches channels off, or moves Claude Code to where there are none. */
 const SWITCHES: Readonly<Record<string, string>> = {
-  DISABLE_TELEMETRY: 'switches telemetry off, and channels with it',
-  CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC: 'switches channels off with other traffic',
+  DISABLE_TELEMETRY: 'switches telemetry off, whatever its value, and channels with it',
+  CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC: 'switches channels off with other traffic, whatever its value',
   DO_NOT_TRACK: 'switches telemetry off, and channels with it',
   DISABLE_GROWTHBOOK: 'hides the feature switch that channels need',
-  CLAUDE_CODE_USE_BEDROCK: 'there are no channels on Bedrock',
-  CLAUDE_CODE_USE_VERTEX: 'there are no channels on Vertex',
-  CLAUDE_CODE_USE_FOUNDRY: 'there are no channels on Foundry',
+  CLAUDE_CODE_DISABLE_FEATURE_FLAGS: 'hides the feature switch that channels need',
+  CLAUDE_CODE_USE_BEDROCK: 'moves Claude Code to Bedrock, where there are no channels',
+  CLAUDE_CODE_USE_VERTEX: 'moves Claude Code to Vertex, where there are no channels',
+  CLAUDE_CODE_USE_FOUNDRY: 'moves Claude Code to Foundry, where there are no channels',
+  CLAUDE_CODE_USE_MANTLE: 'moves Claude Code to Bedrock, where there are no channels',
+  CLAUDE_CODE_USE_ANTHROPIC_AWS:
+    'moves Claude Code to the Claude Platform on AWS, where there are no channels',
+  CLAUDE_CODE_USE_ANTHROPIC_GOOGLE_CLOUD:
+    'moves Claude Code to the Claude Platform on Google Cloud, where there are no channels',
 }
+/** Of these any value is a yes, `0` and `false` too (as of Claude Code 2.1.330). */
+const ON_BY_ANY = ['DISABLE_TELEMETRY', 'CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC']
 
 const claude: Check<MachineContext> = {
   name: 'claude-code',
@@ -48,16 +56,14 @@ const switches: Check<MachineContext> = {
   name: 'channels-off',
   async run({ io }) {
     for (const [name, why] of Object.entries(SWITCHES)) {
-      if (on(io.env[name]))
+      if (on(name, io.env[name]))
         return fail(`${name} is set: it ${why}`, `unset ${name} where Claude Code is started`)
     }
     for (const file of settingsFiles(io)) {
       const { value, why } = await readSettings(file)
       if (why !== undefined) return warn(`${file} is broken (${why})`, 'mend it')
       const variables = record(value?.env)
-      const name = Object.keys(SWITCHES).find((each) =>
-        on(text(variables[each]) ?? String(variables[each] ?? '')),
-      )
+      const name = Object.keys(SWITCHES).find((each) => on(each, variables[each]))
       if (name !== undefined)
         return fail(`${file} sets ${name}: it ${SWITCHES[name]}`, `remove it from "env" there`)
       if (value?.channelsEnabled === false)
@@ -210,6 +216,8 @@ function loads(words: readonly string[], name: string): boolean {
   return words.some((word) => word.startsWith(CHANNEL_FLAG)) && named(words).includes(name)
 }
 
-function on(value: string | undefined): boolean {
-  return value !== undefined && value !== '' && value !== '0' && value.toLowerCase() !== 'false'
+/** As Claude Code reads it; `value` of a settings file may be a number, or true. */
+function on(name: string, value: unknown): boolean {
+  const said = String(value ?? '')
+  return ON_BY_ANY.includes(name) ? said !== '' : /^(?:1|true|yes|on)$/i.test(said.trim())
 }

@@ -21,6 +21,8 @@ export interface Found {
   readonly pushes: boolean
   /** Switched off by Claude Code's settings. */
   readonly disabled: boolean
+  /** The same, by a "no" to its question whether to use what stands in a project's file. */
+  readonly declined: boolean
   /** Stands in a project's file and nobody has approved it yet, as far as can be seen. */
   readonly unapproved: boolean
 }
@@ -39,16 +41,18 @@ export async function configured(place: Place): Promise<Configured> {
     client: string,
     file: string,
     root: unknown,
-    off: ReadonlySet<string>,
+    off: ReadonlySet<string> = NONE,
+    no: ReadonlySet<string> = NONE,
     approved: (name: string) => boolean = () => true,
   ): void => {
     const all = new Map(Object.entries(record(root)).map(([name, entry]) => [name, record(entry)]))
     const pushing = new Set(channelEntries(all))
     for (const [name, entry] of all) {
       if (!isOurs(entry) && !pushing.has(name)) continue
-      const disabled = off.has(name)
+      const declined = no.has(name)
+      const disabled = declined || off.has(name)
       const unapproved = !disabled && !approved(name)
-      entries.push({ client, file, name, entry, pushes: pushing.has(name), disabled, unapproved })
+      entries.push({ client, file, name, entry, pushes: pushing.has(name), disabled, declined, unapproved })
     }
   }
   const load = async (file: string): Promise<Plain | undefined> => {
@@ -59,21 +63,23 @@ export async function configured(place: Place): Promise<Configured> {
   const own = await load(claudeFile(place))
   const project = record(record(own?.projects)[place.cwd])
   const choices = [project, ...(await settingsOf(place))]
-  const off = new Set(choices.flatMap((each) => strings(each.disabledMcpjsonServers)))
+  const off = new Set(strings(project.disabledMcpServers))
+  const no = new Set(choices.flatMap((each) => strings(each.disabledMcpjsonServers)))
   const on = new Set(choices.flatMap((each) => strings(each.enabledMcpjsonServers)))
   const all = choices.some((each) => each.enableAllProjectMcpServers === true)
   // Of one name it is the first that Claude Code starts: its own for this folder, the project's, the user's.
-  take('Claude Code', claudeFile(place), project.mcpServers, new Set(strings(project.disabledMcpServers)))
+  take('Claude Code', claudeFile(place), project.mcpServers, off)
   for (const client of CLIENTS) {
     for (const scope of client.scopes) {
       const file = client.file(place, scope)
       if (file === undefined) {
-        take(client.title, claudeFile(place), own?.mcpServers, NONE)
+        take(client.title, claudeFile(place), own?.mcpServers, off)
         continue
       }
       const root = (await load(file))?.[client.root]
-      if (client.name === 'claude-code') take(client.title, file, root, off, (name) => all || on.has(name))
-      else take(client.title, file, root, NONE)
+      if (client.name === 'claude-code')
+        take(client.title, file, root, off, no, (name) => all || on.has(name))
+      else take(client.title, file, root)
     }
   }
   return { entries, broken }

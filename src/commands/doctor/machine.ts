@@ -165,16 +165,19 @@ function throughNpx(entry: Found['entry']): boolean {
 
 /** What is wrong with one entry, the worst first. */
 function entryProblem(
-  { entry, disabled, client, file }: Found,
+  { entry, disabled, declined, client, file }: Found,
   io: Io,
 ): { text: string; advice: string } | undefined {
   const args = strings(entry.args)
   const env = record(entry.env)
-  if (disabled)
+  if (declined)
     return {
-      text: `is switched off by "disabledMcpjsonServers"`,
-      advice: 'approve it with /mcp in Claude Code',
+      text: 'is switched off by "disabledMcpjsonServers": it was declined when Claude Code asked',
+      advice:
+        'in this folder run claude mcp reset-project-choices, then start Claude Code and choose to use it',
     }
+  if (disabled)
+    return { text: 'is switched off by "disabledMcpServers"', advice: 'enable it with /mcp in Claude Code' }
   if (Object.values(env).includes(PLACEHOLDER))
     return { text: 'its key is still missing', advice: `put it into ${file}` }
   if (args.some((word) => /\b(chmd_|convo_)[\w-]{6,}|^Authorization:\s*Bearer\s+[^$\s]/i.test(word))) {

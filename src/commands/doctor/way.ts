@@ -9,7 +9,7 @@ import { BridgeError, reasonOf } from '../../errors.ts'
 import { isLoopback } from '../../loopback.ts'
 import { trustSystem } from '../../system-trust.ts'
 import { askedFor } from '../entry.ts'
-import { type Check, fail, ok, skip, warn } from './check.ts'
+import { type Check, connectionAdvice, fail, ok, skip, warn } from './check.ts'
 import type { Facts, ServerContext } from './context.ts'
 import { LONG_WAY, Probe } from './probe.ts'
 
@@ -116,13 +116,13 @@ const certificate: Check<ServerContext> = {
     }
     if (facts.settings?.http.proxy !== undefined) return skip('inside the tunnel of the proxy')
     const { tls } = facts.settings?.http ?? {}
+    facts.reached = false
     let found = await peer(url, tls)
     // The bridge asks the operating system too, before it gives up.
     if (found.error !== undefined && tls === undefined && trustSystem()) found = await peer(url, tls)
-    if (found.error !== undefined) {
-      facts.reached = false
+    if (found.error !== undefined)
       return fail(`the certificate is not accepted: ${found.error}`, tlsAdvice(found.code, found.issuer))
-    }
+    facts.reached = true
     const days = Math.floor((Date.parse(found.certificate.valid_to) - Date.now()) / 86_400_000)
     const line = `${found.protocol}, certificate of ${found.issuer}, good for ${days} more days`
     return days < 7 ? warn(line, 'tell the operator: it should have been renewed by now') : ok(line)
@@ -194,13 +194,9 @@ function peer(url: URL, options: ServerSettings['http']['tls']): Promise<Peer> {
     })
     socket.once('timeout', () => socket.destroy(new Error('no answer to the TLS handshake within 10 s')))
     socket.once('error', (error) => {
-      const advice = 'is this really the port of a TLS server?'
-      reject(
-        new BridgeError('SERVER_UNREACHABLE', `TLS failed: ${reasonOf(error)}`, {
-          hint: advice,
-          cause: error,
-        }),
-      )
+      const hint = connectionAdvice(error, 'is this really the port of a TLS server?')
+      const text = `TLS failed: ${reasonOf(error)}`
+      reject(new BridgeError('SERVER_UNREACHABLE', text, { hint, cause: error }))
     })
   })
 }

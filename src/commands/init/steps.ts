@@ -89,15 +89,14 @@ function portOf(url: string): string {
   return new URL(url).port || '80'
 }
 
-/** Claude Code wants an approval for what a project's file says, not for what its user told it. */
+/** Claude Code asks about what a project's file says, not about what its user told it; its preselected answer is no. */
 function claudeCodeSteps(channels: readonly string[], ofProject: boolean, paint: Palette): string[] {
-  if (channels.length === 0) {
-    return [`Start Claude Code here${ofProject ? '; it asks once for your approval of the entry' : ''}.`]
-  }
+  const question = 'asks once about the entry: choose to use it, which is not preselected.'
+  if (channels.length === 0) return [`Start Claude Code here${ofProject ? `; it ${question}` : '.'}`]
   const [start, ...others] = launchLines(channels)
   return [
     `Start Claude Code here, with this flag each time: without it pushed events are dropped without a word.
-${ofProject ? '     It asks once for your approval of the entry.\n' : ''}
+${ofProject ? `     It ${question}\n` : ''}
        ${paint.bold(start?.line ?? '')}
 
 ${others.map(({ when, line }) => `     ${when}:\n       ${line}`).join('\n')}
