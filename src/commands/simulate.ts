@@ -17,7 +17,7 @@ import type { Scenario } from '../simulator/scenario/scenario.ts'
 import type { Simulator } from '../simulator/simulator.ts'
 import type { CommandSpec, Io } from './command.ts'
 import { CLAUDE_CODE } from './init/clients.ts'
-import { entryFor, type Wish } from './init/entry.ts'
+import { entryFor, USUAL_NAME, type Wish } from './init/entry.ts'
 import { launchLines } from './init/launch.ts'
 import { numberOf, portOf } from './values.ts'
 
@@ -122,7 +122,7 @@ async function announced(beacon: Omit<Beacon, 'startedAt'>, io: Io): Promise<() 
 
 function introductionOf(simulator: Simulator, io: Io): string {
   const { consoleUrl, mcpUrl, agents } = simulator
-  const wish = { system: 'chamade', name: 'chamade', space: undefined } as const
+  const wish = { system: 'chamade', name: USUAL_NAME.simulator, space: undefined } as const
   const keys = agents.map(({ name, key }) => `${`key of ${name}:`.padEnd(14)} ${key}`).join('\n')
   return `Chamade simulator
 console:       ${consoleUrl}
@@ -197,7 +197,7 @@ async function runMoot(values: OptionValues, io: Io): Promise<number> {
     key: list(values.key)[0],
   }).catch(failedToListen)
   const { url, key, agent } = simulator
-  const wish = { system: 'moot', name: 'moot-channel', url, space: SPACE } as const
+  const wish = { system: 'moot', name: USUAL_NAME.moot, url, space: SPACE } as const
   const hide = await announced({ system: 'moot', url, token: key }, io)
   io.stdout.write(`moot simulator
 address:  ${url}

@@ -14,13 +14,14 @@ it('prints what connects an agent, and ends on a signal leaving no file behind',
   const block = /^\{$[\s\S]*?^\}$/m.exec(simulator.output())?.[0] ?? ''
   expect(JSON.parse(block)).toMatchObject({
     mcpServers: {
-      chamade: {
+      'chamade-simulator': {
         command: process.platform === 'win32' ? 'cmd' : 'npx',
         args: expect.arrayContaining(['-y', '@chamade/mcp-server@3', '--stateful']) as string[],
         env: { CHAMADE_MCP_URL: mcpUrl, CHAMADE_API_KEY: 'chmd_told' },
       },
     },
   })
+  expect(simulator.output()).toMatch(/^claude .* server:chamade-simulator$/m)
   const folder = beaconFolder(at)
   const [file = ''] = await readdir(folder)
   if (process.platform !== 'win32') {

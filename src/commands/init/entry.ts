@@ -47,6 +47,12 @@ export interface Input {
 }
 
 const PACKAGE = '@chamade/mcp-server@3'
+/** Of an entry that nobody has named. */
+export const USUAL_NAME = {
+  chamade: 'chamade',
+  moot: 'moot-channel',
+  simulator: 'chamade-simulator',
+} as const
 export const SIMULATOR_URL = 'http://127.0.0.1:8484/mcp/'
 
 export function keyVariable(system: Wish['system']): string {
