@@ -73,7 +73,7 @@ Without an operand, or with "-", events are read from stdin as JSON, one a line.
     const port = values.port === undefined ? undefined : portOf(values, 0)
     const simulators = await simulatorsHere(io.homedir, port)
     for (const { wanted, where } of asked) {
-      const { answer, lines } = await letHappen(simulators, port, wanted).catch((error: unknown) => {
+      const { answer, lines } = await letHappen(simulators, wanted).catch((error: unknown) => {
         throw where === undefined ? error : placed(error, where)
       })
       const shown = values.json === true ? [JSON.stringify(answer)] : lines

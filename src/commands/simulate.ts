@@ -115,7 +115,9 @@ async function announced(beacon: Omit<Beacon, 'startedAt'>, io: Io): Promise<() 
   try {
     return await announce(io.homedir, portIn(beacon.url), { ...beacon, startedAt })
   } catch (error) {
-    io.stderr.write(`emit will not find this simulator: ${messageOf(error)}\n`)
+    io.stderr.write(`emit will not find this simulator: ${messageOf(error)}
+try: set HOME, for simulate and for emit, to a folder that you can write to
+`)
     return () => Promise.resolve()
   }
 }

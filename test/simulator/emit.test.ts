@@ -94,6 +94,19 @@ it('talks to the simulator started last, or to the one on --port; one that died 
   expect((await done(at, ['emit', 'dm', 'for the first'])).output).toContain('evt_000002')
 })
 
+it('where the simulator cannot say that it runs, it says so, and emit does not deny that it runs', async () => {
+  const noFolder = join(await home(), 'file')
+  await writeFile(noFolder, '')
+  const simulator = run(noFolder, ['simulate', '--port', '0'])
+  const { port } = new URL((await introduced(simulator)).mcpUrl)
+  const file = join(beaconFolder(noFolder), `${port}.json`)
+  expect(simulator.errors()).toContain(`emit will not find this simulator: ${file} cannot be written: E`)
+  expect(simulator.errors()).toMatch(/\ntry: set HOME, .*\n$/)
+  const asked = await done(noFolder, ['emit', 'dm', 'hello', '--port', port])
+  expect(asked.code).toBe(1)
+  expect(asked.errors).toContain(`error: no simulator is known on port ${port} (looked for ${file})\ntry: `)
+})
+
 it('simulates moot too, and refuses options that say nothing about it', async () => {
   const at = await home()
   const moot = run(at, ['simulate', '--moot', '--port', '0'])
