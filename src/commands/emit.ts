@@ -14,6 +14,7 @@ import { FAULTS } from '../simulator/faults.ts'
 import { MOOT_FAULTS } from '../simulator/moot/faults.ts'
 import type { CommandSpec, Io } from './command.ts'
 import { letHappen, simulatorsHere, type Wanted } from './emit/running.ts'
+import { shellLine } from './shell-line.ts'
 import { numberOf, portOf } from './values.ts'
 
 function linesOf(faults: Readonly<Record<string, string>>): string {
@@ -164,7 +165,7 @@ function happeningOf(what: string, words: string, values: OptionValues): Readonl
 
 function said(what: string, words: string): string {
   if (words !== '') return words
-  throw invalid(`emit ${what} needs a text`, `chamade-mcp emit ${what} "hello"`)
+  throw invalid(`emit ${what} needs a text`, shellLine(`emit ${what} "hello"`))
 }
 
 function filesOf(values: OptionValues, io: Io) {
@@ -192,13 +193,13 @@ function metaOf(values: OptionValues): Readonly<Record<string, string>> {
 
 /** JSON values on stdin: one a line, or one text that is an object or a list. */
 async function readStdin(values: OptionValues, io: Io): Promise<readonly Asked[]> {
-  if (io.stdin.isTTY === true) throw invalid('say what to emit', 'chamade-mcp emit --help')
+  if (io.stdin.isTTY === true) throw invalid('say what to emit', shellLine('emit --help'))
   let given = ''
   io.stdin.setEncoding('utf8')
   for await (const chunk of io.stdin) given += String(chunk)
   // Programs of Windows begin with a byte order mark.
   const found = valuesOf(given.replace(/^\uFEFF/, ''))
-  if (found.length === 0) throw invalid('there was nothing on stdin', 'chamade-mcp emit --help')
+  if (found.length === 0) throw invalid('there was nothing on stdin', shellLine('emit --help'))
   return found.map(({ value, where }) => {
     if (typeof value !== 'object' || value === null) throw invalid(`${where} is no object`, EVENT)
     if (!('type' in value) && !('fault' in value))

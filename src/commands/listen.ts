@@ -17,6 +17,7 @@ import type { CommandSpec, Io } from './command.ts'
 import { type Asked, mootAsked, withoutTwins } from './entry.ts'
 import { CONNECTION_OPTIONS, type FarSide, mootSide, serverSide, watched } from './far-side.ts'
 import { type Heard, heard, type Page, pageFor } from './listen/page.ts'
+import { shellLine } from './shell-line.ts'
 import { count, spaceWithoutMoot } from './values.ts'
 
 export const listen: CommandSpec = {
@@ -94,7 +95,8 @@ function mootValues(
   const flags = withoutTwins(values)
   const vain = NOT_OF_MOOT.find((name) => flags[name] !== undefined)
   if (vain !== undefined) {
-    const hint = vain === 'url' ? 'write the address alone: chamade-mcp listen --moot URL' : 'leave it away'
+    const hint =
+      vain === 'url' ? `write the address alone: ${shellLine('listen --moot URL')}` : 'leave it away'
     throw invalid(`${nameGiven(values, vain)} is for an MCP server, not for a moot`, hint)
   }
   const { space, allowHttp, ca, apiKeyFile } = flags

@@ -19,6 +19,7 @@ import type { CommandSpec, Io } from './command.ts'
 import { CLAUDE_CODE } from './init/clients.ts'
 import { entryFor, USUAL_NAME, type Wish } from './init/entry.ts'
 import { launchLines } from './init/launch.ts'
+import { shellLine } from './shell-line.ts'
 import { numberOf, portOf } from './values.ts'
 
 const DEFAULT_PORT = 8484
@@ -209,8 +210,8 @@ For an MCP client (.mcp.json):
 ${configFor(wish, key, io)}
 
 See that it works, each in a terminal of its own, the first with CONVO_API_KEY set as above:
-chamade-mcp listen --moot ${url}
-chamade-mcp emit say "@${agent.display_name} can you review this?"
+${shellLine(`listen --moot ${url}`)}
+${shellLine(`emit say "@${agent.display_name} can you review this?"`)}
 
 The same over HTTP:
 curl -X POST ${url}/_simulator/publish -H 'Authorization: Bearer ${key}' \\

@@ -444,7 +444,7 @@ describe('--entry', () => {
     expect({ code, stderr }).toEqual({
       code: 2,
       stderr:
-        'error: the entry "chamade" does not start: unknown option --statful\ntry: chamade-mcp --help\n',
+        'error: the entry "chamade" does not start: unknown option --statful\ntry: npx -y @chamade/mcp-server@3 --help\n',
     })
   })
 

@@ -250,7 +250,7 @@ test('listens as a moot entry of a client does, ours or that of the Python packa
   const wrong = await runCli(['listen', '--moot', '--entry', 'chamade'], { cwd })
   expect(wrong).toMatchObject({ code: 2, stderr: expect.stringContaining('is none of moot') as string })
   const other = await runCli(['tools', '--entry', 'ours'], { cwd })
-  expect(other.stderr).toContain('try: for moot: chamade-mcp listen --entry ours')
+  expect(other.stderr).toContain('try: for moot: npx -y @chamade/mcp-server@3 listen --entry ours')
 })
 
 test('--moot takes the key from --api-key-file, not from the variable of Chamade', async () => {

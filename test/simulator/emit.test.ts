@@ -64,7 +64,7 @@ it('says what is wrong and what to do', async () => {
   const at = await home()
   const nobody = await done(at, ['emit', 'dm', 'hello'])
   expect(nobody).toMatchObject({ code: 1 })
-  expect(nobody.errors).toContain('chamade-mcp simulate')
+  expect(nobody.errors).toContain('start one in another terminal: npx -y @chamade/mcp-server@3 simulate;')
   await introduced(run(at, ['simulate', '--port', '0']))
   expect(await done(at, ['emit', 'dm', '--platform', 'fax', 'x'])).toMatchObject({ code: 2 })
   expect((await done(at, ['emit', 'fault', 'earthquake'])).errors).toContain('half-open')
@@ -117,6 +117,8 @@ it('simulates moot too, and refuses options that say nothing about it', async ()
   })
   expect(answer.status).toBe(200)
   await answer.text()
+  expect(moot.output()).toMatch(/^npx -y @chamade\/mcp-server@3 listen --moot http:/m)
+  expect(moot.output()).toMatch(/^npx -y @chamade\/mcp-server@3 emit say "@/m)
   expect((await done(at, ['simulate', '--moot', '--replay'])).code).toBe(2)
 })
 
@@ -154,7 +156,7 @@ it('each event goes where it can happen; what cannot happen in what runs is said
   expect(wrong.errors).toMatch(
     /^error: the simulator at \S+ is a moot: there is no "dm" in it\ntry: emit say, emit status or emit fault;/,
   )
-  expect(wrong.errors).toContain('chamade-mcp simulate --port 0')
+  expect(wrong.errors).toContain('npx -y @chamade/mcp-server@3 simulate --port 0')
   expect((await done(at, ['emit', 'fault', '502'])).errors).toContain(
     'is a moot: there is no fault "502" in it',
   )

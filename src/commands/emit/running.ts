@@ -15,6 +15,7 @@ import {
 } from '../../simulator/beacon.ts'
 import { FAULTS } from '../../simulator/faults.ts'
 import { MOOT_FAULTS } from '../../simulator/moot/faults.ts'
+import { shellLine } from '../shell-line.ts'
 
 /** A happening by its `type`, or a fault by its `fault`; the rest is for the simulator to check. */
 export type Wanted = Readonly<Record<string, unknown>>
@@ -75,7 +76,7 @@ function nowhere(
   where: readonly System[],
 ): BridgeError {
   const [other] = running
-  const start = `chamade-mcp simulate${where.includes('chamade') ? '' : ' --moot'}`
+  const start = shellLine(`simulate${where.includes('chamade') ? '' : ' --moot'}`)
   const mute = silent.find(({ system }) => where.includes(system))
   if (other === undefined && mute !== undefined) {
     return new BridgeError('SERVER_UNREACHABLE', `the simulator at ${mute.url} does not answer`, {
@@ -89,7 +90,7 @@ function nowhere(
   }
   const what = fault === undefined ? `"${String(type)}"` : `fault "${String(fault)}"`
   const is = other.system === 'moot' ? 'a moot' : 'a Chamade'
-  const instead = other.system === 'moot' ? 'emit say, emit status or emit fault' : 'chamade-mcp emit --help'
+  const instead = other.system === 'moot' ? 'emit say, emit status or emit fault' : shellLine('emit --help')
   return new BridgeError(
     'SERVER_UNREACHABLE',
     `the simulator at ${other.url} is ${is}: there is no ${what} in it`,
@@ -177,5 +178,5 @@ async function post({ url, token }: Beacon, path: string, body: unknown): Promis
   }
   if (response.ok) return answer
   const said = answer.error ?? answer.detail ?? `HTTP ${response.status}`
-  throw invalid(said, 'chamade-mcp emit --help')
+  throw invalid(said, shellLine('emit --help'))
 }
