@@ -171,7 +171,8 @@ class Listening {
       throw neverListened(this.#side.where, forMs)
     const short = Number.isFinite(this.#wanted.count) && this.#seen < this.#wanted.count
     if (short && this.#done.signal.reason === TIME_IS_OVER)
-      this.#io.stderr.write(`error: ${this.#seen} of ${this.#wanted.count} events came within --for\n`)
+      this.#io.stderr.write(`error: ${this.#seen} of ${this.#wanted.count} events came within --for
+try: give it longer with --for; what --only and --drop leave out is not counted\n`)
     return short || this.#failedCommands > 0 ? 1 : 0
   }
 
