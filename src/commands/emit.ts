@@ -185,7 +185,7 @@ function metaOf(values: OptionValues): Readonly<Record<string, string>> {
   return Object.fromEntries(
     list(values.meta).map((pair) => {
       const at = pair.indexOf('=')
-      if (at < 1) throw invalid(`--meta ${pair} is no key=value`, '--meta source=test')
+      if (at < 1) throw invalid(`--meta ${pair} is no key=value`, '--meta severity=high')
       return [pair.slice(0, at), pair.slice(at + 1)]
     }),
   )

@@ -7,7 +7,7 @@
 import { readFile } from 'node:fs/promises'
 import { isAbsolute, join } from 'node:path'
 import { list, text } from '../config.ts'
-import { invalid } from '../errors.ts'
+import { invalid, seconds } from '../errors.ts'
 import { isLoopback } from '../loopback.ts'
 import { nameGiven, type OptionValues } from '../options.ts'
 import { aborted } from '../retry.ts'
@@ -174,6 +174,10 @@ async function scenarioOf(values: OptionValues, io: Io): Promise<Scenario | unde
 async function play(simulator: Simulator, scenario: Scenario, io: Io): Promise<number> {
   const { runScenario } = await import('../simulator/scenario/run.ts')
   io.stdout.write(`scenario: ${scenario.name}\n`)
+  const [first] = scenario.steps
+  // (Nobody can have connected yet.)
+  if (first?.kind === 'expect')
+    io.stdout.write(`step 1 waits for your agent, ${seconds(first.ms)} at most: start it now\n`)
   const ok = await runScenario(
     simulator,
     scenario,

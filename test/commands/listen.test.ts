@@ -84,7 +84,9 @@ test('fails when --for ends before --count is reached, and not without --count',
     runCli(['listen', server.mcpUrl, '--for', '2s'], options),
   ])
   expect(short.code).toBe(1)
-  expect(short.stderr).toMatch(/^error: 0 of 1 events came within --for\ntry: give it longer with --for;.*\n$/)
+  expect(short.stderr).toMatch(
+    /^error: 0 of 1 events came within --for\ntry: give it longer with --for;.*\n$/,
+  )
   expect(enough.code).toBe(0)
 })
 

@@ -70,6 +70,8 @@ it('says what is wrong and what to do', async () => {
   expect((await done(at, ['emit', 'fault', 'earthquake'])).errors).toContain('half-open')
   expect((await done(at, ['emit'], 'not json\n')).errors).toContain('line 1')
   expect((await done(at, ['emit', 'dm'])).errors).toContain('needs a text')
+  // Claude Code writes an attribute "source" of its own.
+  expect((await done(at, ['emit', 'raw', 'x', '--meta', 'a'])).errors).toContain('try: --meta severity=high')
 })
 
 it('refuses a port that is taken, with a hint', async () => {
