@@ -11,6 +11,7 @@ import {
   withEnvironment,
 } from './commands/command.ts'
 import { throwInShell } from './commands/in-shell.ts'
+import { shellLine } from './commands/shell-line.ts'
 import type { OptionSpec, OptionValues } from './options.ts'
 import { VERSION } from './version.ts'
 
@@ -97,7 +98,8 @@ function quiet(command: Command, io: Io, options: readonly OptionSpec[]): Comman
       writeErr: (text) => io.stderr.write(text),
       outputError: (text, write) => {
         const said = switchWithValue(text, options) ?? text.trimEnd().replaceAll(/(--[\w-]+)=[^'\s]*/g, '$1')
-        write(`${said}\ntry: ${command.name()} --help\n`)
+        const help = [...command.name().split(' ').slice(1), '--help'].join(' ')
+        write(`${said}\ntry: ${shellLine(help)}\n`)
       },
     })
 }

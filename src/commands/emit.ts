@@ -14,6 +14,7 @@ import { FAULTS } from '../simulator/faults.ts'
 import { MOOT_FAULTS } from '../simulator/moot/faults.ts'
 import type { CommandSpec, Io } from './command.ts'
 import { letHappen, simulatorsHere, type Wanted } from './emit/running.ts'
+import { shellLine } from './shell-line.ts'
 import { numberOf, portOf } from './values.ts'
 
 function linesOf(faults: Readonly<Record<string, string>>): string {
@@ -63,7 +64,7 @@ Without an operand, or with "-", events are read from stdin as JSON, one a line.
     { flags: '--json', description: 'print the answer as JSON' },
   ],
   examples: [
-    'chamade-mcp emit dm --from Alice --platform discord "Can you check the test results?"',
+    'chamade-mcp emit dm --from Alice "Can you check the test results?"',
     'chamade-mcp emit say "@MyAgent can you review this?"',
     'chamade-mcp emit fault restart',
     'chamade-mcp emit fault refuse --seconds 20',
@@ -73,7 +74,7 @@ Without an operand, or with "-", events are read from stdin as JSON, one a line.
     const port = values.port === undefined ? undefined : portOf(values, 0)
     const simulators = await simulatorsHere(io.homedir, port)
     for (const { wanted, where } of asked) {
-      const { answer, lines } = await letHappen(simulators, port, wanted).catch((error: unknown) => {
+      const { answer, lines } = await letHappen(simulators, wanted).catch((error: unknown) => {
         throw where === undefined ? error : placed(error, where)
       })
       const shown = values.json === true ? [JSON.stringify(answer)] : lines
@@ -164,7 +165,7 @@ function happeningOf(what: string, words: string, values: OptionValues): Readonl
 
 function said(what: string, words: string): string {
   if (words !== '') return words
-  throw invalid(`emit ${what} needs a text`, `chamade-mcp emit ${what} "hello"`)
+  throw invalid(`emit ${what} needs a text`, shellLine(`emit ${what} "hello"`))
 }
 
 function filesOf(values: OptionValues, io: Io) {
@@ -184,7 +185,7 @@ function metaOf(values: OptionValues): Readonly<Record<string, string>> {
   return Object.fromEntries(
     list(values.meta).map((pair) => {
       const at = pair.indexOf('=')
-      if (at < 1) throw invalid(`--meta ${pair} is no key=value`, '--meta source=test')
+      if (at < 1) throw invalid(`--meta ${pair} is no key=value`, '--meta severity=high')
       return [pair.slice(0, at), pair.slice(at + 1)]
     }),
   )
@@ -192,13 +193,13 @@ function metaOf(values: OptionValues): Readonly<Record<string, string>> {
 
 /** JSON values on stdin: one a line, or one text that is an object or a list. */
 async function readStdin(values: OptionValues, io: Io): Promise<readonly Asked[]> {
-  if (io.stdin.isTTY === true) throw invalid('say what to emit', 'chamade-mcp emit --help')
+  if (io.stdin.isTTY === true) throw invalid('say what to emit', shellLine('emit --help'))
   let given = ''
   io.stdin.setEncoding('utf8')
   for await (const chunk of io.stdin) given += String(chunk)
   // Programs of Windows begin with a byte order mark.
   const found = valuesOf(given.replace(/^\uFEFF/, ''))
-  if (found.length === 0) throw invalid('there was nothing on stdin', 'chamade-mcp emit --help')
+  if (found.length === 0) throw invalid('there was nothing on stdin', shellLine('emit --help'))
   return found.map(({ value, where }) => {
     if (typeof value !== 'object' || value === null) throw invalid(`${where} is no object`, EVENT)
     if (!('type' in value) && !('fault' in value))

@@ -18,6 +18,7 @@ import { configured, type Plain, strings } from './doctor/entries.ts'
 import { isOurs, isProgram } from './init/launch.ts'
 import { moot } from './moot.ts'
 import { bridgeSettings, checkLogFile } from './run-bridge.ts'
+import { shellLine } from './shell-line.ts'
 
 export const ENTRY_OPTION: OptionSpec = {
   flags: '--entry <name>',
@@ -48,7 +49,7 @@ export async function askedFor(values: OptionValues, operands: readonly string[]
   if (!isOurs(entry) || isMoot(entry)) {
     throw invalid(
       `the entry "${name}" is no entry for an MCP server behind a URL`,
-      isMoot(entry) ? `for moot: chamade-mcp listen --entry ${name}` : 'name one that is, or give --url',
+      isMoot(entry) ? `for moot: ${shellLine(`listen --entry ${name}`)}` : 'name one that is, or give --url',
     )
   }
   const own = said(entry, name, connect, io.env, env)
@@ -77,7 +78,7 @@ async function entryNamed(name: string, io: Io): Promise<Plain> {
   const names = [...new Set(entries.map((each) => each.name))]
   throw invalid(
     `no client here has an entry "${name}" for this server`,
-    names.length === 0 ? 'chamade-mcp init writes one' : `there is ${names.join(', ')}`,
+    names.length === 0 ? `${shellLine('init')} writes one` : `there is ${names.join(', ')}`,
   )
 }
 
@@ -110,9 +111,9 @@ function said(
   for (const token of own.tokens) {
     if (token.kind !== 'option') continue
     const wrong = complaint(token.rawName, token.value, shapes[token.name]?.type)
-    if (wrong !== undefined) throw unstartable(name, wrong, 'chamade-mcp --help')
+    if (wrong !== undefined) throw unstartable(name, wrong, shellLine('--help'))
   }
-  if (own.positionals.length > 1) throw unstartable(name, 'it has too many arguments', 'chamade-mcp --help')
+  if (own.positionals.length > 1) throw unstartable(name, 'it has too many arguments', shellLine('--help'))
   const values = Object.fromEntries(
     Object.entries(own.values).map(([key, value]) => [camelCase(key), value as OptionValues[string]]),
   ) as OptionValues

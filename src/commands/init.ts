@@ -20,6 +20,7 @@ import {
   type KeyFrom,
   keyVariable,
   SIMULATOR_URL,
+  USUAL_NAME,
   type Wish,
 } from './init/entry.ts'
 import { mayBeWritten, replaceText, textOf } from './init/files.ts'
@@ -179,9 +180,8 @@ async function planOf(values: OptionValues, { ask, io }: Mode): Promise<Plan> {
   }
 }
 
-function nameOf(values: OptionValues, target: 'chamade' | 'moot' | 'simulator'): string {
-  const usual = { chamade: 'chamade', moot: 'moot-channel', simulator: 'chamade-simulator' }
-  const name = text(values.name) ?? usual[target]
+function nameOf(values: OptionValues, target: keyof typeof USUAL_NAME): string {
+  const name = text(values.name) ?? USUAL_NAME[target]
   if (/^[A-Za-z0-9_-]{1,64}$/.test(name)) return name
   throw invalid(`--name ${name} cannot be the name of an entry`, 'use letters, digits, - and _')
 }

@@ -18,6 +18,7 @@ import { type Asked, mootAsked, withoutTwins } from './entry.ts'
 import { CONNECTION_OPTIONS, type FarSide, mootSide, serverSide, watched } from './far-side.ts'
 import { inShell } from './in-shell.ts'
 import { type Heard, heard, type Page, pageFor } from './listen/page.ts'
+import { shellLine } from './shell-line.ts'
 import { count, spaceWithoutMoot } from './values.ts'
 
 export const listen: CommandSpec = {
@@ -95,7 +96,8 @@ function mootValues(
   const flags = withoutTwins(values)
   const vain = NOT_OF_MOOT.find((name) => flags[name] !== undefined)
   if (vain !== undefined) {
-    const hint = vain === 'url' ? 'write the address alone: chamade-mcp listen --moot URL' : 'leave it away'
+    const hint =
+      vain === 'url' ? `write the address alone: ${shellLine('listen --moot URL')}` : 'leave it away'
     throw invalid(`${nameGiven(values, vain)} is for an MCP server, not for a moot`, hint)
   }
   const { space, allowHttp, ca, apiKeyFile } = flags
@@ -170,7 +172,8 @@ class Listening {
       throw neverListened(this.#side.where, forMs)
     const short = Number.isFinite(this.#wanted.count) && this.#seen < this.#wanted.count
     if (short && this.#done.signal.reason === TIME_IS_OVER)
-      this.#io.stderr.write(`error: ${this.#seen} of ${this.#wanted.count} events came within --for\n`)
+      this.#io.stderr.write(`error: ${this.#seen} of ${this.#wanted.count} events came within --for
+try: give it longer with --for; what --only and --drop leave out is not counted\n`)
     return short || this.#failedCommands > 0 ? 1 : 0
   }
 

@@ -7,7 +7,7 @@
 import { readFile } from 'node:fs/promises'
 import { isAbsolute, join } from 'node:path'
 import { list, text } from '../config.ts'
-import { invalid } from '../errors.ts'
+import { invalid, seconds } from '../errors.ts'
 import { isLoopback } from '../loopback.ts'
 import { nameGiven, type OptionValues } from '../options.ts'
 import { aborted } from '../retry.ts'
@@ -17,8 +17,9 @@ import type { Scenario } from '../simulator/scenario/scenario.ts'
 import type { Simulator } from '../simulator/simulator.ts'
 import type { CommandSpec, Io } from './command.ts'
 import { CLAUDE_CODE } from './init/clients.ts'
-import { entryFor, type Wish } from './init/entry.ts'
+import { entryFor, USUAL_NAME, type Wish } from './init/entry.ts'
 import { launchLines } from './init/launch.ts'
+import { shellLine } from './shell-line.ts'
 import { numberOf, portOf } from './values.ts'
 
 const DEFAULT_PORT = 8484
@@ -115,14 +116,16 @@ async function announced(beacon: Omit<Beacon, 'startedAt'>, io: Io): Promise<() 
   try {
     return await announce(io.homedir, portIn(beacon.url), { ...beacon, startedAt })
   } catch (error) {
-    io.stderr.write(`emit will not find this simulator: ${messageOf(error)}\n`)
+    io.stderr.write(`emit will not find this simulator: ${messageOf(error)}
+try: set HOME, for simulate and for emit, to a folder that you can write to
+`)
     return () => Promise.resolve()
   }
 }
 
 function introductionOf(simulator: Simulator, io: Io): string {
   const { consoleUrl, mcpUrl, agents } = simulator
-  const wish = { system: 'chamade', name: 'chamade', space: undefined } as const
+  const wish = { system: 'chamade', name: USUAL_NAME.simulator, space: undefined } as const
   const keys = agents.map(({ name, key }) => `${`key of ${name}:`.padEnd(14)} ${key}`).join('\n')
   return `Chamade simulator
 console:       ${consoleUrl}
@@ -171,6 +174,10 @@ async function scenarioOf(values: OptionValues, io: Io): Promise<Scenario | unde
 async function play(simulator: Simulator, scenario: Scenario, io: Io): Promise<number> {
   const { runScenario } = await import('../simulator/scenario/run.ts')
   io.stdout.write(`scenario: ${scenario.name}\n`)
+  const [first] = scenario.steps
+  // (Nobody can have connected yet.)
+  if (first?.kind === 'expect')
+    io.stdout.write(`step 1 waits for your agent, ${seconds(first.ms)} at most: start it now\n`)
   const ok = await runScenario(
     simulator,
     scenario,
@@ -197,7 +204,7 @@ async function runMoot(values: OptionValues, io: Io): Promise<number> {
     key: list(values.key)[0],
   }).catch(failedToListen)
   const { url, key, agent } = simulator
-  const wish = { system: 'moot', name: 'moot-channel', url, space: SPACE } as const
+  const wish = { system: 'moot', name: USUAL_NAME.moot, url, space: SPACE } as const
   const hide = await announced({ system: 'moot', url, token: key }, io)
   io.stdout.write(`moot simulator
 address:  ${url}
@@ -207,8 +214,8 @@ For an MCP client (.mcp.json):
 ${configFor(wish, key, io)}
 
 See that it works, each in a terminal of its own, the first with CONVO_API_KEY set as above:
-chamade-mcp listen --moot ${url}
-chamade-mcp emit say "@${agent.display_name} can you review this?"
+${shellLine(`listen --moot ${url}`)}
+${shellLine(`emit say "@${agent.display_name} can you review this?"`)}
 
 The same over HTTP:
 curl -X POST ${url}/_simulator/publish -H 'Authorization: Bearer ${key}' \\

@@ -9,6 +9,7 @@ import { McpClient, record, type Tool, text } from './client.ts'
 import type { CommandSpec, Io } from './command.ts'
 import { CONNECTION_OPTIONS, reportTo, serverSide } from './far-side.ts'
 import { indented } from './indented.ts'
+import { shellLine } from './shell-line.ts'
 import { harmless, type Palette, palette, wantsColour } from './terminal.ts'
 
 export const tools: CommandSpec = {
@@ -66,7 +67,7 @@ export function toolNamed<Named extends Tool>(all: readonly Named[], name: strin
   const near = all.map((each) => each.name).filter((each) => each.includes(name) || distance(each, name) < 4)
   throw invalid(
     `the server has no tool ${JSON.stringify(name)}`,
-    near.length > 0 ? `did you mean ${near.join(', ')}?` : 'see chamade-mcp tools',
+    near.length > 0 ? `did you mean ${near.join(', ')}?` : `see ${shellLine('tools')}`,
   )
 }
 

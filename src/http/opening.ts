@@ -98,9 +98,12 @@ export class Opening {
         const failure = this.#whyNot(told, now - began)
         const final = this.#finalOf(failure, outcome, deadline - now)
         // (A server may refuse one for the sake of another that it still works at.)
-        if (final !== undefined && (open.size === 0 || isFinal(final))) throw final
-        isEnough ||= final !== undefined
-        if (final !== undefined) continue
+        if (final !== undefined) {
+          if (open.size === 0 || isFinal(final)) throw final
+          isEnough = true
+          continue
+        }
+        this.#config.onRetry?.(failure)
         const busyMs = outcome.kind === 'unavailable' ? outcome.retryAfterMs : undefined
         await sleep(Math.min(tries.next(0, busyMs), deadline - now), this.#closing, signal)
         if (this.#closing.aborted && open.size === 0) throw failure

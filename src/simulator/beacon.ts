@@ -5,7 +5,8 @@
  */
 import { randomBytes } from 'node:crypto'
 import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
+import { reasonOf } from '../errors.ts'
 
 /** What is simulated. */
 export type System = 'chamade' | 'moot'
@@ -24,6 +25,11 @@ export function beaconFolder(homedir: string): string {
   return join(homedir, '.chamade-mcp', 'simulators')
 }
 
+/** Where the simulator on `port` says that it runs. */
+export function beaconFile(homedir: string, port: number): string {
+  return join(beaconFolder(homedir), `${port}.json`)
+}
+
 /** The port of a simulator's address; 80 is not written in it. */
 export function portIn(url: string): number {
   return Number(new URL(url).port || 80)
@@ -31,14 +37,18 @@ export function portIn(url: string): number {
 
 /** Writes the file of one port; the returned function takes it away again, unless somebody else's is there now. */
 export async function announce(homedir: string, port: number, beacon: Beacon): Promise<() => Promise<void>> {
-  const folder = beaconFolder(homedir)
-  await mkdir(folder, { recursive: true, mode: 0o700 })
-  const path = join(folder, `${port}.json`)
+  const path = beaconFile(homedir, port)
+  const folder = dirname(path)
   const text = `${JSON.stringify(beacon)}\n`
   // Renamed into place: a reader never sees half a file, and an old file's permissions don't matter.
   const temporary = join(folder, `.${port}-${randomBytes(6).toString('hex')}`)
-  await writeFile(temporary, text, { mode: 0o600, flag: 'wx' })
-  await rename(temporary, path)
+  try {
+    await mkdir(folder, { recursive: true, mode: 0o700 })
+    await writeFile(temporary, text, { mode: 0o600, flag: 'wx' })
+    await rename(temporary, path)
+  } catch (cause) {
+    throw new Error(`${path} cannot be written: ${reasonOf(cause)}`, { cause })
+  }
   return async () => {
     const now = await readFile(path, 'utf8').catch(() => '')
     if (now === text) await rm(path, { force: true })

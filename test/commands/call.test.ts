@@ -252,6 +252,27 @@ describe('call', () => {
     },
   )
 
+  test.each([[['tools']], [['call', 'echo']], [['listen']]])(
+    '%j: says in time what it waits for, why, and for how long',
+    async (args) => {
+      const server = new ScriptedServer()
+      await server.up()
+      await server.down()
+      const cli = new Cli([...args, '--url', server.url, '--patience', '20s'])
+      const seen =
+        /127\.0\.0\.1:\d+\/mcp could not be reached for .*: connect ECONNREFUSED .*; trying for 20 s/
+      await eventually('it says so', () => seen.test(cli.stderr + cli.stdout), 5_000)
+    },
+  )
+
+  test('says of a server that is silent that it has not answered, once', async () => {
+    const server = await ScriptedServer.start()
+    server.on('initialize', () => undefined)
+    const { code, stderr } = await runCli(['tools', '--url', server.url, '--patience', '2s'])
+    expect(code).toBe(1)
+    expect(stderr).toMatch(/^\S+ warn http:\S+ has not answered yet; trying for 2 s\nerror: .*\ntry: .*\n$/)
+  })
+
   test('shows blocks that are no text as what they are', async () => {
     const server = await ScriptedServer.start()
     const content = [
@@ -444,7 +465,7 @@ describe('--entry', () => {
     expect({ code, stderr }).toEqual({
       code: 2,
       stderr:
-        'error: the entry "chamade" does not start: unknown option --statful\ntry: chamade-mcp --help\n',
+        'error: the entry "chamade" does not start: unknown option --statful\ntry: npx -y @chamade/mcp-server@3 --help\n',
     })
   })
 

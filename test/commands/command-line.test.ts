@@ -79,7 +79,9 @@ test.each([
 ])('%s: a switch takes no value, and says so', async (args, name) => {
   const { code, stderr } = await runCli(args)
   expect(code).toBe(2)
-  expect(stderr).toMatch(new RegExp(`^error: ${name} takes no value\ntry: chamade-mcp.*--help\n$`))
+  expect(stderr).toMatch(
+    new RegExp(`^error: ${name} takes no value\ntry: npx -y @chamade/mcp-server@3 .*--help\n$`),
+  )
 })
 
 test.each([

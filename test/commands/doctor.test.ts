@@ -778,7 +778,7 @@ describe('the report', () => {
     })
     expect(stdout).not.toContain('\u001b')
     expect(stdout).toMatch(/^ {2}✓ key {14}the key from CHAMADE_API_KEY is accepted$/m)
-    expect(stdout).toMatch(/^ {21}→ chamade-mcp init$/m)
+    expect(stdout).toMatch(/^ {21}→ npx -y @chamade\/mcp-server@3 init$/m)
     expect(stdout).toMatch(/\n\n1 warning\n$/)
   })
 

@@ -23,6 +23,13 @@ test('a fault without a name: says so, and lists them', async () => {
   expect(errors).toMatch(/^error: emit fault needs a name\ntry: one of .*half-open.*; in a moot .*freeze/)
 })
 
+test('the examples of its help fit on a terminal of 80 columns', async () => {
+  const { output } = await done(at, ['emit', '--help'])
+  const examples = output.split('Examples:\n')[1]?.trimEnd().split('\n') ?? []
+  expect(examples.length).toBeGreaterThan(2)
+  for (const line of examples) expect(line.length, line).toBeLessThanOrEqual(80)
+})
+
 describe('events on stdin', () => {
   test('without a sender come from --from, or from Alice as on the command line', async () => {
     const lines = '{"type":"dm","text":"hi"}\n{"type":"dm","text":"ho","from":"Carol"}\n{"type":"call"}\n'

@@ -14,13 +14,14 @@ it('prints what connects an agent, and ends on a signal leaving no file behind',
   const block = /^\{$[\s\S]*?^\}$/m.exec(simulator.output())?.[0] ?? ''
   expect(JSON.parse(block)).toMatchObject({
     mcpServers: {
-      chamade: {
+      'chamade-simulator': {
         command: process.platform === 'win32' ? 'cmd' : 'npx',
         args: expect.arrayContaining(['-y', '@chamade/mcp-server@3', '--stateful']) as string[],
         env: { CHAMADE_MCP_URL: mcpUrl, CHAMADE_API_KEY: 'chmd_told' },
       },
     },
   })
+  expect(simulator.output()).toMatch(/^claude .* server:chamade-simulator$/m)
   const folder = beaconFolder(at)
   const [file = ''] = await readdir(folder)
   if (process.platform !== 'win32') {
@@ -63,12 +64,14 @@ it('says what is wrong and what to do', async () => {
   const at = await home()
   const nobody = await done(at, ['emit', 'dm', 'hello'])
   expect(nobody).toMatchObject({ code: 1 })
-  expect(nobody.errors).toContain('chamade-mcp simulate')
+  expect(nobody.errors).toContain('start one in another terminal: npx -y @chamade/mcp-server@3 simulate;')
   await introduced(run(at, ['simulate', '--port', '0']))
   expect(await done(at, ['emit', 'dm', '--platform', 'fax', 'x'])).toMatchObject({ code: 2 })
   expect((await done(at, ['emit', 'fault', 'earthquake'])).errors).toContain('half-open')
   expect((await done(at, ['emit'], 'not json\n')).errors).toContain('line 1')
   expect((await done(at, ['emit', 'dm'])).errors).toContain('needs a text')
+  // Claude Code writes an attribute "source" of its own.
+  expect((await done(at, ['emit', 'raw', 'x', '--meta', 'a'])).errors).toContain('try: --meta severity=high')
 })
 
 it('refuses a port that is taken, with a hint', async () => {
@@ -93,6 +96,19 @@ it('talks to the simulator started last, or to the one on --port; one that died 
   expect((await done(at, ['emit', 'dm', 'for the first'])).output).toContain('evt_000002')
 })
 
+it('where the simulator cannot say that it runs, it says so, and emit does not deny that it runs', async () => {
+  const noFolder = join(await home(), 'file')
+  await writeFile(noFolder, '')
+  const simulator = run(noFolder, ['simulate', '--port', '0'])
+  const { port } = new URL((await introduced(simulator)).mcpUrl)
+  const file = join(beaconFolder(noFolder), `${port}.json`)
+  expect(simulator.errors()).toContain(`emit will not find this simulator: ${file} cannot be written: E`)
+  expect(simulator.errors()).toMatch(/\ntry: set HOME, .*\n$/)
+  const asked = await done(noFolder, ['emit', 'dm', 'hello', '--port', port])
+  expect(asked.code).toBe(1)
+  expect(asked.errors).toContain(`error: no simulator is known on port ${port} (looked for ${file})\ntry: `)
+})
+
 it('simulates moot too, and refuses options that say nothing about it', async () => {
   const at = await home()
   const moot = run(at, ['simulate', '--moot', '--port', '0'])
@@ -103,6 +119,8 @@ it('simulates moot too, and refuses options that say nothing about it', async ()
   })
   expect(answer.status).toBe(200)
   await answer.text()
+  expect(moot.output()).toMatch(/^npx -y @chamade\/mcp-server@3 listen --moot http:/m)
+  expect(moot.output()).toMatch(/^npx -y @chamade\/mcp-server@3 emit say "@/m)
   expect((await done(at, ['simulate', '--moot', '--replay'])).code).toBe(2)
 })
 
@@ -140,7 +158,7 @@ it('each event goes where it can happen; what cannot happen in what runs is said
   expect(wrong.errors).toMatch(
     /^error: the simulator at \S+ is a moot: there is no "dm" in it\ntry: emit say, emit status or emit fault;/,
   )
-  expect(wrong.errors).toContain('chamade-mcp simulate --port 0')
+  expect(wrong.errors).toContain('npx -y @chamade/mcp-server@3 simulate --port 0')
   expect((await done(at, ['emit', 'fault', '502'])).errors).toContain(
     'is a moot: there is no fault "502" in it',
   )

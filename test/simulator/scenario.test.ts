@@ -151,6 +151,7 @@ describe('the examples, with an agent behind the real bridge', () => {
     await writeFile(file, 'steps: [{ expect: { stream: open, within: 50ms } }]')
     const failed = await done(at, ['simulate', '--port', '0', '--scenario', file])
     expect(failed.code).toBe(1)
+    expect(failed.output).toContain('\nstep 1 waits for your agent, 50 ms at most')
     expect(failed.output).toContain('FAIL  1  no stream open within 50 ms')
     await writeFile(file, 'steps: 7')
     expect((await done(at, ['simulate', '--port', '0', '--scenario', file])).code).toBe(2)

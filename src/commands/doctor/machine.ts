@@ -12,6 +12,7 @@ import { record, text } from '../client.ts'
 import type { Io } from '../command.ts'
 import type { Place } from '../init/clients.ts'
 import { isProgram, words } from '../init/launch.ts'
+import { shellLine } from '../shell-line.ts'
 import { type Check, fail, ok, skip, warn } from './check.ts'
 import { type Configured, type Found, readSettings, strings } from './entries.ts'
 import { older, type Running, running, version } from './processes.ts'
@@ -117,7 +118,7 @@ const config: Check<MachineContext> = {
     if (bad !== undefined)
       return fail(`${bad.file} is broken (${bad.why})`, 'mend it: its client ignores the whole file')
     if (entries.entries.length === 0)
-      return warn('no client here has an entry for this server', 'chamade-mcp init')
+      return warn('no client here has an entry for this server', shellLine('init'))
     for (const each of entries.entries) {
       const problem = entryProblem(each, io)
       if (problem !== undefined)
@@ -183,19 +184,19 @@ function entryProblem(
   if (args.some((word) => /\b(chmd_|convo_)[\w-]{6,}|^Authorization:\s*Bearer\s+[^$\s]/i.test(word))) {
     return {
       text: 'a key stands in its arguments, where every program on this machine can read it',
-      advice: 'move it to "env": chamade-mcp init does',
+      advice: `move it to "env": ${shellLine('init')} does`,
     }
   }
   if (io.platform === 'win32') {
     if (args.some((word) => /[\s&|<>^%]/.test(word)))
       return {
         text: 'an argument holds a space or & and will not arrive whole',
-        advice: 'move it to "env": chamade-mcp init does',
+        advice: `move it to "env": ${shellLine('init')} does`,
       }
     if (entry.command === 'npx')
       return {
         text: 'npx cannot be started without a shell on Windows',
-        advice: 'use "cmd" with "/c", "npx": chamade-mcp init does',
+        advice: `use "cmd" with "/c", "npx": ${shellLine('init')} does`,
       }
   }
   const literal = Object.entries(env).find(([, value]) => /^\$\{[^}]*\}$/.test(String(value)))

@@ -9,6 +9,7 @@ import { BridgeError, reasonOf } from '../../errors.ts'
 import { isLoopback } from '../../loopback.ts'
 import { trustSystem } from '../../system-trust.ts'
 import { askedFor } from '../entry.ts'
+import { shellLine } from '../shell-line.ts'
 import { type Check, connectionAdvice, fail, ok, skip, warn } from './check.ts'
 import type { Facts, ServerContext } from './context.ts'
 import { LONG_WAY, Probe } from './probe.ts'
@@ -98,7 +99,7 @@ const reachable: Check<ServerContext> = {
       return ok(`${url.host} accepts connections, ${ms} ms`)
     } catch (error) {
       const advice = isLoopback(url.hostname)
-        ? 'is the server running? chamade-mcp simulate starts a local one'
+        ? `is the server running? ${shellLine('simulate')} starts a local one`
         : 'check the host and port, your network and firewall'
       return fail(`${url.host} cannot be reached (${reasonOf(error)})`, advice)
     }

@@ -5,9 +5,17 @@
  * The one rule: what is asked for goes to a simulator in which it can happen, the one started last.
  */
 import { BridgeError, invalid, reasonOf } from '../../errors.ts'
-import { type Beacon, findBeacons, portIn, type System } from '../../simulator/beacon.ts'
+import {
+  type Beacon,
+  beaconFile,
+  beaconFolder,
+  findBeacons,
+  portIn,
+  type System,
+} from '../../simulator/beacon.ts'
 import { FAULTS } from '../../simulator/faults.ts'
 import { MOOT_FAULTS } from '../../simulator/moot/faults.ts'
+import { shellLine } from '../shell-line.ts'
 
 /** A happening by its `type`, or a fault by its `fault`; the rest is for the simulator to check. */
 export type Wanted = Readonly<Record<string, unknown>>
@@ -26,6 +34,8 @@ export interface Simulators {
   readonly running: readonly Beacon[]
   /** They refuse connections for a while, or were ended without a chance to say so. */
   readonly silent: readonly Beacon[]
+  /** Which were asked for, and where they were looked for. */
+  readonly sought: string
 }
 
 /** All that said they run; on `port` only, if that is given. */
@@ -36,18 +46,18 @@ export async function simulatorsHere(homedir: string, port: number | undefined):
   return {
     running: asked.filter((_beacon, at) => answered[at]),
     silent: asked.filter((_beacon, at) => !answered[at]),
+    sought:
+      port === undefined
+        ? `(looked in ${beaconFolder(homedir)})`
+        : `on port ${port} (looked for ${beaconFile(homedir, port)})`,
   }
 }
 
 /** Lets it happen. Throws when it can happen in none of them. */
-export async function letHappen(
-  simulators: Simulators,
-  port: number | undefined,
-  wanted: Wanted,
-): Promise<Came> {
+export async function letHappen(simulators: Simulators, wanted: Wanted): Promise<Came> {
   const where = systemsOf(wanted)
   const simulator = simulators.running.find(({ system }) => where.includes(system))
-  if (simulator === undefined) throw nowhere(simulators, port, wanted, where)
+  if (simulator === undefined) throw nowhere(simulators, wanted, where)
   return simulator.system === 'moot' ? inMoot(simulator, wanted) : inChamade(simulator, wanted)
 }
 
@@ -61,13 +71,12 @@ function systemsOf({ type, fault }: Wanted): readonly System[] {
 }
 
 function nowhere(
-  { running, silent }: Simulators,
-  port: number | undefined,
+  { running, silent, sought }: Simulators,
   { type, fault }: Wanted,
   where: readonly System[],
 ): BridgeError {
   const [other] = running
-  const start = `chamade-mcp simulate${where.includes('chamade') ? '' : ' --moot'}`
+  const start = shellLine(`simulate${where.includes('chamade') ? '' : ' --moot'}`)
   const mute = silent.find(({ system }) => where.includes(system))
   if (other === undefined && mute !== undefined) {
     return new BridgeError('SERVER_UNREACHABLE', `the simulator at ${mute.url} does not answer`, {
@@ -75,14 +84,13 @@ function nowhere(
     })
   }
   if (other === undefined) {
-    const place = port === undefined ? '' : ` on port ${port}`
-    return new BridgeError('SERVER_UNREACHABLE', `no simulator is running${place}`, {
-      hint: `start one in another terminal: ${start}`,
+    return new BridgeError('SERVER_UNREACHABLE', `no simulator is known ${sought}`, {
+      hint: `start one in another terminal: ${start}; one that runs has another HOME, or said at its start that emit will not find it`,
     })
   }
   const what = fault === undefined ? `"${String(type)}"` : `fault "${String(fault)}"`
   const is = other.system === 'moot' ? 'a moot' : 'a Chamade'
-  const instead = other.system === 'moot' ? 'emit say, emit status or emit fault' : 'chamade-mcp emit --help'
+  const instead = other.system === 'moot' ? 'emit say, emit status or emit fault' : shellLine('emit --help')
   return new BridgeError(
     'SERVER_UNREACHABLE',
     `the simulator at ${other.url} is ${is}: there is no ${what} in it`,
@@ -170,5 +178,5 @@ async function post({ url, token }: Beacon, path: string, body: unknown): Promis
   }
   if (response.ok) return answer
   const said = answer.error ?? answer.detail ?? `HTTP ${response.status}`
-  throw invalid(said, 'chamade-mcp emit --help')
+  throw invalid(said, shellLine('emit --help'))
 }

@@ -7,6 +7,7 @@
  */
 import { PLACEHOLDER } from '../../credentials.ts'
 import { DEFAULT_API_URL } from '../../feed/config.ts'
+import { program } from '../shell-line.ts'
 import { type Client, inputId } from './clients.ts'
 
 /** What somebody wants to connect. */
@@ -46,7 +47,12 @@ export interface Input {
   readonly password: true
 }
 
-const PACKAGE = '@chamade/mcp-server@3'
+/** Of an entry that nobody has named. */
+export const USUAL_NAME = {
+  chamade: 'chamade',
+  moot: 'moot-channel',
+  simulator: 'chamade-simulator',
+} as const
 export const SIMULATOR_URL = 'http://127.0.0.1:8484/mcp/'
 
 export function keyVariable(system: Wish['system']): string {
@@ -73,15 +79,10 @@ export function inputFor(client: Client, wish: Wish): Input | undefined {
 
 /** What starts the server, word by word. */
 function commandLine(wish: Wish, platform: NodeJS.Platform): [string, ...string[]] {
-  const program = wish.installed ? ['chamade-mcp'] : ['npx', '-y', PACKAGE]
   const words = wish.system === 'moot' ? ['moot'] : wish.stateful ? ['--stateful'] : []
   // npx and chamade-mcp are .cmd files there, which cannot be started without a shell.
-  return platform === 'win32' ? ['cmd', '/c', ...program, ...words] : ([...program, ...words] as [string])
-}
-
-/** How a person runs one of our commands in a shell of this platform. */
-export function shellLine(wish: Pick<Wish, 'installed'>, ...words: readonly string[]): string {
-  return [...(wish.installed ? ['chamade-mcp'] : ['npx', '-y', PACKAGE]), ...words].join(' ')
+  const line = [...program(wish.installed), ...words]
+  return platform === 'win32' ? ['cmd', '/c', ...line] : (line as [string])
 }
 
 /**

@@ -5,9 +5,10 @@
  */
 import { PLACEHOLDER } from '../../credentials.ts'
 import type { Io } from '../command.ts'
+import { shellLine } from '../shell-line.ts'
 import type { Palette } from '../terminal.ts'
 import type { Client, Scope } from './clients.ts'
-import { keyVariable, SIMULATOR_URL, shellLine, type Wish } from './entry.ts'
+import { keyVariable, SIMULATOR_URL, type Wish } from './entry.ts'
 import { launchLines } from './launch.ts'
 
 /** What the flags and the answers come to, but for the parts that differ from client to client. */
@@ -54,7 +55,7 @@ export function nextSteps(
 
 /** What shows that events come: doctor knows Chamade only, so for moot it is the events themselves. */
 function checkLine(plan: Plan, wish: Wish): string {
-  return shellLine(wish, plan.system === 'chamade' ? 'doctor' : 'listen', '--entry', plan.name)
+  return shellLine(`${plan.system === 'chamade' ? 'doctor' : 'listen'} --entry ${plan.name}`, wish.installed)
 }
 
 /** What that line cannot read in the entry: what the client takes from its shell, or asks for. */
@@ -69,8 +70,9 @@ function keySteps(client: Client, plan: Plan, wish: Wish, io: Io): string[] {
   const steps: string[] = []
   if (plan.simulatorKey !== undefined && wish.key.kind === 'value') {
     const port = portOf(plan.url ?? SIMULATOR_URL)
-    const at = port === portOf(SIMULATOR_URL) ? [] : ['--port', port]
-    steps.push(`Start the simulator: ${shellLine(wish, 'simulate', '--key', wish.key.value, ...at)}`)
+    const at = port === portOf(SIMULATOR_URL) ? '' : ` --port ${port}`
+    const line = shellLine(`simulate --key ${wish.key.value}${at}`, wish.installed)
+    steps.push(`Start the simulator: ${line}`)
   } else if (wish.key.kind === 'variable' && client.reference(variable) === undefined) {
     steps.push(`Put your key in the place of ${PLACEHOLDER} (${client.title} cannot read variables).`)
   } else if (wish.key.kind === 'variable' && client.name !== 'vscode' && !io.env[variable]) {
