@@ -7,13 +7,14 @@
  */
 import { type Dispatcher, request } from 'undici'
 import { reasonOf, seconds } from '../errors.ts'
-import { ENDLESS_MS, limit } from '../retry.ts'
+import { ENDLESS_MS, firstOf, limit, MAX_WAIT_MS } from '../retry.ts'
 import { isUntrusted, trustSystem } from '../system-trust.ts'
 import type { FeedConfig } from './config.ts'
 import { isRecord, text } from './filter.ts'
 import { dispatcherFor } from './network.ts'
 import { failedBy, no, type Reply, refusedBy, retryAfterMs, unreadable, yes } from './refusal.ts'
 import { startOf } from './texts.ts'
+import { Turns } from './turns.ts'
 
 export interface Actor {
   readonly actorId: string
@@ -43,6 +44,7 @@ interface CallOptions {
   readonly tellDate?: (date: string) => void
   /** For all of the answer. */
   readonly wholeMs?: number
+  readonly agent?: Dispatcher
 }
 
 /** A long answer of an error page is no use to anybody. */
@@ -51,19 +53,23 @@ const MAX_SAID = 160
 export class Backend {
   readonly #config: FeedConfig
   readonly #agent: Dispatcher
+  /** On connections of their own: those of the other calls are not to be had by histories that hang. */
+  readonly #histories: Dispatcher
   readonly #host: string
+  /** For the histories that frames wait for, and for those beside: neither waits for the other. */
+  readonly awaited: Turns
+  readonly beside: Turns
 
   constructor(config: FeedConfig) {
     this.#config = config
     this.#host = new URL(config.apiUrl).host
-    const { httpMs, maxBodyBytes } = config.limits
-    const limits = {
-      headersTimeout: httpMs,
-      bodyTimeout: httpMs,
-      maxResponseSize: maxBodyBytes,
-      connections: 16,
-    }
-    this.#agent = dispatcherFor({ ...config, connectMs: httpMs }, limits, 'forwarded')
+    const { httpMs, maxBodyBytes, histories } = config.limits
+    const limits = { headersTimeout: httpMs, bodyTimeout: httpMs, maxResponseSize: maxBodyBytes }
+    const way = { ...config, connectMs: httpMs }
+    this.#agent = dispatcherFor(way, { ...limits, connections: 16 }, 'forwarded')
+    this.#histories = dispatcherFor(way, limits, 'forwarded')
+    this.awaited = new Turns(histories)
+    this.beside = new Turns(histories)
   }
 
   /** `GET /api/actors/me` */
@@ -122,8 +128,8 @@ export class Backend {
     if (query.before !== undefined) search.set('before', query.before)
     const what = `give the events of space ${spaceId}`
     // Pages may be long and lines slow: who can't wait says so.
-    const whole = { wholeMs: ENDLESS_MS }
-    const reply = await this.#call('GET', `${spacePath(spaceId)}/events?${search}`, what, signal, whole)
+    const options = { wholeMs: ENDLESS_MS, agent: this.#histories }
+    const reply = await this.#call('GET', `${spacePath(spaceId)}/events?${search}`, what, signal, options)
     if (!reply.ok) return reply
     const list = listIn(reply.value, 'events')
     return list === undefined ? no(unreadable(what, 'it is no list')) : yes(oldestFirst(list))
@@ -138,7 +144,7 @@ export class Backend {
   }
 
   async close(): Promise<void> {
-    await this.#agent.destroy()
+    await Promise.all([this.#agent.destroy(), this.#histories.destroy()])
   }
 
   async #call(
@@ -148,7 +154,7 @@ export class Backend {
     signal: AbortSignal,
     options: CallOptions = {},
   ): Promise<Reply<unknown>> {
-    const { body, tellDate, wholeMs = this.#config.limits.httpMs } = options
+    const { body, tellDate, wholeMs = this.#config.limits.httpMs, agent = this.#agent } = options
     const { apiUrl, apiKey } = this.#config
     const key = apiKey.value
     const soon = limit(wholeMs, signal)
@@ -156,9 +162,9 @@ export class Backend {
     let status: number
     let retryAfter: string | undefined
     try {
-      const response = await request(`${apiUrl}${path}`, {
+      const responding = request(`${apiUrl}${path}`, {
         method,
-        dispatcher: this.#agent,
+        dispatcher: agent,
         signal: soon.signal,
         headers: {
           authorization: `Bearer ${key}`,
@@ -169,6 +175,9 @@ export class Backend {
         },
         body: body === undefined ? null : JSON.stringify(body),
       })
+      // (undici looks at the signal once it has a connection.)
+      const response = (await firstOf([responding], MAX_WAIT_MS, soon.signal))?.result
+      if (response === undefined) throw soon.signal.reason
       status = response.statusCode
       retryAfter = text(response.headers['retry-after'])
       tellDate?.(text(response.headers.date) ?? '')
