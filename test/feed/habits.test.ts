@@ -127,6 +127,32 @@ describe('the status of a space', () => {
     expect(statuses(client)).toEqual(['paused'])
   })
 
+  test('is asked for when its socket is refused as that of one that is not active (409)', async () => {
+    const [moot, client] = await behind(() => () => undefined)
+    await caughtUp(moot)
+    moot.weather.handshakeStatus = 409
+    moot.sockets.drop('cut')
+    await eventually('its socket is gone', () => moot.sockets.count(SPACE) === 0)
+    moot.store.setStatus(moot.space(SPACE), 'archived')
+    await client.hears(1)
+    expect(statuses(client)).toEqual(['archived'])
+    moot.store.setStatus(moot.space(SPACE), 'active')
+    moot.weather.handshakeStatus = undefined
+    await client.hears(2)
+    expect(statuses(client)).toEqual(['archived', 'active'])
+  })
+
+  test('is asked for when the shared socket refuses it so', async () => {
+    const moot = await simulator()
+    const env = { CONVO_CHANNEL_URL: moot.channelUrl, CONVO_SPACE_ID: SPACE }
+    const client = await connected(moot, env, { backoff: SLOW_WHEN_REFUSED })
+    await caughtUp(moot)
+    moot.space(SPACE).status = 'paused'
+    moot.sockets.raw(SPACE, JSON.stringify({ type: 'error', space_id: SPACE, code: 4409 }))
+    await client.hears(1)
+    expect(statuses(client)).toEqual(['paused'])
+  })
+
   test('is active where the list names none', async () => {
     const habit = (moot: Simulator): Habit => {
       moot.space('other')
