@@ -195,6 +195,8 @@ function socketUrl(setting: Setting, allowHttp: boolean): string {
   const url = parsed(setting, ['ws:', 'wss:', 'http:', 'https:'], 'wss://mootup.io/channel')
   guardPlain(url, setting.name, allowHttp)
   url.protocol = url.protocol.replace('http', 'ws')
+  // No WebSocket takes one, and no server is sent it.
+  url.hash = ''
   return url.href
 }
 

@@ -84,9 +84,13 @@ export async function dial(options: DialOptions, signal: AbortSignal): Promise<R
     webSocket: { maxPayloadSize: maxFrameBytes, maxFragments: MAX_FRAGMENTS },
   }
   const agent = dispatcherFor({ ...options, connectMs: handshakeMs }, limits, 'tunnelled')
-  const socket = new WebSocket(options.url, {
-    dispatcher: agent.compose(watching(seen)),
-  })
+  let socket: WebSocket
+  try {
+    socket = new WebSocket(options.url, { dispatcher: agent.compose(watching(seen)) })
+  } catch (cause) {
+    await agent.destroy()
+    return no(failed(new Error(`its address is refused (${reasonOf(cause)})`), options))
+  }
   socket.binaryType = 'arraybuffer'
   const frames = new Frames(options.maxQueued, () => seen.raw)
   let heardClose: (event: { code: number; reason: string }) => void = () => undefined
