@@ -270,6 +270,8 @@ class Live implements Connection {
 
 /** What the dispatcher saw of a handshake. */
 interface Seen {
+  /** undici has tried it: all it refuses by itself are ports. */
+  asked?: true
   status?: number
   retryAfter?: string
   error?: Error
@@ -277,7 +279,10 @@ interface Seen {
 }
 
 function watching(seen: Seen): Dispatcher.DispatcherComposeInterceptor {
-  return (dispatch) => (options, handler) => dispatch(options, new Witness(handler, seen))
+  return (dispatch) => (options, handler) => {
+    seen.asked = true
+    return dispatch(options, new Witness(handler, seen))
+  }
 }
 
 /** undici's declaration leaves the methods of this class out. */
@@ -320,6 +325,10 @@ class Witness extends Decorator {
   }
 }
 
+// [Fetch §2.9]
+const BAD_PORT =
+  'its port is one that no WebSocket is opened to (a "bad port" of the Fetch standard); choose another'
+
 function whyNot(seen: Seen, options: DialOptions, timedOut: boolean): Refusal {
   if (seen.status !== undefined && seen.status !== 101) {
     return refusedBy(seen.status, options.what, '', retryAfterMs(seen.retryAfter))
@@ -327,7 +336,8 @@ function whyNot(seen: Seen, options: DialOptions, timedOut: boolean): Refusal {
   if (timedOut) {
     return failed(new Error(`no answer to the handshake within ${options.handshakeMs} ms`), options)
   }
-  return failed(seen.error ?? new Error('the handshake failed'), options)
+  const why = seen.asked ? 'the handshake failed' : BAD_PORT
+  return failed(seen.error ?? new Error(why), options)
 }
 
 function failed(cause: Error, { what, url, proxy }: DialOptions): Refusal {
