@@ -12,8 +12,7 @@ import { isUntrusted, trustSystem } from '../system-trust.ts'
 import type { FeedConfig } from './config.ts'
 import { isRecord, text } from './filter.ts'
 import { dispatcherFor } from './network.ts'
-import { failedBy, no, type Reply, refusedBy, retryAfterMs, unreadable, yes } from './refusal.ts'
-import { startOf } from './texts.ts'
+import { failedBy, lineOf, no, type Reply, refusedBy, retryAfterMs, unreadable, yes } from './refusal.ts'
 import { Turns } from './turns.ts'
 
 export interface Actor {
@@ -46,9 +45,6 @@ interface CallOptions {
   readonly wholeMs?: number
   readonly agent?: Dispatcher
 }
-
-/** A long answer of an error page is no use to anybody. */
-const MAX_SAID = 160
 
 export class Backend {
   readonly #config: FeedConfig
@@ -199,7 +195,7 @@ export class Backend {
     try {
       return yes(received === '' ? undefined : (JSON.parse(received) as unknown))
     } catch (cause) {
-      return no(unreadable(what, startOf(apiKey.clean(reasonOf(cause)), MAX_SAID)))
+      return no(unreadable(what, lineOf(reasonOf(cause), apiKey.clean)))
     }
   }
 
@@ -215,7 +211,7 @@ export class Backend {
     } catch {
       return ''
     }
-    return startOf(this.#config.apiKey.clean(line).replaceAll(/\s+/g, ' '), MAX_SAID)
+    return lineOf(line, this.#config.apiKey.clean)
   }
 }
 

@@ -22,6 +22,7 @@ import { dispatcherFor } from './network.ts'
 import {
   type Clean,
   failedBy,
+  lineOf,
   no,
   type Refusal,
   type Reply,
@@ -30,7 +31,6 @@ import {
   through,
   yes,
 } from './refusal.ts'
-import { startOf } from './texts.ts'
 
 export interface DialOptions {
   /** With the token: never shown. */
@@ -249,7 +249,7 @@ class Live implements Connection {
   #ending(event: { code: number; reason: string }, at: number, options: DialOptions): Ending {
     if (this.#closedBecause !== undefined) return { reason: this.#closedBecause, since: at }
     if (event.code === 1006) return { reason: this.#whyLost(options), since: this.#unsureSince ?? at }
-    const said = startOf(options.clean(event.reason), 120)
+    const said = lineOf(event.reason, options.clean)
     const reason = `the server closed it (code ${event.code}${said === '' ? '' : `: ${said}`})`
     const status =
       event.code === 1008 ? 403 : event.code > 4400 && event.code < 4430 ? event.code - 4000 : undefined
