@@ -8,11 +8,13 @@
 import { type Dispatcher, request } from 'undici'
 import { reasonOf, seconds } from '../errors.ts'
 import { ENDLESS_MS, firstOf, limit, MAX_WAIT_MS } from '../retry.ts'
+import type { Status } from '../status.ts'
 import { isUntrusted, trustSystem } from '../system-trust.ts'
-import type { FeedConfig } from './config.ts'
+import { type FeedConfig, isSpaceId } from './config.ts'
 import { isRecord, text } from './filter.ts'
 import { dispatcherFor } from './network.ts'
 import { failedBy, lineOf, no, type Reply, refusedBy, retryAfterMs, unreadable, yes } from './refusal.ts'
+import { startOf } from './texts.ts'
 import { Turns } from './turns.ts'
 
 export interface Actor {
@@ -48,6 +50,7 @@ interface CallOptions {
 
 export class Backend {
   readonly #config: FeedConfig
+  readonly #report: (status: Status) => void
   readonly #agent: Dispatcher
   /** On connections of their own: those of the other calls are not to be had by histories that hang. */
   readonly #histories: Dispatcher
@@ -55,9 +58,12 @@ export class Backend {
   /** For the histories that frames wait for, and for those beside: neither waits for the other. */
   readonly awaited: Turns
   readonly beside: Turns
+  /** What was listed for the id of a space and is none, as it was reported. */
+  readonly #odd = new Set<string>()
 
-  constructor(config: FeedConfig) {
+  constructor(config: FeedConfig, report: (status: Status) => void) {
     this.#config = config
+    this.#report = report
     this.#host = new URL(config.apiUrl).host
     const { httpMs, maxBodyBytes, histories } = config.limits
     const limits = { headersTimeout: httpMs, bodyTimeout: httpMs, maxResponseSize: maxBodyBytes }
@@ -112,9 +118,19 @@ export class Backend {
       const spaceId = text(space.space_id)
       // Active ones were asked for: one without a status is.
       const status = text(space.status) ?? 'active'
-      if (spaceId !== undefined) spaces.set(spaceId, { spaceId, status })
+      if (spaceId !== undefined && this.#accepts(spaceId)) spaces.set(spaceId, { spaceId, status })
     }
     return yes({ spaces: [...spaces.values()], at })
+  }
+
+  #accepts(spaceId: string): boolean {
+    if (isSpaceId(spaceId)) return true
+    const shown = JSON.stringify(startOf(spaceId, 60))
+    if (!this.#odd.has(shown)) {
+      this.#report({ kind: 'dropped', what: `space ${shown} of the list`, why: 'that is no id of a space' })
+    }
+    this.#odd.add(shown)
+    return false
   }
 
   /** `GET /api/spaces/{id}/events`, oldest first whatever the server's order, as far as their times tell. */

@@ -44,6 +44,28 @@ function states(client: FeedClient): readonly string[] {
   return client.pushStatuses(SPACE).map(({ state }) => state)
 }
 
+test('what is listed and is no id of a space is left out, and that is said once', async () => {
+  let lists = 0
+  const ids = ['bad\\ud800', '..', 'a/b', '../../me', SPACE].map((id) => `{"space_id":"${id}"}`)
+  const habit: Habit = (_method, url) => {
+    if (url.pathname !== '/api/actors/me/spaces') return undefined
+    lists++
+    return { body: `[${ids.join()}]` }
+  }
+  const moot = await simulator()
+  const env = { CONVO_API_URL: await front(moot, habit) }
+  const client = await connected(moot, env, { limits: { discoverMs: 20 } })
+  expect((await client.tool('subscribe')).text).toMatch(/^Subscribed to 1 new space/)
+  await eventually('it is listed again', () => lists > 3)
+  expect((await client.tool('list_subscriptions')).text).toBe(`- ${SPACE}`)
+  expect(client.log.match(/dropped space .* of the list/g)).toEqual([
+    'dropped space "bad\\ud800" of the list',
+    'dropped space ".." of the list',
+    'dropped space "a/b" of the list',
+    'dropped space "../../me" of the list',
+  ])
+})
+
 describe('the status of a space', () => {
   const statuses = (client: FeedClient): readonly (string | undefined)[] =>
     client.told.filter(({ meta }) => meta.event_type === 'status_change').map(({ meta }) => meta.status)
