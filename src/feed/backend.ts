@@ -7,13 +7,15 @@
  */
 import { type Dispatcher, request } from 'undici'
 import { reasonOf, seconds } from '../errors.ts'
-import { ENDLESS_MS, limit } from '../retry.ts'
+import { ENDLESS_MS, firstOf, limit, MAX_WAIT_MS } from '../retry.ts'
+import type { Status } from '../status.ts'
 import { isUntrusted, trustSystem } from '../system-trust.ts'
-import type { FeedConfig } from './config.ts'
+import { type FeedConfig, isSpaceId } from './config.ts'
 import { isRecord, text } from './filter.ts'
 import { dispatcherFor } from './network.ts'
-import { failedBy, no, type Reply, refusedBy, retryAfterMs, unreadable, yes } from './refusal.ts'
+import { failedBy, lineOf, no, type Reply, refusedBy, retryAfterMs, unreadable, yes } from './refusal.ts'
 import { startOf } from './texts.ts'
+import { Turns } from './turns.ts'
 
 export interface Actor {
   readonly actorId: string
@@ -43,27 +45,33 @@ interface CallOptions {
   readonly tellDate?: (date: string) => void
   /** For all of the answer. */
   readonly wholeMs?: number
+  readonly agent?: Dispatcher
 }
-
-/** A long answer of an error page is no use to anybody. */
-const MAX_SAID = 160
 
 export class Backend {
   readonly #config: FeedConfig
+  readonly #report: (status: Status) => void
   readonly #agent: Dispatcher
+  /** On connections of their own: those of the other calls are not to be had by histories that hang. */
+  readonly #histories: Dispatcher
   readonly #host: string
+  /** For the histories that frames wait for, and for those beside: neither waits for the other. */
+  readonly awaited: Turns
+  readonly beside: Turns
+  /** What was listed for the id of a space and is none, as it was reported. */
+  readonly #odd = new Set<string>()
 
-  constructor(config: FeedConfig) {
+  constructor(config: FeedConfig, report: (status: Status) => void) {
     this.#config = config
+    this.#report = report
     this.#host = new URL(config.apiUrl).host
-    const { httpMs, maxBodyBytes } = config.limits
-    const limits = {
-      headersTimeout: httpMs,
-      bodyTimeout: httpMs,
-      maxResponseSize: maxBodyBytes,
-      connections: 16,
-    }
-    this.#agent = dispatcherFor({ ...config, connectMs: httpMs }, limits, 'forwarded')
+    const { httpMs, maxBodyBytes, histories } = config.limits
+    const limits = { headersTimeout: httpMs, bodyTimeout: httpMs, maxResponseSize: maxBodyBytes }
+    const way = { ...config, connectMs: httpMs }
+    this.#agent = dispatcherFor(way, { ...limits, connections: 16 }, 'forwarded')
+    this.#histories = dispatcherFor(way, limits, 'forwarded')
+    this.awaited = new Turns(histories)
+    this.beside = new Turns(histories)
   }
 
   /** `GET /api/actors/me` */
@@ -110,9 +118,19 @@ export class Backend {
       const spaceId = text(space.space_id)
       // Active ones were asked for: one without a status is.
       const status = text(space.status) ?? 'active'
-      if (spaceId !== undefined) spaces.set(spaceId, { spaceId, status })
+      if (spaceId !== undefined && this.#accepts(spaceId)) spaces.set(spaceId, { spaceId, status })
     }
     return yes({ spaces: [...spaces.values()], at })
+  }
+
+  #accepts(spaceId: string): boolean {
+    if (isSpaceId(spaceId)) return true
+    const shown = JSON.stringify(startOf(spaceId, 60))
+    if (!this.#odd.has(shown)) {
+      this.#report({ kind: 'dropped', what: `space ${shown} of the list`, why: 'that is no id of a space' })
+    }
+    this.#odd.add(shown)
+    return false
   }
 
   /** `GET /api/spaces/{id}/events`, oldest first whatever the server's order, as far as their times tell. */
@@ -122,8 +140,8 @@ export class Backend {
     if (query.before !== undefined) search.set('before', query.before)
     const what = `give the events of space ${spaceId}`
     // Pages may be long and lines slow: who can't wait says so.
-    const whole = { wholeMs: ENDLESS_MS }
-    const reply = await this.#call('GET', `${spacePath(spaceId)}/events?${search}`, what, signal, whole)
+    const options = { wholeMs: ENDLESS_MS, agent: this.#histories }
+    const reply = await this.#call('GET', `${spacePath(spaceId)}/events?${search}`, what, signal, options)
     if (!reply.ok) return reply
     const list = listIn(reply.value, 'events')
     return list === undefined ? no(unreadable(what, 'it is no list')) : yes(oldestFirst(list))
@@ -138,7 +156,7 @@ export class Backend {
   }
 
   async close(): Promise<void> {
-    await this.#agent.destroy()
+    await Promise.all([this.#agent.destroy(), this.#histories.destroy()])
   }
 
   async #call(
@@ -148,7 +166,7 @@ export class Backend {
     signal: AbortSignal,
     options: CallOptions = {},
   ): Promise<Reply<unknown>> {
-    const { body, tellDate, wholeMs = this.#config.limits.httpMs } = options
+    const { body, tellDate, wholeMs = this.#config.limits.httpMs, agent = this.#agent } = options
     const { apiUrl, apiKey } = this.#config
     const key = apiKey.value
     const soon = limit(wholeMs, signal)
@@ -156,9 +174,9 @@ export class Backend {
     let status: number
     let retryAfter: string | undefined
     try {
-      const response = await request(`${apiUrl}${path}`, {
+      const responding = request(`${apiUrl}${path}`, {
         method,
-        dispatcher: this.#agent,
+        dispatcher: agent,
         signal: soon.signal,
         headers: {
           authorization: `Bearer ${key}`,
@@ -169,6 +187,9 @@ export class Backend {
         },
         body: body === undefined ? null : JSON.stringify(body),
       })
+      // (undici looks at the signal once it has a connection.)
+      const response = (await firstOf([responding], MAX_WAIT_MS, soon.signal))?.result
+      if (response === undefined) throw soon.signal.reason
       status = response.statusCode
       retryAfter = text(response.headers['retry-after'])
       tellDate?.(text(response.headers.date) ?? '')
@@ -190,7 +211,7 @@ export class Backend {
     try {
       return yes(received === '' ? undefined : (JSON.parse(received) as unknown))
     } catch (cause) {
-      return no(unreadable(what, startOf(apiKey.clean(reasonOf(cause)), MAX_SAID)))
+      return no(unreadable(what, lineOf(reasonOf(cause), apiKey.clean)))
     }
   }
 
@@ -206,7 +227,7 @@ export class Backend {
     } catch {
       return ''
     }
-    return startOf(this.#config.apiKey.clean(line).replaceAll(/\s+/g, ' '), MAX_SAID)
+    return lineOf(line, this.#config.apiKey.clean)
   }
 }
 

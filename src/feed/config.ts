@@ -49,13 +49,15 @@ export interface FeedConfig {
   readonly random: () => number
 }
 
-/** Milliseconds and bytes. */
+/** Milliseconds, bytes, and how many at once. */
 export interface FeedLimits {
   /** Opening a connection, and waiting for the reply to a REST call. */
   readonly httpMs: number
   readonly handshakeMs: number
-  /** How long a space waits for its history; beyond, it is followed without, and asked for beside. */
+  /** How long a space waits for its history, and before for its turn; beyond, it is followed without, and asked for beside. */
   readonly historyMs: number
+  /** Histories asked for at once that something waits for, and as many beside. */
+  readonly histories: number
   /** `{"type":"heartbeat"}` keeps the agent's last-seen fresh. */
   readonly heartbeatMs: number
   /** A ping is sent this often; as long without any byte, and the connection is replaced. */
@@ -74,6 +76,7 @@ export const DEFAULT_LIMITS: FeedLimits = {
   httpMs: 30_000,
   handshakeMs: 10_000,
   historyMs: 4_000,
+  histories: 64,
   heartbeatMs: 60_000,
   pingMs: 20_000,
   discoverMs: 30_000,
@@ -192,6 +195,8 @@ function socketUrl(setting: Setting, allowHttp: boolean): string {
   const url = parsed(setting, ['ws:', 'wss:', 'http:', 'https:'], 'wss://mootup.io/channel')
   guardPlain(url, setting.name, allowHttp)
   url.protocol = url.protocol.replace('http', 'ws')
+  // No WebSocket takes one, and no server is sent it.
+  url.hash = ''
   return url.href
 }
 

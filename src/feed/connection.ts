@@ -22,6 +22,7 @@ import { dispatcherFor } from './network.ts'
 import {
   type Clean,
   failedBy,
+  lineOf,
   no,
   type Refusal,
   type Reply,
@@ -30,7 +31,6 @@ import {
   through,
   yes,
 } from './refusal.ts'
-import { startOf } from './texts.ts'
 
 export interface DialOptions {
   /** With the token: never shown. */
@@ -84,9 +84,13 @@ export async function dial(options: DialOptions, signal: AbortSignal): Promise<R
     webSocket: { maxPayloadSize: maxFrameBytes, maxFragments: MAX_FRAGMENTS },
   }
   const agent = dispatcherFor({ ...options, connectMs: handshakeMs }, limits, 'tunnelled')
-  const socket = new WebSocket(options.url, {
-    dispatcher: agent.compose(watching(seen)),
-  })
+  let socket: WebSocket
+  try {
+    socket = new WebSocket(options.url, { dispatcher: agent.compose(watching(seen)) })
+  } catch (cause) {
+    await agent.destroy()
+    return no(failed(new Error(`its address is refused (${reasonOf(cause)})`), options))
+  }
   socket.binaryType = 'arraybuffer'
   const frames = new Frames(options.maxQueued, () => seen.raw)
   let heardClose: (event: { code: number; reason: string }) => void = () => undefined
@@ -245,7 +249,7 @@ class Live implements Connection {
   #ending(event: { code: number; reason: string }, at: number, options: DialOptions): Ending {
     if (this.#closedBecause !== undefined) return { reason: this.#closedBecause, since: at }
     if (event.code === 1006) return { reason: this.#whyLost(options), since: this.#unsureSince ?? at }
-    const said = startOf(options.clean(event.reason), 120)
+    const said = lineOf(event.reason, options.clean)
     const reason = `the server closed it (code ${event.code}${said === '' ? '' : `: ${said}`})`
     const status =
       event.code === 1008 ? 403 : event.code > 4400 && event.code < 4430 ? event.code - 4000 : undefined
@@ -266,6 +270,8 @@ class Live implements Connection {
 
 /** What the dispatcher saw of a handshake. */
 interface Seen {
+  /** undici has tried it: all it refuses by itself are ports. */
+  asked?: true
   status?: number
   retryAfter?: string
   error?: Error
@@ -273,7 +279,10 @@ interface Seen {
 }
 
 function watching(seen: Seen): Dispatcher.DispatcherComposeInterceptor {
-  return (dispatch) => (options, handler) => dispatch(options, new Witness(handler, seen))
+  return (dispatch) => (options, handler) => {
+    seen.asked = true
+    return dispatch(options, new Witness(handler, seen))
+  }
 }
 
 /** undici's declaration leaves the methods of this class out. */
@@ -316,6 +325,10 @@ class Witness extends Decorator {
   }
 }
 
+// [Fetch §2.9]
+const BAD_PORT =
+  'its port is one that no WebSocket is opened to (a "bad port" of the Fetch standard); choose another'
+
 function whyNot(seen: Seen, options: DialOptions, timedOut: boolean): Refusal {
   if (seen.status !== undefined && seen.status !== 101) {
     return refusedBy(seen.status, options.what, '', retryAfterMs(seen.retryAfter))
@@ -323,7 +336,8 @@ function whyNot(seen: Seen, options: DialOptions, timedOut: boolean): Refusal {
   if (timedOut) {
     return failed(new Error(`no answer to the handshake within ${options.handshakeMs} ms`), options)
   }
-  return failed(seen.error ?? new Error('the handshake failed'), options)
+  const why = seen.asked ? 'the handshake failed' : BAD_PORT
+  return failed(seen.error ?? new Error(why), options)
 }
 
 function failed(cause: Error, { what, url, proxy }: DialOptions): Refusal {

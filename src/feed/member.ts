@@ -11,11 +11,10 @@ import type { Status } from '../status.ts'
 import type { FeedConfig } from './config.ts'
 import type { Connection } from './connection.ts'
 import { isRecord, text } from './filter.ts'
-import { no, type Refusal, type Reply, refusedBy, yes } from './refusal.ts'
+import { lineOf, no, type Refusal, type Reply, refusedBy, yes } from './refusal.ts'
 import type { Frame, Space } from './space.ts'
 import { StreamStatus } from './stream-status.ts'
 import { Attempts, closing, type Subscription, unsubscribed } from './subscription.ts'
-import { startOf } from './texts.ts'
 
 /** An error with one of these refuses a subscription. */
 const REFUSES: ReadonlySet<number> = new Set([401, 403, 404, 409])
@@ -157,7 +156,7 @@ export class Member implements Subscription {
       const delayMs = refusal.lasting ? this.#backoff.slow() : this.#backoff.next(0, refusal.retryAfterMs)
       this.failed(refusal, delayMs)
       this.#pause = new AbortController()
-      await sleep(delayMs, signal, this.#pause.signal)
+      await Promise.all([this.space.refused(refusal, signal), sleep(delayMs, signal, this.#pause.signal)])
     }
   }
 
@@ -236,7 +235,7 @@ export class Member implements Subscription {
     return refusedBy(
       status ?? UNTOLD,
       `follow space ${this.spaceId}`,
-      startOf(clean(said).replaceAll(/\s+/g, ' '), 160),
+      lineOf(said, clean),
       undefined,
       status === undefined ? 'an error frame' : undefined,
     )

@@ -5,7 +5,7 @@
  * (patience.ts). The one rule: what is missed is told before what comes then, unless it can't be had in time;
  * then it is owed, and asked for beside what comes until it is had or declined.
  */
-import { Backoff, sleep } from '../retry.ts'
+import { Backoff, ENDLESS_MS, sleep } from '../retry.ts'
 import type { Status } from '../status.ts'
 import { type Backend, type EventQuery, timeOf } from './backend.ts'
 import type { FeedConfig } from './config.ts'
@@ -109,13 +109,15 @@ export class Past {
     const { spaceId, backend, config, report } = this.#options
     const backoff = new Backoff(config.backoff, config.random)
     const fetch = (query: EventQuery): ReturnType<FetchPage> => backend.events(spaceId, query, signal)
-    while (this.#owed && !signal.aborted) {
-      await sleep(backoff.slow(), signal)
-      if (signal.aborted) return
+    const fill = async (): Promise<Reply<unknown>> => {
       const past = this.#pastless === undefined ? yes(undefined) : await this.#readPast(fetch)
       // That something is missing was told when the connection came up.
-      const caught = past.ok ? await this.#tellMissed(() => undefined, fetch, signal) : past
-      if (signal.aborted) return
+      return past.ok ? this.#tellMissed(() => undefined, fetch, signal) : past
+    }
+    while (this.#owed && !signal.aborted) {
+      await sleep(backoff.slow(), signal)
+      const caught = await backend.beside.take(fill, ENDLESS_MS, signal)
+      if (caught === undefined || signal.aborted) return
       if (caught.ok || isDeclined(caught.no)) await this.#settled()
       if (!caught.ok) continue
       const text = `the history of space ${spaceId} is there again; what was missed has been fetched`

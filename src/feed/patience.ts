@@ -9,7 +9,7 @@ import { limit } from '../retry.ts'
 import type { Backend, EventQuery } from './backend.ts'
 import type { FeedConfig } from './config.ts'
 import type { FetchPage } from './history.ts'
-import { no, type Refusal, refusedBy } from './refusal.ts'
+import { no, type Refusal, type Reply, refusedBy } from './refusal.ts'
 
 /** Failures one after the other. */
 export const MAX_TRIES = 5
@@ -28,15 +28,20 @@ export class Patience {
     this.#config = config
   }
 
-  /** A page of events, within `historyMs` or not at all. */
+  /** A page of events, asked for within `historyMs`, and there within as long again, or not at all. */
   async page(query: EventQuery, signal: AbortSignal): ReturnType<FetchPage> {
     const { clock, limits } = this.#config
-    this.#askedAt ??= clock.uptime()
-    const soon = limit(limits.historyMs, signal)
-    const page = await this.#backend.events(this.#spaceId, query, soon.signal).finally(soon.clear)
-    if (page.ok || !soon.signal.aborted || signal.aborted) return page
-    this.#tries = MAX_TRIES
-    const how = `no answer within ${seconds(limits.historyMs)}`
+    const { historyMs } = limits
+    const ask = async (): Promise<Reply<readonly unknown[]> | undefined> => {
+      this.#askedAt ??= clock.uptime()
+      const soon = limit(historyMs, signal)
+      const page = await this.#backend.events(this.#spaceId, query, soon.signal).finally(soon.clear)
+      return page.ok || !soon.signal.aborted ? page : undefined
+    }
+    const page = await this.#backend.awaited.take(ask, historyMs, signal)
+    if (page !== undefined) return page
+    if (!signal.aborted) this.#tries = MAX_TRIES
+    const how = `no answer within ${seconds(historyMs)}`
     return no(refusedBy(504, `give the events of space ${this.#spaceId}`, '', undefined, how))
   }
 

@@ -7,6 +7,7 @@
 import { BridgeError, reasonOf } from '../errors.ts'
 import type { NamedProxy } from '../proxy.ts'
 import { isUntrusted } from '../system-trust.ts'
+import { startOf } from './texts.ts'
 
 /** Why something was not had. */
 export interface Refusal {
@@ -31,6 +32,19 @@ export function no(refusal: Refusal): { readonly ok: false; readonly no: Refusal
 
 /** Cuts the token, plain or percent-encoded, out of a text. */
 export type Clean = (text: string) => string
+
+/** A long answer of an error page is no use to anybody. */
+const MAX_SAID = 160
+
+/** What a server says of a refusal, as one short clean line. */
+export function lineOf(said: string, clean: Clean): string {
+  return startOf(
+    clean(said)
+      .replaceAll(/[\s\p{Cc}]+/gu, ' ')
+      .trim(),
+    MAX_SAID,
+  )
+}
 
 const NOT_FOUND_HINT = 'check the space id, and CONVO_API_URL'
 /** What a person can do about a status that waiting seldom mends. */

@@ -112,6 +112,11 @@ export class Space {
     await Promise.all([this.#past.settle(signal), this.#joinLate(signal)])
   }
 
+  /** It was refused. With a 409 perhaps because it is not active any more: the agent is told if so. */
+  async refused({ status }: Refusal, signal: AbortSignal): Promise<void> {
+    if (status === 409) await this.checkStatus(signal)
+  }
+
   async #join(actor: Actor, signal: AbortSignal): Promise<Reply<unknown>> {
     const { backend, config } = this.#options
     const { toolMs } = config.limits

@@ -77,6 +77,7 @@ export class OwnSocket implements Subscription {
         failed: (refusal, delayMs) => {
           this.#status.retrying(refusal, delayMs)
           this.#attempts.tell(no(refusal))
+          this.#settling = space.refused(refusal, this.#over.signal).catch(() => undefined)
         },
       },
     )

@@ -65,7 +65,7 @@ export class Subscriptions {
     this.#config = config
     this.#push = push
     this.#report = report
-    this.#backend = new Backend(config)
+    this.#backend = new Backend(config, report)
     this.#shared =
       config.channelUrl === undefined ? undefined : new SharedSocket(config, () => this.identity(), report)
     this.#beside(this.#watchStatuses(), 'the statuses of spaces')

@@ -359,6 +359,34 @@ describe('what a backend declines costs no subscription:', () => {
   })
 })
 
+describe('what a server says of a refusal is one line without control characters', () => {
+  const said = 'go\n- away\u001b[2J\u0007'
+
+  test('as the reason of a close', async () => {
+    const moot = await simulator()
+    const client = await connected(moot, { CONVO_SPACE_ID: SPACE })
+    await isWell(moot, client)
+    moot.weather.hangHandshakes = true
+    moot.sockets.drop({ code: 4000, reason: said })
+    await eventually('it is down', () => client.pushStatuses(SPACE).at(-1)?.state === 'down')
+    const { text } = await client.tool('list_subscriptions')
+    expect(text).toBe(`- ${SPACE} (not connected: the server closed it (code 4000: go - away [2J))`)
+  })
+
+  test.each([
+    ['its detail', JSON.stringify({ detail: said }), 403, 'HTTP 403: go - away [2J)'],
+    ['an answer that is no JSON', said, 200, "can't be read"],
+  ])('as %s', async (_, body, status, text) => {
+    const url = await front(await simulator(), (_method, { pathname }) =>
+      pathname.endsWith('/me') ? { status, body } : undefined,
+    )
+    const client = await connected(await simulator(), { CONVO_API_URL: url })
+    const answer = await client.tool('subscribe', { space_id: SPACE })
+    expect(answer.text).toContain(text)
+    expect(answer.text).not.toMatch(/\p{Cc}/u)
+  })
+})
+
 test('the status of another space is not told as that of this one', async () => {
   for (const env of [{}, { shared: true }]) {
     const moot = await simulator()

@@ -153,6 +153,14 @@ describe('CONFIG_INVALID is said for', () => {
   }
 })
 
+test('what stands behind # in the address of the channel is left out: no socket takes it', () => {
+  for (const [given, used] of [
+    ['wss://x/channel#a', 'wss://x/channel'],
+    ['https://x/channel?a=b#', 'wss://x/channel?a=b'],
+  ])
+    expect(configOf({ ...KEY, CONVO_CHANNEL_URL: given }).channelUrl).toBe(used)
+})
+
 test('plain http is fine on this machine, and elsewhere when it is said to be', () => {
   for (const apiUrl of [
     'http://localhost:8000',

@@ -20,6 +20,7 @@ export const QUICK: FeedLimits = {
   httpMs: 5_000,
   handshakeMs: 5_000,
   historyMs: 5_000,
+  histories: 64,
   heartbeatMs: 60_000,
   pingMs: 20_000,
   discoverMs: 60_000,

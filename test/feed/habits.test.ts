@@ -44,6 +44,28 @@ function states(client: FeedClient): readonly string[] {
   return client.pushStatuses(SPACE).map(({ state }) => state)
 }
 
+test('what is listed and is no id of a space is left out, and that is said once', async () => {
+  let lists = 0
+  const ids = ['bad\\ud800', '..', 'a/b', '../../me', SPACE].map((id) => `{"space_id":"${id}"}`)
+  const habit: Habit = (_method, url) => {
+    if (url.pathname !== '/api/actors/me/spaces') return undefined
+    lists++
+    return { body: `[${ids.join()}]` }
+  }
+  const moot = await simulator()
+  const env = { CONVO_API_URL: await front(moot, habit) }
+  const client = await connected(moot, env, { limits: { discoverMs: 20 } })
+  expect((await client.tool('subscribe')).text).toMatch(/^Subscribed to 1 new space/)
+  await eventually('it is listed again', () => lists > 3)
+  expect((await client.tool('list_subscriptions')).text).toBe(`- ${SPACE}`)
+  expect(client.log.match(/dropped space .* of the list/g)).toEqual([
+    'dropped space "bad\\ud800" of the list',
+    'dropped space ".." of the list',
+    'dropped space "a/b" of the list',
+    'dropped space "../../me" of the list',
+  ])
+})
+
 describe('the status of a space', () => {
   const statuses = (client: FeedClient): readonly (string | undefined)[] =>
     client.told.filter(({ meta }) => meta.event_type === 'status_change').map(({ meta }) => meta.status)
@@ -124,6 +146,32 @@ describe('the status of a space', () => {
     await client.hears(1)
     answer()
     await eventually('the next is asked for', () => asked === 3)
+    expect(statuses(client)).toEqual(['paused'])
+  })
+
+  test('is asked for when its socket is refused as that of one that is not active (409)', async () => {
+    const [moot, client] = await behind(() => () => undefined)
+    await caughtUp(moot)
+    moot.weather.handshakeStatus = 409
+    moot.sockets.drop('cut')
+    await eventually('its socket is gone', () => moot.sockets.count(SPACE) === 0)
+    moot.store.setStatus(moot.space(SPACE), 'archived')
+    await client.hears(1)
+    expect(statuses(client)).toEqual(['archived'])
+    moot.store.setStatus(moot.space(SPACE), 'active')
+    moot.weather.handshakeStatus = undefined
+    await client.hears(2)
+    expect(statuses(client)).toEqual(['archived', 'active'])
+  })
+
+  test('is asked for when the shared socket refuses it so', async () => {
+    const moot = await simulator()
+    const env = { CONVO_CHANNEL_URL: moot.channelUrl, CONVO_SPACE_ID: SPACE }
+    const client = await connected(moot, env, { backoff: SLOW_WHEN_REFUSED })
+    await caughtUp(moot)
+    moot.space(SPACE).status = 'paused'
+    moot.sockets.raw(SPACE, JSON.stringify({ type: 'error', space_id: SPACE, code: 4409 }))
+    await client.hears(1)
     expect(statuses(client)).toEqual(['paused'])
   })
 

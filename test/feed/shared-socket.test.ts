@@ -279,6 +279,23 @@ test('the handshake of the channel is refused: every space says so, and comes ba
   expect(client.log).not.toContain(moot.key)
 })
 
+test('an address that no socket takes: every space says so, and is tried on', async () => {
+  const moot = await simulator()
+  const client = await connected(moot, {}, { channelUrl: `${moot.channelUrl}#x` })
+  const answer = await client.tool('subscribe', { space_id: SPACE })
+  expect(answer.text).toMatch(/could not open the channel socket .*its address is refused.*is kept/)
+  const tries = (): number => client.pushStatuses(SPACE).length
+  await eventually('it is tried again', () => tries() > 2)
+  expect((await client.tool('list_subscriptions')).text).toContain('its address is refused')
+  expect(client.log).not.toContain(moot.key)
+})
+
+test('a port that no socket is opened to is said to be the reason', async () => {
+  const client = await connected(await simulator(), { CONVO_CHANNEL_URL: 'ws://127.0.0.1:6667/channel' })
+  const answer = await client.tool('subscribe', { space_id: SPACE })
+  expect(answer.text).toMatch(/could not open the channel socket at 127.0.0.1:6667: its port is one that no/)
+})
+
 test('a space the server takes back is down and said to be, and asked for again; nothing is lost', async () => {
   const [moot, client] = await start(['b'])
   await client.tool('subscribe')
