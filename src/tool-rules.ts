@@ -87,14 +87,14 @@ export function withToolRules(open: OpenUpstream, rules: ToolRules): OpenUpstrea
 
     const ask = (request: Request): Promise<void> => {
       if (request.method === METHOD.toolsList && ignore.length > 0) lists.add(request.id)
-      if (request.method !== METHOD.toolsCall) return upstream.send(request)
-      const name = stringMember(request.raw, request.params, 'name') ?? ''
-      if (isHidden(name)) return Promise.reject(errors.hiddenTool(name))
-      return call(request, name)
+      const name = nameCalled(request)
+      return name === undefined ? upstream.send(request) : call(request, name)
     }
 
     return {
       send: (message: Message) => {
+        const name = nameCalled(message)
+        if (name !== undefined && isHidden(name)) return Promise.reject(errors.hiddenTool(name))
         if (message.kind !== 'request') return upstream.send(message)
         const over = givenUp.get(message.id)
         return over === undefined ? ask(message) : over.then(() => ask(message))
@@ -112,6 +112,12 @@ async function watch(call: OpenCall, timeoutMs: number): Promise<'late' | 'ended
     await sleep(left, call.ended.signal)
   }
   return 'ended'
+}
+
+/** Of the tool, where `message` calls one: a server may run what a notification says. */
+function nameCalled(message: Message): string | undefined {
+  if (message.kind === 'response' || message.method !== METHOD.toolsCall) return undefined
+  return stringMember(message.raw, message.params, 'name') ?? ''
 }
 
 function noteProgress(

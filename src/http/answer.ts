@@ -187,11 +187,12 @@ export class Answers {
 
   /** What else comes on a stream whose answer has been read, or that was to have none; it is to end soon. */
   async readOn(events: EventReader, live: Live): Promise<void> {
-    await readOn(events, async (text) => {
+    const take = async (text: Buffer): Promise<boolean> => {
       if (this.#life.live !== live) return false
       for (const message of parse(text)) await this.#incoming.receive(message, live, 'answer')
       return true
-    })
+    }
+    await readOn(events, take, (why) => this.#incoming.dropped('what the server said behind an answer', why))
   }
 
   /** Some servers report a dead session as a JSON-RPC error with 200. True when the request is to be sent again. */

@@ -14,8 +14,7 @@ import type { Body } from './body.ts'
 
 /**
  * `message`: the bytes of `data`, empty for a priming event. `comment`: a sign of life and nothing more. `too-long`: an
- * event is over the limit, said where that is noticed; of what is left of it only an id is of use, handed out as an
- * event without data.
+ * event is over the limit, said where that is noticed; at its end it is an event without data.
  */
 export type ServerEvent =
   | { readonly kind: 'message'; readonly id: string | undefined; readonly data: Buffer }
@@ -233,7 +232,7 @@ export class EventReader {
     const isEmpty = spells(data, 0, data.length, '{}')
     if (isMessage) this.#ready.push({ kind: 'message', id, data: isEmpty ? NOTHING : data })
     // [WHATWG] an id moves the cursor whatever it is the id of.
-    else if (id !== undefined) this.#ready.push({ kind: 'message', id, data: NOTHING })
+    else if (id !== undefined || this.#isTooLong) this.#ready.push({ kind: 'message', id, data: NOTHING })
     this.#dataLines = 0
     this.#isTooLong = false
     this.#id = undefined

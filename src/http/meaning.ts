@@ -8,7 +8,7 @@
  */
 import { plainText } from '../errors.ts'
 import { Gathered } from '../gathered.ts'
-import { textAt } from '../json.ts'
+import { textAt, withoutByteOrderMark } from '../json.ts'
 import { parse, RPC, textMember } from '../protocol.ts'
 import { later } from '../retry.ts'
 import type { Redactor } from '../status.ts'
@@ -103,7 +103,7 @@ async function readError(
   reply: Reply,
   redact: Redactor,
 ): Promise<Pick<Refused, 'text' | 'rpcError' | 'id' | 'code' | 'message'>> {
-  const body = await beginning(reply.body)
+  const body = withoutByteOrderMark(await beginning(reply.body))
   const compressed = coding(reply.headers)
   if (compressed !== undefined) return { text: notAskedFor(compressed), rpcError: undefined }
   const [message] = body.length === 0 ? [] : parse(body)
@@ -130,9 +130,9 @@ export function quoted(
 
 /** A page as one short line. */
 function excerpt(body: Buffer, { body: { failed } }: Reply, redact: Redactor): string {
-  const text = body.toString('utf8', 0, EXCERPT_BYTES)
+  const text = plainText(redact(body.toString('utf8', 0, EXCERPT_BYTES)))
   // (Of what was broken off the last word may be half a key.)
-  return plainText(redact(failed ? text.replace(/\S*$/, '') : text))
+  return failed && !text.endsWith('…') ? text.replace(/[\w.~+/=-]*$/, '').trimEnd() : text
 }
 
 export function refusal(status: number, text: string): Refused {

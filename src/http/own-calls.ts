@@ -122,10 +122,11 @@ export class OwnCalls {
   /** What comes behind an answer follows it to the client. */
   async #readOn(events: EventReader, session: SessionHeaders): Promise<void> {
     await turn()
-    await readOn(events, async (text) => {
+    const take = async (text: Buffer): Promise<boolean> => {
       await this.#takeAll(parse(text), session)
       return true
-    })
+    }
+    await readOn(events, take, (why) => this.#dropped('what the server said', why))
   }
 
   /** What else comes with our answer: notifications go to the client, a request is ours to answer. */
@@ -150,8 +151,8 @@ export class OwnCalls {
     })
   }
 
-  #dropped(what: string): void {
-    this.#outlet.report({ kind: 'dropped', what, why: 'it came with the answer to a message of our own' })
+  #dropped(what: string, why = 'it came with the answer to a message of our own'): void {
+    this.#outlet.report({ kind: 'dropped', what, why })
   }
 
   /** `initialized`, in the words of the client. Throws when the new session is gone already, or does not take it. */

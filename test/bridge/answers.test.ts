@@ -208,14 +208,26 @@ describe('answers', () => {
     expect((await bridge.call('tools/call')).result).toEqual({ n: 1 })
   })
 
-  test('an error of 200 kB with status 400 arrives whole', async () => {
+  test('an error of 200 kB with status 400, behind a byte order mark, arrives whole', async () => {
     const server = await ScriptedServer.start()
     const error = { code: -32602, message: 'no', data: 'x'.repeat(200_000) }
     server.on('tools/call', (x) =>
-      x.json(`{"jsonrpc":"2.0","id":${x.rpc.id},"error":${JSON.stringify(error)}}`, 400),
+      x.json(`\ufeff{"jsonrpc":"2.0","id":${x.rpc.id},"error":${JSON.stringify(error)}}`, 400),
     )
     const bridge = await BridgeProcess.connected(server.url)
     expect((await bridge.call('tools/call')).error).toEqual(error)
+  })
+
+  test('one that is cut off, in one word, is shown but for its end', async () => {
+    const server = await ScriptedServer.start()
+    server.on('tools/call', (x) => {
+      x.response.writeHead(400, { 'content-type': 'application/json' })
+      x.response.write('{"error":"no-such-tool","key":"half-a-ke')
+    })
+    const bridge = await BridgeProcess.connected(server.url)
+    expect((await bridge.call('tools/call')).error?.message).toMatch(
+      /HTTP 400: \{"error":"no-such-tool","key":"$/,
+    )
   })
 
   test.each([
@@ -441,6 +453,19 @@ describe('a message of the server over the limit', () => {
       expect((await bridge.call('tools/call', { small: true })).result).toEqual({ ok: true })
     },
   )
+
+  test('one behind an answer: said on stderr', async () => {
+    const server = await ScriptedServer.start()
+    server.on('tools/call', (x) => {
+      const stream = x.stream()
+      stream.send(x.answer({ n: 1 }))
+      stream.send({ jsonrpc: '2.0', method: 'notifications/big', params: { big } })
+      stream.finish()
+    })
+    const bridge = await BridgeProcess.connected(server.url, { args: maxMessage(200_000) })
+    expect((await bridge.call('tools/call')).result).toEqual({ n: 1 })
+    await bridge.waitFor('a line on stderr', () => /behind an answer: .* over the limit/.test(bridge.stderr))
+  })
 
   test('a push: skipped, said on stderr, and the stream goes on', async () => {
     const server = await ScriptedServer.start()

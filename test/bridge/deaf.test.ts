@@ -81,6 +81,22 @@ describe('a push stream', () => {
     )
   })
 
+  test('that is cut behind an event too long, and without an id, is gone on from what came before', async () => {
+    const server = await ScriptedServer.start()
+    const cursors: unknown[] = []
+    server.before((x) => {
+      if (x.request.method !== 'GET') return false
+      cursors.push(x.request.headers['last-event-id'])
+      x.response.writeHead(200, sse)
+      if (cursors.length > 1) x.response.write(`id: 4\ndata: ${notification(4)}\n\n`)
+      else x.response.end(`id: 1\ndata: ${notification(1)}\n\n${tooLong.replace('id: 2', '')}: alive\n\n`)
+      return true
+    })
+    const bridge = await BridgeProcess.connected(server.url, limited)
+    await bridge.waitFor('what comes after', () => heard(bridge).includes(4))
+    expect(cursors).toEqual([undefined, '1'])
+  })
+
   test('that ends within an event too long is not asked for that event again', async () => {
     const server = await ScriptedServer.start()
     const cursors: unknown[] = []

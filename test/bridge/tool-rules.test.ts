@@ -35,5 +35,8 @@ test('a call of a hidden tool is refused, whatever line ends its name holds', as
   const bridge = await BridgeProcess.connected(server.url, { args: ['--ignore-tool', 'admin*'] })
   expect((await bridge.call('tools/list')).result).toEqual({ tools: [{ name: 'b' }] })
   expect((await bridge.call('tools/call', { name: 'admin\ny' })).error?.data?.code).toBe('TOOL_HIDDEN')
+  bridge.send({ jsonrpc: '2.0', method: 'tools/call', params: { name: 'admin\ny' } })
+  await bridge.waitFor('the word that it was dropped', () => bridge.stderr.includes('is hidden by'))
+  expect(server.posts('tools/call')).toEqual([])
   expect(server.posts('tools/call')).toEqual([])
 })

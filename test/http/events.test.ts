@@ -32,7 +32,7 @@ async function read(reader: EventReader, found: string[]): Promise<void> {
 
 /**
  * The judge: [WHATWG HTML §9.2.6] line by line on the whole text. An event of another type, or without data, is one
- * without data, if it has an id. So is one over the limit, behind the word that it is.
+ * without data, if it has an id. So is each over the limit, behind the word that it is.
  */
 function expected(text: string, maxBytes = 1 << 30): string[] {
   const found: string[] = []
@@ -49,7 +49,7 @@ function expected(text: string, maxBytes = 1 << 30): string[] {
       const isOver = data.join('\n').length > maxBytes
       if (isOver) found.push(OVER)
       const isMessage = !isOver && data.length > 0 && ['', 'message'].includes(type)
-      if (isMessage || id !== undefined) found.push(`${cursor}=${isMessage ? data.join('\n') : ''}`)
+      if (isMessage || id !== undefined || isOver) found.push(`${cursor}=${isMessage ? data.join('\n') : ''}`)
     } else if (name === '') found.push(':')
     else if (name === 'data') event.data.push(value)
     else if (name === 'id' && !value.includes('\0')) event.id = value
