@@ -68,7 +68,7 @@ export class Backend {
     const { httpMs, maxBodyBytes, histories } = config.limits
     const limits = { headersTimeout: httpMs, bodyTimeout: httpMs, maxResponseSize: maxBodyBytes }
     const way = { ...config, connectMs: httpMs }
-    this.#agent = dispatcherFor(way, { ...limits, connections: 16 }, 'forwarded')
+    this.#agent = dispatcherFor(way, { ...limits, connections: 8 }, 'forwarded')
     this.#histories = dispatcherFor(way, limits, 'forwarded')
     this.awaited = new Turns(histories)
     this.beside = new Turns(histories)

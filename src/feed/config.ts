@@ -54,9 +54,9 @@ export interface FeedLimits {
   /** Opening a connection, and waiting for the reply to a REST call. */
   readonly httpMs: number
   readonly handshakeMs: number
-  /** How long a space waits for its history, and before for its turn; beyond, it is followed without, and asked for beside. */
+  /** How long a space waits for its history, and before for its turn; beyond, it is followed without, and it is asked for beside. */
   readonly historyMs: number
-  /** Histories asked for at once that something waits for, and as many beside. */
+  /** Histories asked for at once that something waits for, and as many beside; slow ones make room for others. */
   readonly histories: number
   /** `{"type":"heartbeat"}` keeps the agent's last-seen fresh. */
   readonly heartbeatMs: number
@@ -76,7 +76,7 @@ export const DEFAULT_LIMITS: FeedLimits = {
   httpMs: 30_000,
   handshakeMs: 10_000,
   historyMs: 4_000,
-  histories: 64,
+  histories: 16,
   heartbeatMs: 60_000,
   pingMs: 20_000,
   discoverMs: 30_000,

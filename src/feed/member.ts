@@ -156,7 +156,8 @@ export class Member implements Subscription {
       const delayMs = refusal.lasting ? this.#backoff.slow() : this.#backoff.next(0, refusal.retryAfterMs)
       this.failed(refusal, delayMs)
       this.#pause = new AbortController()
-      await Promise.all([this.space.refused(refusal, signal), sleep(delayMs, signal, this.#pause.signal)])
+      void this.space.refused(refusal, signal).catch(() => undefined)
+      await sleep(delayMs, signal, this.#pause.signal)
     }
   }
 

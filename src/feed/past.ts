@@ -114,11 +114,13 @@ export class Past {
       // That something is missing was told when the connection came up.
       return past.ok ? this.#tellMissed(() => undefined, fetch, signal) : past
     }
+    let retryAfterMs = 0
     while (this.#owed && !signal.aborted) {
-      await sleep(backoff.slow(), signal)
+      await sleep(Math.max(backoff.slow(), retryAfterMs), signal)
       const caught = await backend.beside.take(fill, ENDLESS_MS, signal)
       if (caught === undefined || signal.aborted) return
       if (caught.ok || isDeclined(caught.no)) await this.#settled()
+      retryAfterMs = caught.ok ? 0 : (caught.no.retryAfterMs ?? 0)
       if (!caught.ok) continue
       const text = `the history of space ${spaceId} is there again; what was missed has been fetched`
       report({ kind: 'note', level: 'info', text })

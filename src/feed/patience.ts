@@ -21,6 +21,8 @@ export class Patience {
   /** When the history was asked for that is not there yet, and how often it failed. */
   #askedAt: number | undefined
   #tries = 0
+  /** A page was had, and what is asked for next belongs to it. */
+  #goesOn = false
 
   constructor(spaceId: string, backend: Backend, config: FeedConfig) {
     this.#spaceId = spaceId
@@ -38,10 +40,18 @@ export class Patience {
       const page = await this.#backend.events(this.#spaceId, query, soon.signal).finally(soon.clear)
       return page.ok || !soon.signal.aborted ? page : undefined
     }
-    const page = await this.#backend.awaited.take(ask, historyMs, signal)
+    let isAsked = this.#goesOn
+    const inTurn = (): Promise<Reply<readonly unknown[]> | undefined> => {
+      isAsked = true
+      return ask()
+    }
+    const page = this.#goesOn ? await ask() : await this.#backend.awaited.take(inTurn, historyMs, signal)
+    this.#goesOn = page?.ok === true
     if (page !== undefined) return page
     if (!signal.aborted) this.#tries = MAX_TRIES
-    const how = `no answer within ${seconds(historyMs)}`
+    const how = isAsked
+      ? `no answer within ${seconds(historyMs)}`
+      : `not asked for within ${seconds(historyMs)}: those of other spaces are slow to come`
     return no(refusedBy(504, `give the events of space ${this.#spaceId}`, '', undefined, how))
   }
 
@@ -59,5 +69,6 @@ export class Patience {
   restore(): void {
     this.#askedAt = undefined
     this.#tries = 0
+    this.#goesOn = false
   }
 }

@@ -40,7 +40,7 @@ const MAX_SAID = 160
 export function lineOf(said: string, clean: Clean): string {
   return startOf(
     clean(said)
-      .replaceAll(/[\s\p{Cc}]+/gu, ' ')
+      .replaceAll(/[\s\p{Cc}\p{Bidi_C}]+/gu, ' ')
       .trim(),
     MAX_SAID,
   )

@@ -62,8 +62,10 @@ export class Space {
   /** The past was asked for as long as anybody would wait: had, or not. */
   #begun = false
   #status: string | undefined
-  /** Counts what was heard of the status: an answer older than that is no news. */
-  #statusHeard = 0
+  /** Counts what was said of the status, and how often it was asked for: an answer older than another word is no news. */
+  #statusesSaid = 0
+  #statusesAsked = 0
+  #lastAnswered = 0
   /** The event before is dealt with. */
   #told: Promise<void> = Promise.resolve()
 
@@ -171,17 +173,19 @@ export class Space {
     if (status.ok && status.value !== undefined) await answered(status.value)
   }
 
-  /** The backend is being asked: gives what to do with its answer, which is no news if one was heard meanwhile. */
+  /** The backend is being asked: gives what to do with its answer. */
   statusAsked(): (status: string) => Promise<void> {
-    const heard = this.#statusHeard
+    const said = this.#statusesSaid
+    const asked = ++this.#statusesAsked
     return async (status) => {
-      if (heard === this.#statusHeard) await this.#noticeStatus(status)
+      if (said !== this.#statusesSaid || asked < this.#lastAnswered) return
+      this.#lastAnswered = asked
+      await this.#noticeStatus(status)
     }
   }
 
   /** The space has this status now. The first one ever seen is no change. */
   async #noticeStatus(status: string, from: { eventId?: string; speaker?: string } = {}): Promise<void> {
-    this.#statusHeard++
     const before = this.#status
     if (before === status) return
     this.#status = status
@@ -230,6 +234,7 @@ export class Space {
   async #statusFrame(data: unknown): Promise<void> {
     const status = isRecord(data) ? text(data.status) : undefined
     if (!isRecord(data) || status === undefined || this.#isElsewhere('a status', data, () => true)) return
+    this.#statusesSaid++
     const eventId = text(data.event_id)
     const speaker = text(data.speaker_id)
     await this.#noticeStatus(status, {

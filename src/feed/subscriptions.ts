@@ -31,6 +31,9 @@ export interface SubscribedAll {
 
 const UNSUBSCRIBED = 'not subscribed any more'
 
+/** Some may not be answered. */
+const STATUSES_AT_ONCE = 8
+
 export class Subscriptions {
   readonly #config: FeedConfig
   readonly #push: (draft: ChannelDraft, isWanted: () => boolean) => Promise<void>
@@ -348,12 +351,17 @@ export class Subscriptions {
     signal: AbortSignal,
   ): Promise<void> {
     const listed = new Map(found.map(({ spaceId, status }) => [spaceId, status]))
-    for (const { space, problem, over } of this.#followed.values()) {
-      if (signal.aborted) return
+    const compare = async ({ space, problem, over }: Subscription): Promise<void> => {
       const status = listed.get(space.spaceId)
       if (status !== undefined) await answers.get(space)?.(status)
       else if (problem === undefined) await space.checkStatus(signal, over)
     }
+    const left = [...this.#followed.values()]
+    const work = async (): Promise<void> => {
+      for (let next = left.pop(); next !== undefined && !signal.aborted; next = left.pop())
+        await compare(next)
+    }
+    await Promise.all(Array.from({ length: STATUSES_AT_ONCE }, work))
   }
 }
 

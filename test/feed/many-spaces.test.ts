@@ -1,6 +1,9 @@
 /** Many spaces, and a backend that is slow to give their histories, or gives none: it costs no other space anything. */
 import { createServer } from 'node:net'
 import { expect, onTestFinished, test } from 'vitest'
+import { Backend } from '../../src/feed/backend.ts'
+import { yes } from '../../src/feed/refusal.ts'
+import { Space } from '../../src/feed/space.ts'
 import { Turns } from '../../src/feed/turns.ts'
 import { eventually, pause } from '../support/eventually.ts'
 import { configFrom, connected, FeedClient, type Simulator, simulator } from './feed-client.ts'
@@ -78,6 +81,13 @@ test('a tool call ends in time, though no connection comes about', async () => {
   expect(answer.text).toMatch(/^Your spaces are not known yet: .* within 200 ms/)
 })
 
+test('a turn is over after a while, whether or not its task is', async () => {
+  const turns = new Turns(1)
+  const { signal } = new AbortController()
+  void turns.take(() => never, 5_000, signal)
+  expect(await turns.take(async () => 'second', 5_000, signal)).toBe('second')
+})
+
 test('turns are taken one after the other; who has no time left, or is called off, goes without', async () => {
   const turns = new Turns(1)
   const over = new AbortController()
@@ -100,3 +110,31 @@ test('turns are taken one after the other; who has no time left, or is called of
   expect(order).toEqual(['second', 'third'])
   expect(await turns.take(turn('fourth'), 0, over.signal)).toBe('fourth')
 })
+
+test.each([
+  [['archived', 'active'], false, ['archived', 'active']],
+  [['archived', 'active'], true, ['active']],
+] as const)(
+  'statuses asked for at once: %j, the second answered first: %s',
+  async (answers, swapped, told) => {
+    const config = configFrom({ CONVO_API_URL: 'http://127.0.0.1:9', CONVO_API_KEY: 'convo_x' })
+    const heard: unknown[] = []
+    const report = (): void => undefined
+    const backend = new Backend(config, report)
+    onTestFinished(() => backend.close())
+    const space = new Space({
+      spaceId: HEALTHY,
+      join: false,
+      isAnother: () => false,
+      backend,
+      identity: () => Promise.resolve(yes({ actorId: 'me', displayName: 'Me' })),
+      push: async ({ meta }) => void heard.push(meta?.status),
+      report,
+      config,
+    })
+    await space.statusAsked()('paused')
+    const asked = answers.map((status) => ({ status, answered: space.statusAsked() }))
+    for (const { status, answered } of swapped ? asked.toReversed() : asked) await answered(status)
+    expect(heard).toEqual(['paused', ...told])
+  },
+)
