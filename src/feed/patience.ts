@@ -34,18 +34,15 @@ export class Patience {
   async page(query: EventQuery, signal: AbortSignal): ReturnType<FetchPage> {
     const { clock, limits } = this.#config
     const { historyMs } = limits
+    let isAsked = false
     const ask = async (): Promise<Reply<readonly unknown[]> | undefined> => {
+      isAsked = true
       this.#askedAt ??= clock.uptime()
       const soon = limit(historyMs, signal)
       const page = await this.#backend.events(this.#spaceId, query, soon.signal).finally(soon.clear)
       return page.ok || !soon.signal.aborted ? page : undefined
     }
-    let isAsked = this.#goesOn
-    const inTurn = (): Promise<Reply<readonly unknown[]> | undefined> => {
-      isAsked = true
-      return ask()
-    }
-    const page = this.#goesOn ? await ask() : await this.#backend.awaited.take(inTurn, historyMs, signal)
+    const page = this.#goesOn ? await ask() : await this.#backend.awaited.take(ask, historyMs, signal)
     this.#goesOn = page?.ok === true
     if (page !== undefined) return page
     if (!signal.aborted) this.#tries = MAX_TRIES
