@@ -181,9 +181,13 @@ function refusedHint(source: string): string {
   return source === 'CHAMADE_API_KEY' ? KEY_HINT : 'put another key there; it is read again by itself'
 }
 
-/** (What answered TLS with anything else most likely speaks plain http: ERR_SSL_WRONG_VERSION_NUMBER and its like.) */
 function wayHint(cause: unknown): string {
-  return /WRONG_V|PACKET_L/.test(codeOf(cause)) ? 'http:// in the URL' : 'check the URL and your network'
+  return isPlainHttp(cause) ? 'http:// in the URL' : 'check the URL and your network'
+}
+
+/** True when TLS was answered with anything else: most likely that port speaks plain http. */
+export function isPlainHttp(cause: unknown): boolean {
+  return /WRONG_VERSION|PACKET_LENGTH/.test(codeOf(cause))
 }
 
 /** A setting that cannot be meant, and how to write it. */

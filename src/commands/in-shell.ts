@@ -24,5 +24,9 @@ export function inShell(advice: string): string {
 /** Throws what a command failed of. */
 export function throwInShell(error: unknown): never {
   if (!(error instanceof BridgeError) || error.hint === undefined) throw error
-  throw new BridgeError(error.code, error.message, { hint: inShell(error.hint), cause: error.cause })
+  throw new BridgeError(error.code, error.message, {
+    ...error,
+    hint: inShell(error.hint),
+    cause: error.cause,
+  })
 }

@@ -59,7 +59,8 @@ export class Past {
    * `unjoined`: why the space could not be joined. Without a past either there is no such space.
    */
   async begin(unjoined: Refusal | undefined, signal: AbortSignal): Promise<Reply<unknown>> {
-    const past = await this.#readPast((query) => this.#patience.page(query, signal))
+    const fetch: FetchPage = (query) => this.#patience.page(query, signal)
+    const past = await this.#patience.inTurn(() => this.#readPast(fetch), signal)
     if (past.ok || signal.aborted) return past
     const declined = isDeclined(past.no)
     const noSpace = isAbsent(unjoined?.status) && isAbsent(past.no.status)
@@ -95,7 +96,8 @@ export class Past {
       else live(false, this.#pastless?.error.message)
       return yes(undefined)
     }
-    const caught = await this.#tellMissed(live, (query) => this.#patience.page(query, signal), signal)
+    const fetch: FetchPage = (query) => this.#patience.page(query, signal)
+    const caught = await this.#patience.inTurn(() => this.#tellMissed(live, fetch, signal), signal)
     if (caught.ok && this.#pastless === undefined && !signal.aborted) await this.#settled()
     if (signal.aborted || caught.ok || !this.#patience.tiresOf(caught.no)) return caught
     live(false, caught.no.error.message)

@@ -21,8 +21,6 @@ export class Patience {
   /** When the history was asked for that is not there yet, and how often it failed. */
   #askedAt: number | undefined
   #tries = 0
-  /** A page was had, and what is asked for next belongs to it. */
-  #goesOn = false
 
   constructor(spaceId: string, backend: Backend, config: FeedConfig) {
     this.#spaceId = spaceId
@@ -30,25 +28,24 @@ export class Patience {
     this.#config = config
   }
 
-  /** A page of events, asked for within `historyMs`, and there within as long again, or not at all. */
+  /** A history when it is its turn, within `historyMs`, or not at all. */
+  async inTurn(history: () => Promise<Reply<unknown>>, signal: AbortSignal): Promise<Reply<unknown>> {
+    const had = await this.#backend.awaited.take(history, this.#config.limits.historyMs, signal)
+    return had ?? this.#late('not asked for', ': those of other spaces are slow to come', signal)
+  }
+
+  /** A page of it, within `historyMs` or not at all. */
   async page(query: EventQuery, signal: AbortSignal): ReturnType<FetchPage> {
     const { clock, limits } = this.#config
-    const { historyMs } = limits
-    let isAsked = false
-    const ask = async (): Promise<Reply<readonly unknown[]> | undefined> => {
-      isAsked = true
-      this.#askedAt ??= clock.uptime()
-      const soon = limit(historyMs, signal)
-      const page = await this.#backend.events(this.#spaceId, query, soon.signal).finally(soon.clear)
-      return page.ok || !soon.signal.aborted ? page : undefined
-    }
-    const page = this.#goesOn ? await ask() : await this.#backend.awaited.take(ask, historyMs, signal)
-    this.#goesOn = page?.ok === true
-    if (page !== undefined) return page
+    this.#askedAt ??= clock.uptime()
+    const soon = limit(limits.historyMs, signal)
+    const page = await this.#backend.events(this.#spaceId, query, soon.signal).finally(soon.clear)
+    return page.ok || !soon.signal.aborted ? page : this.#late('no answer', '', signal)
+  }
+
+  #late(what: string, why: string, signal: AbortSignal): { readonly ok: false; readonly no: Refusal } {
     if (!signal.aborted) this.#tries = MAX_TRIES
-    const how = isAsked
-      ? `no answer within ${seconds(historyMs)}`
-      : `not asked for within ${seconds(historyMs)}: those of other spaces are slow to come`
+    const how = `${what} within ${seconds(this.#config.limits.historyMs)}${why}`
     return no(refusedBy(504, `give the events of space ${this.#spaceId}`, '', undefined, how))
   }
 
@@ -66,6 +63,5 @@ export class Patience {
   restore(): void {
     this.#askedAt = undefined
     this.#tries = 0
-    this.#goesOn = false
   }
 }

@@ -356,10 +356,9 @@ export class Subscriptions {
       if (status !== undefined) await answers.get(space)?.(status)
       else if (problem === undefined) await space.checkStatus(signal, over)
     }
-    const left = [...this.#followed.values()]
+    const left = this.#followed.values()
     const work = async (): Promise<void> => {
-      for (let next = left.pop(); next !== undefined && !signal.aborted; next = left.pop())
-        await compare(next)
+      for (const next of left) if (!signal.aborted) await compare(next)
     }
     await Promise.all(Array.from({ length: STATUSES_AT_ONCE }, work))
   }

@@ -62,57 +62,30 @@ describe('a push stream', () => {
   const tooLong = `id: 2\ndata: [\n${lines.join('\n')}\ndata: 0]\n\n`
   const limited = { args: ['--stateful', '--log-level', 'info', ...maxMessage(200_000)] }
 
-  test('in which one event is too long, in many lines, brings the events behind it, and is gone on from', async () => {
+  const nameless = tooLong.replace('id: 2', '')
+  const [one, four] = [1, 4].map((id) => `id: ${id}\ndata: ${notification(id)}\n\n`)
+
+  test.each([
+    ['brings the events behind it, and is gone on from', `${one}${tooLong}`, `${nameless}${four}`, '2'],
+    ['and has no id is gone on from what came before', `${one}${nameless}: alive\n\n`, four, '1'],
+    ['and ends with it is not asked for it again', `${one}${tooLong.trimEnd()}`, four, undefined],
+  ])('in which an event is too long, in many lines, %s', async (_, first, then, cursor) => {
     const server = await ScriptedServer.start()
     const cursors: unknown[] = []
     server.before((x) => {
       if (x.request.method !== 'GET') return false
       cursors.push(x.request.headers['last-event-id'])
       x.response.writeHead(200, sse)
-      if (cursors.length === 1) x.response.end(`id: 1\ndata: ${notification(1)}\n\n${tooLong}`)
-      else x.response.write(`${tooLong.replace('id: 2', '')}id: 4\ndata: ${notification(4)}\n\n`)
+      if (cursors.length === 1) x.response.end(first)
+      else x.response.write(then)
       return true
     })
     const bridge = await BridgeProcess.connected(server.url, limited)
     await bridge.waitFor('what comes after', () => heard(bridge).includes(4))
-    expect(cursors).toEqual([undefined, '2'])
+    expect(cursors).toEqual([undefined, cursor])
     expect(bridge.stderr).toMatch(
       /warn dropped what the server pushed: an event is over the limit of 200000 bytes/,
     )
-  })
-
-  test('that is cut behind an event too long, and without an id, is gone on from what came before', async () => {
-    const server = await ScriptedServer.start()
-    const cursors: unknown[] = []
-    server.before((x) => {
-      if (x.request.method !== 'GET') return false
-      cursors.push(x.request.headers['last-event-id'])
-      x.response.writeHead(200, sse)
-      if (cursors.length > 1) x.response.write(`id: 4\ndata: ${notification(4)}\n\n`)
-      else x.response.end(`id: 1\ndata: ${notification(1)}\n\n${tooLong.replace('id: 2', '')}: alive\n\n`)
-      return true
-    })
-    const bridge = await BridgeProcess.connected(server.url, limited)
-    await bridge.waitFor('what comes after', () => heard(bridge).includes(4))
-    expect(cursors).toEqual([undefined, '1'])
-  })
-
-  test('that ends within an event too long is not asked for that event again', async () => {
-    const server = await ScriptedServer.start()
-    const cursors: unknown[] = []
-    server.before((x) => {
-      if (x.request.method !== 'GET') return false
-      const cursor = x.request.headers['last-event-id']
-      cursors.push(cursor)
-      x.response.writeHead(200, sse)
-      if (cursors.length === 1) x.response.write(`id: 1\ndata: ${notification(1)}\n\n`)
-      if (cursor === '1' || cursors.length === 1) x.response.end(tooLong.trimEnd())
-      else x.response.write(`id: 4\ndata: ${notification(4)}\n\n`)
-      return true
-    })
-    const bridge = await BridgeProcess.connected(server.url, limited)
-    await bridge.waitFor('what comes after', () => heard(bridge).includes(4))
-    expect(cursors).toEqual([undefined, undefined])
   })
 
   test('that is resumed brings an event of the same words under another id', async () => {

@@ -4,7 +4,7 @@
  * The one rule: a check says one thing, in one sentence, and with anything but `ok` one thing to do about it.
  * A check never throws at its reader: what it did not expect becomes a failed finding.
  */
-import { BridgeError, reasonOf } from '../../errors.ts'
+import { BridgeError, isPlainHttp, reasonOf } from '../../errors.ts'
 import { firstOf } from '../../retry.ts'
 
 export type State = 'ok' | 'warn' | 'fail' | 'skip'
@@ -70,7 +70,5 @@ async function findingOf<Context>(
 
 /** What to do about a connection that failed; `otherwise` unless its error tells more. */
 export function connectionAdvice(error: unknown, otherwise: string): string {
-  // What answered TLS with anything else.
-  const isPlain = /WRONG_VERSION_NUMBER|PACKET_LENGTH/.test(String((error as NodeJS.ErrnoException).code))
-  return isPlain ? 'it may speak plain http: write http:// in the URL' : otherwise
+  return isPlainHttp(error) ? 'it may speak plain http: write http:// in the URL' : otherwise
 }
