@@ -1,12 +1,12 @@
 /**
  * Turns: so many at a time, first come, first served.
  *
- * Not a pool of connections: a turn is over with its task, and after a second all the same, so that what is slow or
+ * Not a pool of connections: a turn is over with its task, and after half a second all the same, so that what is slow or
  * hangs holds up nobody for longer. The one rule: who has waited long enough goes away without a turn, and takes none.
  */
 import { firstOf, later, type Signal } from '../retry.ts'
 
-const TURN_MS = 1_000
+const TURN_MS = 500
 
 export class Turns {
   #free: number
