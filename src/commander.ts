@@ -11,9 +11,12 @@ import {
   withEnvironment,
 } from './commands/command.ts'
 import { throwInShell } from './commands/in-shell.ts'
-import { shellLine } from './commands/shell-line.ts'
+import { program as programWords } from './commands/shell-line.ts'
 import type { OptionSpec, OptionValues } from './options.ts'
 import { VERSION } from './version.ts'
+
+/** As who has only npx can run it. */
+const PROGRAM = programWords(false).join(' ')
 
 /** Runs the command that `args` name; resolves with the exit code. Mistakes are said on stderr: code 2. */
 export async function runCommand(
@@ -45,7 +48,8 @@ export async function runCommand(
     program.version(VERSION, '-V, --version', 'print the version')
     program.addHelpText('after', () => commandList(others))
   }
-  program.addHelpText('after', () => `\nExamples:\n${spec.examples.map((line) => `  ${line}`).join('\n')}\n`)
+  const examples = spec.examples.map((line) => `  ${line.replace('chamade-mcp', PROGRAM)}`)
+  program.addHelpText('after', () => `\nExamples:\n${examples.join('\n')}\n`)
   try {
     await program.parseAsync(named === undefined ? args : args.slice(1), { from: 'user' })
   } catch (error) {
@@ -77,7 +81,7 @@ function askingForHelp(words: readonly string[]): readonly string[] {
 
 /** A word that is no command: commander knows the nearest one. */
 function explainUnknown(args: readonly string[], others: readonly CommandEntry[], io: Io): number {
-  const program = quiet(new Command('chamade-mcp'), io, [])
+  const program = quiet(new Command(PROGRAM), io, [])
   for (const entry of others) program.command(entry.name)
   try {
     program.parse(args.slice(0, 1), { from: 'user' })
@@ -98,8 +102,7 @@ function quiet(command: Command, io: Io, options: readonly OptionSpec[]): Comman
       writeErr: (text) => io.stderr.write(text),
       outputError: (text, write) => {
         const said = switchWithValue(text, options) ?? text.trimEnd().replaceAll(/(--[\w-]+)=[^'\s]*/g, '$1')
-        const help = [...command.name().split(' ').slice(1), '--help'].join(' ')
-        write(`${said}\ntry: ${shellLine(help)}\n`)
+        write(`${said}\ntry: ${command.name()} --help\n`)
       },
     })
 }
@@ -112,7 +115,7 @@ function switchWithValue(text: string, options: readonly OptionSpec[]): string |
 }
 
 function build(spec: CommandSpec, io: Io, isSubcommand: boolean): Command {
-  const name = isSubcommand ? `chamade-mcp ${spec.name}` : 'chamade-mcp'
+  const name = isSubcommand ? `${PROGRAM} ${spec.name}` : PROGRAM
   const command = quiet(new Command(name).description(spec.summary), io, spec.options)
   for (const operand of spec.operands?.split(/\s+/) ?? []) command.argument(operand)
   for (const option of spec.options) command.addOption(optionOf(option))

@@ -41,6 +41,8 @@ describe('README', () => {
     expect(code).toBe(0)
     const help = bridge.lines.map((line) => line.toString('utf8')).join('\n')
     for (const option of connect.options) expect(help).toContain(option.flags.split(' ')[0] ?? '')
-    for (const example of connect.examples) expect(help).toContain(example)
+    for (const example of connect.examples) {
+      expect(help).toContain(example.replace('chamade-mcp', 'npx -y @chamade/mcp-server@3'))
+    }
   })
 })

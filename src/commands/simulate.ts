@@ -29,7 +29,7 @@ const SPACE = 'sprint-planning'
 export const simulate: CommandSpec = {
   name: 'simulate',
   summary: `Run a local Chamade (or moot, with --moot) with faults on demand, without an account.
-Its address opens a console in your browser; "chamade-mcp emit" talks to it from the shell.
+Its address opens a console in your browser; "emit" talks to it from the shell.
 Scripts can do the same over HTTP, with the console's token as Bearer:
 POST /control/emit and /control/fault, GET /control/state and /control/timeline.
 

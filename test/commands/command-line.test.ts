@@ -37,10 +37,23 @@ describe('help', () => {
       ].map((args) => runCli(args)),
     )
     expect(flag?.code).toBe(0)
-    expect(flag?.stdout).toContain(`chamade-mcp ${name}`)
+    expect(flag?.stdout).toContain(`Usage: npx -y @chamade/mcp-server@3 ${name} `)
     expect(before).toEqual(flag)
     expect(behind).toEqual(flag)
   })
+
+  test.each(['', ...COMMANDS])(
+    'of "%s" has examples that run where npx is all that there is',
+    async (name) => {
+      const { stdout } = await runCli([...name.split(' ').filter(Boolean), '--help'])
+      const examples = stdout.split('\nExamples:\n')[1]?.trimEnd().split('\n') ?? []
+      expect(examples).not.toEqual([])
+      for (const line of examples) {
+        expect(line).toContain(' npx -y @chamade/mcp-server@3 ')
+        expect(line).not.toContain('chamade-mcp')
+      }
+    },
+  )
 
   test.each(COMMANDS)('of %s breaks no line where the next word had room', async (name) => {
     const { stdout } = await runCli([name, '--help'])
