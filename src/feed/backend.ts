@@ -205,7 +205,10 @@ export class Backend {
       soon.clear()
     }
     if (status < 200 || status > 299) {
-      const refusal = refusedBy(status, what, this.#said(received), retryAfterMs(retryAfter))
+      const refusal = refusedBy(status, what, {
+        said: this.#said(received),
+        retryAfterMs: retryAfterMs(retryAfter),
+      })
       return apiKey.renew(key, refusal) ? this.#call(method, path, what, signal, options) : no(refusal)
     }
     try {

@@ -39,6 +39,8 @@ export interface DialOptions {
   readonly what: string
   readonly secureContext?: SecureContext | undefined
   readonly proxy?: NamedProxy | undefined
+  /** The variable that gave the address, where it did that alone. */
+  readonly setting?: string | undefined
   readonly handshakeMs: number
   readonly pingMs: number
   readonly maxFrameBytes: number
@@ -118,7 +120,7 @@ export async function dial(options: DialOptions, signal: AbortSignal): Promise<R
     await sleep(SETTLE_MS, settled.signal, signal)
     if (!settled.signal.aborted) return yes(live)
     const { reason, refusal } = await live.ended
-    return no(refusal ?? failedBy(new Error(reason), options.what, new URL(options.url).host))
+    return no(refusal ?? failed(new Error(reason), { ...options, proxy: undefined }))
   }
   socket.close()
   seen.raw?.destroy()
@@ -254,7 +256,8 @@ class Live implements Connection {
     const status =
       event.code === 1008 ? 403 : event.code > 4400 && event.code < 4430 ? event.code - 4000 : undefined
     if (status === undefined) return { reason, since: at }
-    const refusal = refusedBy(status, options.what, said, undefined, `close code ${event.code}`)
+    const { what, setting } = options
+    const refusal = refusedBy(status, what, { said, how: `close code ${event.code}`, setting })
     return { reason, since: at, refusal }
   }
 
@@ -331,7 +334,8 @@ const BAD_PORT =
 
 function whyNot(seen: Seen, options: DialOptions, timedOut: boolean): Refusal {
   if (seen.status !== undefined && seen.status !== 101) {
-    return refusedBy(seen.status, options.what, '', retryAfterMs(seen.retryAfter))
+    const { what, setting } = options
+    return refusedBy(seen.status, what, { retryAfterMs: retryAfterMs(seen.retryAfter), setting })
   }
   if (timedOut) {
     return failed(new Error(`no answer to the handshake within ${options.handshakeMs} ms`), options)
@@ -340,8 +344,8 @@ function whyNot(seen: Seen, options: DialOptions, timedOut: boolean): Refusal {
   return failed(seen.error ?? new Error(why), options)
 }
 
-function failed(cause: Error, { what, url, proxy }: DialOptions): Refusal {
-  return failedBy(cause, what, new URL(url).host, proxy)
+function failed(cause: Error, { what, url, proxy, setting }: DialOptions): Refusal {
+  return failedBy(cause, what, new URL(url).host, proxy, setting)
 }
 
 function bytesRead(raw: Duplex): number {

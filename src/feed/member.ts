@@ -233,13 +233,10 @@ export class Member implements Subscription {
     const said = text(inner.detail) ?? text(inner.message) ?? text(inner.error) ?? ''
     const { clean } = this.#config.apiKey
     const status = statusIn(frame)
-    return refusedBy(
-      status ?? UNTOLD,
-      `follow space ${this.spaceId}`,
-      lineOf(said, clean),
-      undefined,
-      status === undefined ? 'an error frame' : undefined,
-    )
+    return refusedBy(status ?? UNTOLD, `follow space ${this.spaceId}`, {
+      said: lineOf(said, clean),
+      how: status === undefined ? 'an error frame' : undefined,
+    })
   }
 }
 

@@ -46,7 +46,7 @@ export class Patience {
   #late(what: string, why: string, signal: AbortSignal): { readonly ok: false; readonly no: Refusal } {
     if (!signal.aborted) this.#tries = MAX_TRIES
     const how = `${what} within ${seconds(this.#config.limits.historyMs)}${why}`
-    return no(refusedBy(504, `give the events of space ${this.#spaceId}`, '', undefined, how))
+    return no(refusedBy(504, `give the events of space ${this.#spaceId}`, { how }))
   }
 
   /** One failure more: is it enough? */

@@ -46,7 +46,9 @@ export function lineOf(said: string, clean: Clean): string {
   )
 }
 
-const NOT_FOUND_HINT = 'check the space id, and CONVO_API_URL'
+/** The variable that says where all of moot is, but for a shared socket. */
+const API_URL = 'CONVO_API_URL'
+const NOT_FOUND_HINT = `check the space id, and ${API_URL}`
 /** What a person can do about a status that waiting seldom mends. */
 const HINTS: Readonly<Record<number, string>> = {
   401: 'set CONVO_API_KEY in the "env" of the server\'s entry in your MCP config to a key of this agent, then restart the client; or --api-key-file, which is read again by itself',
@@ -60,16 +62,22 @@ const CA_HINT = 'set SSL_CERT_FILE to the path of the CA certificate the server 
 /** Certificate failures by their OpenSSL or Node code. */
 const BAD_CERTIFICATE = new Set(['CERT_HAS_EXPIRED', 'CERT_NOT_YET_VALID', 'ERR_TLS_CERT_ALTNAME_INVALID'])
 
-/**
- * An HTTP status instead of what was wanted. `what` is the act ("join space x"), `said` the server's own words
- * (already cleaned, may be empty), `how` what stood for the status where it was not HTTP.
- */
+/** What is known of a refusal beside its status. */
+export interface RefusedHow {
+  /** The server's own words, already cleaned. */
+  readonly said?: string
+  readonly retryAfterMs?: number | undefined
+  /** What stood for the status where it was not HTTP. */
+  readonly how?: string | undefined
+  /** The variable with the address, where it is about that alone. */
+  readonly setting?: string | undefined
+}
+
+/** An HTTP status instead of what was wanted. `what` is the act ("join space x"). */
 export function refusedBy(
   status: number,
   what: string,
-  said = '',
-  retryAfterMs?: number,
-  how = `HTTP ${status}`,
+  { said = '', retryAfterMs, how = `HTTP ${status}`, setting }: RefusedHow = {},
 ): Refusal {
   const words = said === '' ? how : `${how}: ${said}`
   if (isOfTheMoment(status) || status >= 500) {
@@ -80,7 +88,11 @@ export function refusedBy(
   }
   const redirected = status >= 300 && status < 400
   const code = status === 401 ? 'KEY_REFUSED' : redirected ? 'REDIRECT_REFUSED' : 'FEED_REFUSED'
-  const hint = redirected ? 'set CONVO_API_URL to where it really lives' : HINTS[status]
+  const hint = redirected
+    ? `set ${setting ?? API_URL} to where it really lives`
+    : setting !== undefined && isAbsent(status)
+      ? `check ${setting}`
+      : HINTS[status]
   const error = new BridgeError(
     code,
     `moot refused to ${what} (${words})`,
@@ -110,8 +122,14 @@ export function isAbsent(status: number | undefined): boolean {
   return status === 404 || status === 410
 }
 
-/** No reply at all. `where` is the host, `proxy` what it was to be reached through. */
-export function failedBy(cause: unknown, what: string, where: string, proxy?: NamedProxy): Refusal {
+/** No reply at all. `where` is the host, `proxy` what it was to be reached through, `setting` names the address. */
+export function failedBy(
+  cause: unknown,
+  what: string,
+  where: string,
+  proxy?: NamedProxy,
+  setting = API_URL,
+): Refusal {
   const code = codeOf(cause)
   const untrusted = isUntrusted({ code })
   const bad = code !== undefined && BAD_CERTIFICATE.has(code)
@@ -120,7 +138,7 @@ export function failedBy(cause: unknown, what: string, where: string, proxy?: Na
     ? CA_HINT
     : bad
       ? 'renew the certificate of the server, or use the name it was made for'
-      : `check CONVO_API_URL${proxy === undefined ? '' : `, ${proxy.variable}`} and your network; it is tried again by itself`
+      : `check ${setting}${proxy === undefined ? '' : `, ${proxy.variable}`} and your network; it is tried again by itself`
   return {
     error: new BridgeError('SERVER_UNREACHABLE', `could not ${what} at ${where}: ${why}${through(proxy)}`, {
       hint,
@@ -139,7 +157,7 @@ export function through(proxy: NamedProxy | undefined): string {
 export function unreadable(what: string, why: string): Refusal {
   return {
     error: new BridgeError('SERVER_CONFUSED', `moot's answer to "${what}" can't be read: ${why}`, {
-      hint: 'check CONVO_API_URL: this may not be a moot backend',
+      hint: `check ${API_URL}: this may not be a moot backend`,
     }),
     lasting: true,
   }

@@ -34,7 +34,12 @@ export class SharedSocket {
     this.#config = config
     this.#report = report
     this.#socket = new KeptSocket(
-      keeping(config, 'open the channel socket', config.channelProxy, () => address(config)),
+      keeping(config, {
+        what: 'open the channel socket',
+        proxy: config.channelProxy,
+        setting: 'CONVO_CHANNEL_URL',
+        url: () => address(config),
+      }),
       {
         prepare: identity,
         opened: async (connection, signal) => {

@@ -129,7 +129,7 @@ export class Space {
     if (joined.ok || !soon.signal.aborted || signal.aborted) return joined
     this.#joinTries = MAX_TRIES
     const how = `no answer within ${seconds(toolMs)}`
-    this.#unjoined = refusedBy(504, `join space ${this.spaceId}`, '', undefined, how)
+    this.#unjoined = refusedBy(504, `join space ${this.spaceId}`, { how })
     return no(this.#unjoined)
   }
 

@@ -8,6 +8,7 @@ import { BridgeError, errors } from '../errors.ts'
 import { Backoff } from '../retry.ts'
 import type { Status } from '../status.ts'
 import type { FeedConfig } from './config.ts'
+import type { DialOptions } from './connection.ts'
 import { no, type Refusal, type Reply, yes } from './refusal.ts'
 import { type KeepOptions, KeptSocket } from './socket.ts'
 import { readFrame, type Space } from './space.ts'
@@ -55,9 +56,11 @@ export class OwnSocket implements Subscription {
     this.#report = report
     this.#status = new StreamStatus(space.spaceId, report, config.clock)
     this.#socket = new KeptSocket(
-      keeping(config, `follow space ${space.spaceId}`, config.proxy, () =>
-        socketAddress(config, space.spaceId),
-      ),
+      keeping(config, {
+        what: `follow space ${space.spaceId}`,
+        proxy: config.proxy,
+        url: () => socketAddress(config, space.spaceId),
+      }),
       {
         prepare: (signal) => space.prepare(signal),
         opened: async (connection, signal) => {
@@ -119,16 +122,14 @@ export class OwnSocket implements Subscription {
   }
 }
 
-/** How a socket is kept up that is there to do `what`; `url` is asked for each time, for the key in it. */
+/** How a socket is kept up; `url` is asked for each time, for the key in it. */
 export function keeping(
   config: FeedConfig,
-  what: string,
-  proxy: FeedConfig['proxy'],
-  url: () => string,
+  { url, ...way }: Pick<DialOptions, 'what' | 'proxy' | 'setting'> & { readonly url: () => string },
 ): KeepOptions {
   const { apiKey: key, backoff, clock, limits, random, secureContext } = config
   return {
-    dial: () => ({ ...limits, url: url(), what, secureContext, proxy, clock, clean: key.clean }),
+    dial: () => ({ ...limits, ...way, url: url(), secureContext, clock, clean: key.clean }),
     backoff: new Backoff(backoff, random),
     clock,
     heartbeatMs: limits.heartbeatMs,

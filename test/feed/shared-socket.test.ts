@@ -294,6 +294,16 @@ test('a port that no socket is opened to is said to be the reason', async () => 
   const client = await connected(await simulator(), { CONVO_CHANNEL_URL: 'ws://127.0.0.1:6667/channel' })
   const answer = await client.tool('subscribe', { space_id: SPACE })
   expect(answer.text).toMatch(/could not open the channel socket at 127.0.0.1:6667: its port is one that no/)
+  expect(answer.text).toContain('Try: check CONVO_CHANNEL_URL and your network')
+})
+
+test('a channel address without a channel is the one that is to be checked', async () => {
+  const moot = await simulator()
+  const client = await connected(moot, { CONVO_CHANNEL_URL: `${moot.channelUrl}s` })
+  const answer = await client.tool('subscribe', { space_id: SPACE })
+  expect(answer.text).toMatch(
+    /refused to open the channel socket \(HTTP 404\).*Try: check CONVO_CHANNEL_URL\.$/,
+  )
 })
 
 test('a space the server takes back is down and said to be, and asked for again; nothing is lost', async () => {
