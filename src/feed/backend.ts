@@ -22,10 +22,10 @@ export interface Actor {
   readonly displayName: string
 }
 
-/** The spaces of this agent, each once, of any status, and when that was so, by the server's own clock: ms since 1970, if it tells. */
+/** The spaces of this agent, each once, of any status, and when that was so, ms since 1970: by the server's own clock, if it tells. */
 export interface Discovered {
   readonly spaces: readonly SpaceSummary[]
-  readonly at: number | undefined
+  readonly at: number
 }
 
 export interface SpaceSummary {
@@ -104,10 +104,13 @@ export class Backend {
   /** `GET /api/actors/me/spaces?status=active` */
   async activeSpaces(signal: AbortSignal): Promise<Reply<Discovered>> {
     const what = 'list the spaces of this agent'
-    let at: number | undefined
+    const { clock } = this.#config
+    const asked = clock.uptime()
+    let at = clock.now()
     const tellDate = (date: string): void => {
       const ms = Date.parse(date)
-      at = Number.isNaN(ms) ? undefined : ms
+      // What it holds was looked up before it was sent.
+      if (!Number.isNaN(ms)) at = ms - (clock.uptime() - asked)
     }
     const reply = await this.#call('GET', '/api/actors/me/spaces?status=active', what, signal, { tellDate })
     if (!reply.ok) return reply

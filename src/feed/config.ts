@@ -58,6 +58,8 @@ export interface FeedLimits {
   readonly historyMs: number
   /** Histories asked for at once that something waits for, and as many beside; slow ones make room for others. */
   readonly histories: number
+  /** A server may let a connection in before it sends there what is said: by then it does. */
+  readonly lookAgainMs: number
   /** `{"type":"heartbeat"}` keeps the agent's last-seen fresh. */
   readonly heartbeatMs: number
   /** A ping is sent this often; as long without any byte, and the connection is replaced. */
@@ -77,6 +79,7 @@ export const DEFAULT_LIMITS: FeedLimits = {
   handshakeMs: 10_000,
   historyMs: 4_000,
   histories: 16,
+  lookAgainMs: 5_000,
   heartbeatMs: 60_000,
   pingMs: 20_000,
   discoverMs: 30_000,

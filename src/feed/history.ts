@@ -45,6 +45,11 @@ export class History {
     return this.#recent.length > 0
   }
 
+  /** The places to continue from, the oldest first: more than one, as several writers may not have been stored in the order sent. */
+  get place(): readonly string[] {
+    return this.#recent.slice(-OVERLAP)
+  }
+
   /** Takes `events` as the past: not to be given, and the place to continue from. */
   seed(events: readonly unknown[]): void {
     this.restart(events)
@@ -90,15 +95,15 @@ export class History {
   }
 
   /**
-   * Pages of what came since, oldest first, until there is no more; at least one. A refusal ends it; one
+   * Pages of what came since `from`, oldest first, until there is no more; at least one. A refusal ends it; one
    * that `isDeclined` says that the place is unknown, or that no history is given out.
    */
-  async *since(ask: FetchPage): AsyncGenerator<Reply<Missed>> {
+  async *since(ask: FetchPage, from = this.place): AsyncGenerator<Reply<Missed>> {
     const fetch: FetchPage = async (query) => {
       const page = await ask(query)
       return page.ok ? yes(this.#oldestFirst(page.value)) : page
     }
-    const [place, ...behind] = this.#recent.slice(-OVERLAP)
+    const [place, ...behind] = from
     const [next] = behind
     const given = new Set<string>()
     /** Its pages begin with the oldest: each joins the one before. */

@@ -42,6 +42,8 @@ export class Past {
   #pastless: Refusal | undefined
   /** What was missed is still to be had, beside the frames. */
   #owed = false
+  /** It was had, but perhaps not all of what was said when the connection began: that is behind here. */
+  #unsureFrom: readonly string[] | undefined
   /** What came meanwhile and may concern the agent: that is not known yet. */
   #unsure: unknown[] = []
   #connections = 0
@@ -84,6 +86,7 @@ export class Past {
   async catchUp(up: Up, signal: AbortSignal): Promise<Reply<unknown>> {
     const wasUp = this.#wasUp
     this.#connections++
+    this.#unsureFrom = undefined
     const live: Up = (continuous, why) => {
       // There is no asking for more: at the start nothing was missed yet, but for what counts as news.
       if (!wasUp && this.#wasUp && this.#options.newsSince === undefined) return
@@ -98,7 +101,10 @@ export class Past {
     }
     const fetch: FetchPage = (query) => this.#patience.page(query, signal)
     const caught = await this.#patience.inTurn(() => this.#tellMissed(live, fetch, signal), signal)
-    if (caught.ok && this.#pastless === undefined && !signal.aborted) await this.#settled()
+    if (caught.ok && this.#pastless === undefined && !signal.aborted) {
+      await this.#settled()
+      this.#unsureFrom = this.#history.place
+    }
     if (signal.aborted || caught.ok || !this.#patience.tiresOf(caught.no)) return caught
     live(false, caught.no.error.message)
     this.#history.hold()
@@ -106,7 +112,7 @@ export class Past {
     return yes(undefined)
   }
 
-  /** Beside the frames of a connection that caught up: the history, if it could not be had yet. */
+  /** Beside the frames of a connection that caught up: the history, if it could not be had yet, and its last bit. */
   async settle(signal: AbortSignal): Promise<void> {
     const { spaceId, backend, config, report } = this.#options
     const backoff = new Backoff(config.backoff, config.random)
@@ -117,13 +123,14 @@ export class Past {
       return past.ok ? this.#tellMissed(() => undefined, fetch, signal) : past
     }
     let retryAfterMs = 0
-    while (this.#owed && !signal.aborted) {
-      await sleep(Math.max(backoff.slow(), retryAfterMs), signal)
+    while ((this.#owed || this.#unsureFrom !== undefined) && !signal.aborted) {
+      const wasOwed = this.#owed
+      await sleep(wasOwed ? Math.max(backoff.slow(), retryAfterMs) : config.limits.lookAgainMs, signal)
       const caught = await backend.beside.take(fill, ENDLESS_MS, signal)
       if (caught === undefined || signal.aborted) return
       if (caught.ok || isDeclined(caught.no)) await this.#settled()
       retryAfterMs = caught.ok ? 0 : (caught.no.retryAfterMs ?? 0)
-      if (!caught.ok) continue
+      if (!caught.ok || !wasOwed) continue
       const text = `the history of space ${spaceId} is there again; what was missed has been fetched`
       report({ kind: 'note', level: 'info', text })
     }
@@ -148,19 +155,23 @@ export class Past {
   /** The history is there, or will never be: what waited for it is looked at again. */
   async #settled(): Promise<void> {
     this.#owed = false
+    this.#unsureFrom = undefined
     this.#isBehind = true
     for (const event of this.#unsure.splice(0)) await this.#options.tell(event)
   }
 
   async #tellMissed(up: Up, fetch: FetchPage, signal: AbortSignal): Promise<Reply<unknown>> {
     let isUp = false
-    for await (const page of this.#history.since(fetch)) {
+    for await (const page of this.#history.since(fetch, this.#unsureFrom)) {
       if (signal.aborted) return yes(undefined)
       if (!page.ok) {
         if (!isDeclined(page.no) || isUp) return page
-        return this.#startOver((why) => up(false, why), page.no, fetch, signal)
+        return this.#startOver((why) => up(false, why), page.no.error.message, fetch, signal)
       }
       const { missing, events } = page.value
+      if (!isUp && missing === FORGOTTEN && events.length === 0) {
+        return this.#startOver((why) => up(false, why), undefined, fetch, signal)
+      }
       if (!isUp || missing !== undefined) up(missing === undefined, missing)
       isUp = true
       for (const event of events) {
@@ -176,14 +187,14 @@ export class Past {
   /** The backend does not know where we were: what it has that we do not know is given, and from there we go on. */
   async #startOver(
     up: (why: string) => void,
-    because: Refusal,
+    because: string | undefined,
     fetch: FetchPage,
     signal: AbortSignal,
   ): Promise<Reply<unknown>> {
     const now = await fetch({ limit: PAGE })
     if (!now.ok && !isDeclined(now.no)) return now
-    const { message } = because.error
-    up(now.ok ? `${FORGOTTEN}: ${message}` : message)
+    if (because === undefined) up(FORGOTTEN)
+    else up(now.ok ? `${FORGOTTEN}: ${because}` : because)
     if (!now.ok) {
       this.#history.hold()
       return yes(undefined)

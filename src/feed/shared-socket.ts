@@ -107,22 +107,34 @@ export class SharedSocket {
     const frame = readFrame(frameText)
     if (frame === undefined) return this.#report(malformedFrame(frameText, 'the channel'))
     const { spaceId, type } = frame
-    const member = spaceId === undefined ? this.#asked(frame) : this.#members.get(spaceId)
+    const member = spaceId === undefined ? this.#meant(frame) : this.#members.get(spaceId)
     if (member !== undefined) return member.frame(frame, frameText.length)
-    if (spaceId !== undefined || type !== 'error') return
-    const why = 'it names no space, and is no answer to a subscription'
-    this.#report({ kind: 'dropped', what: 'an error frame from the channel', why })
+    if (spaceId !== undefined) return
+    const dropped = (what: string, why: string): void => this.#report({ kind: 'dropped', what, why })
+    if (type === 'error') {
+      dropped('an error frame from the channel', 'it names no space, and is no answer to a subscription')
+    } else if (isNews(frame)) {
+      dropped(`a ${type} from the channel`, 'it names no space, and there is more than one')
+    }
   }
 
-  /** Who an answer is for that names no space: the one that waits for it, if there is but one; a late yes, that waited. */
-  #asked(frame: Frame): Member | undefined {
+  /**
+   * Who a frame is for that names no space. News: the only one. An answer: the one that waits for it, if there is but
+   * one; a late yes, that waited.
+   */
+  #meant(frame: Frame): Member | undefined {
+    const members = [...this.#members.values()]
+    if (isNews(frame)) return members.length === 1 ? members[0] : undefined
     const isYes = frame.type === 'subscribed'
     if (!isYes && !(frame.type === 'error' && refuses(frame))) return undefined
-    const members = [...this.#members.values()]
     const asking = members.filter(({ asks }) => asks)
     const possible = isYes && asking.length === 0 ? members.filter(({ unanswered }) => unanswered) : asking
     return possible.length === 1 ? possible[0] : undefined
   }
+}
+
+function isNews({ type }: Frame): boolean {
+  return type === 'context_event' || type === 'space_update'
 }
 
 function address(config: FeedConfig): string {

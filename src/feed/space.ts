@@ -54,6 +54,7 @@ export class Space {
   readonly #past: Past
   readonly #threads = new Set<string>()
   #actor: Actor | undefined
+  #joins: boolean
   #joined = false
   /** Why it could not be joined. */
   #unjoined: Refusal | undefined
@@ -72,6 +73,7 @@ export class Space {
   constructor(options: SpaceOptions) {
     this.spaceId = options.spaceId
     this.#options = options
+    this.#joins = options.join
     this.#past = new Past({
       ...options,
       tell: (event) => this.#event(event),
@@ -79,17 +81,23 @@ export class Space {
     })
   }
 
+  /** The agent asks for it once more: it may have been put out of it. */
+  joinAgain(): void {
+    this.#joins = true
+    this.#joined = false
+    this.#joinTries = 0
+  }
+
   /** Identity, join, and the past to continue from; each only until it has succeeded. */
   async prepare(signal: AbortSignal): Promise<Reply<unknown>> {
-    const { identity, join } = this.#options
-    const actor = await identity()
+    const actor = await this.#options.identity()
     if (!actor.ok) return actor
     if (actor.value.actorId !== this.#actor?.actorId) {
       this.#joined = false
       this.#threads.clear()
     }
     this.#actor = actor.value
-    if (join && !this.#joined) {
+    if (this.#joins && !this.#joined) {
       const joined = await this.#join(actor.value, signal)
       if (!joined.ok && !this.#goesOnWithout(joined.no)) return joined
     }
@@ -114,9 +122,9 @@ export class Space {
     await Promise.all([this.#past.settle(signal), this.#joinLate(signal)])
   }
 
-  /** It was refused. With a 409 perhaps because it is not active any more: the agent is told if so. */
-  async refused({ status }: Refusal, signal: AbortSignal): Promise<void> {
-    if (status === 409) await this.checkStatus(signal)
+  /** It was refused; perhaps because it is not active any more: the agent is told if so. */
+  async refused(refusal: Refusal, signal: AbortSignal): Promise<void> {
+    if (isDeclined(refusal) || refusal.status === 403) await this.checkStatus(signal)
   }
 
   async #join(actor: Actor, signal: AbortSignal): Promise<Reply<unknown>> {
@@ -133,10 +141,10 @@ export class Space {
     return no(this.#unjoined)
   }
 
-  /** A join that is declined, or fails each time, is no reason to be deaf: the socket tells who may not listen. */
+  /** A join that is declined, fails each time, or is one more is no reason to be deaf: the socket tells who may not listen. */
   #goesOnWithout(refusal: Refusal): boolean {
     this.#joinTries++
-    return isDeclined(refusal) || (isBusy(refusal) && this.#joinTries >= MAX_TRIES)
+    return this.#begun || isDeclined(refusal) || (isBusy(refusal) && this.#joinTries >= MAX_TRIES)
   }
 
   /** What failed without being declined is tried on. */

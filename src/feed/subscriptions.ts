@@ -98,6 +98,7 @@ export class Subscriptions {
     }
     const newsSince = this.#met.has(spaceId) ? undefined : this.#watchedSince
     const subscription = known ?? this.#follow(spaceId, true, newsSince)
+    if (known !== undefined && !this.#tentative.has(known)) known.space.joinAgain()
     this.#want([subscription], known === undefined)
     const soon = limit(this.#config.limits.toolMs, cancelled, this.#over.signal)
     const reply = await this.#firstAttempt(subscription, soon.signal).finally(soon.clear)

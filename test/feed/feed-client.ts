@@ -21,6 +21,7 @@ export const QUICK: FeedLimits = {
   handshakeMs: 5_000,
   historyMs: 5_000,
   histories: 64,
+  lookAgainMs: 60_000,
   heartbeatMs: 60_000,
   pingMs: 20_000,
   discoverMs: 60_000,

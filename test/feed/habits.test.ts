@@ -149,20 +149,24 @@ describe('the status of a space', () => {
     expect(statuses(client)).toEqual(['paused'])
   })
 
-  test('is asked for when its socket is refused as that of one that is not active (409)', async () => {
-    const [moot, client] = await behind(() => () => undefined)
-    await caughtUp(moot)
-    moot.weather.handshakeStatus = 409
-    moot.sockets.drop('cut')
-    await eventually('its socket is gone', () => moot.sockets.count(SPACE) === 0)
-    moot.store.setStatus(moot.space(SPACE), 'archived')
-    await client.hears(1)
-    expect(statuses(client)).toEqual(['archived'])
-    moot.store.setStatus(moot.space(SPACE), 'active')
-    moot.weather.handshakeStatus = undefined
-    await client.hears(2)
-    expect(statuses(client)).toEqual(['archived', 'active'])
-  })
+  // [channel-adapter] says nothing of how a space that is not active refuses; a 403 is what a framework makes of it.
+  test.each([400, 403, 404, 409, 410])(
+    'is asked for when its socket is refused with a %i',
+    async (refusal) => {
+      const [moot, client] = await behind(() => () => undefined)
+      await caughtUp(moot)
+      moot.weather.handshakeStatus = refusal
+      moot.sockets.drop('cut')
+      await eventually('its socket is gone', () => moot.sockets.count(SPACE) === 0)
+      moot.store.setStatus(moot.space(SPACE), 'archived')
+      await client.hears(1)
+      expect(statuses(client)).toEqual(['archived'])
+      moot.store.setStatus(moot.space(SPACE), 'active')
+      moot.weather.handshakeStatus = undefined
+      await client.hears(2)
+      expect(statuses(client)).toEqual(['archived', 'active'])
+    },
+  )
 
   test('is asked for when the shared socket refuses it so', async () => {
     const moot = await simulator()
@@ -183,6 +187,75 @@ describe('the status of a space', () => {
     const [, client] = await behind(habit)
     expect((await client.tool('subscribe')).text).toMatch(/^Subscribed to 1 new/)
   })
+})
+
+test.each(['its own socket', 'the shared socket'])(
+  'whoever was put out of a space joins it when it is subscribed again, over %s',
+  async (socket) => {
+    const moot = await simulator()
+    const shared = socket === 'the shared socket'
+    const joins = (): number => moot.calls.filter(({ path }) => path.endsWith('/join')).length
+    const habit: Habit = (_method, url) => {
+      // Whoever joins is let in.
+      if (url.pathname.endsWith('/join')) moot.weather.handshakeStatus = undefined
+      return undefined
+    }
+    const env = {
+      CONVO_API_URL: await front(moot, habit),
+      ...(shared ? { CONVO_CHANNEL_URL: moot.channelUrl } : {}),
+    }
+    const client = await connected(moot, env, { backoff: SLOW_WHEN_REFUSED })
+    expect((await client.tool('subscribe')).text).toMatch(/^Subscribed to 1 new/)
+    await caughtUp(moot)
+    expect(joins()).toBe(0)
+    if (shared) {
+      moot.sockets.raw(SPACE, JSON.stringify({ type: 'error', space_id: SPACE, code: 4403 }))
+    } else {
+      moot.weather.handshakeStatus = 403
+      moot.sockets.drop('cut')
+    }
+    await eventually('it is put out', () => client.log.includes('HTTP 403'))
+    expect((await client.tool('subscribe', { space_id: SPACE })).isError).toBe(false)
+    expect(joins()).toBe(1)
+    moot.publish(SPACE, { text: '@MyAgent welcome back' })
+    await client.hears(1)
+  },
+)
+
+test('a backend that shows nothing behind a place it has forgotten: what it has is told, and a gap is', async () => {
+  const habit =
+    (moot: Simulator): Habit =>
+    (_method, url) => {
+      const since = url.searchParams.get('since')
+      const isKnown = moot.space(SPACE).events.some(({ event_id }) => event_id === since)
+      return since === null || isKnown ? undefined : { body: [] }
+    }
+  const [moot, client] = await behind(habit, {}, 3)
+  await caughtUp(moot)
+  moot.space(SPACE).events = []
+  moot.sockets.drop('cut')
+  for (let i = 0; i < 3; i++) moot.publish(SPACE, { text: `@MyAgent ${i}` })
+  await client.hears(3)
+  expect(client.contents.map((content) => content.at(-1))).toEqual(['0', '1', '2'])
+  const ups = client.pushStatuses(SPACE).filter(({ state }) => state === 'up')
+  expect(ups.map(({ continuous, reason }) => [continuous, reason])).toEqual([
+    [true, undefined],
+    [false, FORGOTTEN],
+  ])
+})
+
+test('what is said between a connection and its place among those that are sent to is fetched, once', async () => {
+  const limits = { lookAgainMs: 300 }
+  const [moot, client] = await behind(() => () => undefined, { limits })
+  await eventually('it is up', () => states(client).at(-1) === 'up')
+  moot.publish(SPACE, { text: '@MyAgent sent' })
+  const unsent = { speaker: moot.alice.actor_id, text: '@MyAgent not sent' }
+  moot.store.say(moot.space(SPACE), unsent, true)
+  for (let i = 0; i < 30; i++) moot.publish(SPACE, { text: `@MyAgent ${i}` })
+  await client.hears(32)
+  expect(client.contents.filter((content) => content.endsWith('@MyAgent not sent'))).toHaveLength(1)
+  expect(client.contents.filter((content) => content.endsWith('@MyAgent sent'))).toHaveLength(1)
+  expect(states(client)).toEqual(['up'])
 })
 
 describe('an event', () => {

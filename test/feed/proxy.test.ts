@@ -195,7 +195,8 @@ describe('what goes wrong there is said by its name', () => {
       const [moot, feed] = await client(way, 'https', proxy.url)
       const { text } = await feed.tool('subscribe', { space_id: SPACE })
       expect(text).toContain(`${words} (through the proxy localhost:${proxy.port})`)
-      expect(text).toContain('check CONVO_API_URL, ALL_PROXY and your network')
+      const setting = way === 'the calls' ? 'CONVO_API_URL' : 'CONVO_CHANNEL_URL'
+      expect(text).toContain(`check ${setting}, ALL_PROXY and your network`)
       expect(text).toContain('The subscription is kept')
       proxy.status = undefined
       await tells(moot, feed, 'let in')

@@ -306,6 +306,27 @@ test('a channel address without a channel is the one that is to be checked', asy
   )
 })
 
+test('an event that names no space is that of the only one; else it is reported', async () => {
+  const [moot, client] = await start(['b'])
+  const frame = (id: string): string => {
+    const data = {
+      event_id: id,
+      text: '@MyAgent nameless',
+      speaker_id: 'somebody',
+      timestamp: '2026-01-01T00:00:00Z',
+    }
+    return JSON.stringify({ type: 'context_event', data })
+  }
+  await client.tool('subscribe', { space_id: SPACE })
+  moot.sockets.raw(SPACE, frame('evt_1'))
+  await client.hears(1)
+  expect(client.told[0]?.meta).toMatchObject({ event_id: 'evt_1', space_id: SPACE })
+  await client.tool('subscribe', { space_id: 'b' })
+  moot.sockets.raw(SPACE, frame('evt_2'))
+  await eventually('it is reported', () => /warn dropped a context_event from the channel/.test(client.log))
+  expect(client.told).toHaveLength(1)
+})
+
 test('a space the server takes back is down and said to be, and asked for again; nothing is lost', async () => {
   const [moot, client] = await start(['b'])
   await client.tool('subscribe')
