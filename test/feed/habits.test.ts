@@ -189,6 +189,28 @@ describe('the status of a space', () => {
   })
 })
 
+test('the greeting in a space made while the list was on its way is news', async () => {
+  const moot = await simulator()
+  let lists = 0
+  const habit: Habit = (_method, url) => {
+    if (url.pathname !== '/api/actors/me/spaces') return undefined
+    const body = [...moot.store.spaces.values()].map(({ space_id, status }) => ({ space_id, status }))
+    if (++lists !== 2) return { body }
+    moot.space('new')
+    moot.publish('new', { text: '@MyAgent welcome' })
+    // (Its Date is that of its end, in whole seconds.)
+    return pause(1_200).then(() => ({ body }))
+  }
+  const client = await connected(
+    moot,
+    { CONVO_API_URL: await front(moot, habit) },
+    { limits: { discoverMs: 20 } },
+  )
+  await client.tool('subscribe')
+  await client.hears(1)
+  expect(client.contents[0]).toContain('welcome')
+})
+
 test.each(['its own socket', 'the shared socket'])(
   'whoever was put out of a space joins it when it is subscribed again, over %s',
   async (socket) => {
