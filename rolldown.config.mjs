@@ -27,6 +27,9 @@ const names = ['beforeConnect', 'connected', 'connectError', 'sendHeaders', 'cre
   'bodyChunkReceived', 'headers', 'trailers', 'error', 'proxyConnected', 'open', 'close', 'socketError', 'ping', 'pong']
 module.exports = { channels: Object.fromEntries(names.map((name) => [name, { hasSubscribers: false }])) }`
 
+/** Nor is anything put together for them (1 kB). */
+const SUBSCRIBERS = /\bchannels\.\w+\.hasSubscribers\b/g
+
 /** Of 15 kB of tables of the parser the two that are asked. */
 const { ERROR, TYPE } = createRequire(import.meta.url)('undici/lib/llhttp/constants.js')
 
@@ -111,11 +114,13 @@ const leaveOut = {
       this.emitFile({ type: 'asset', fileName: PARSER.to, source: createRequire(import.meta.url)(id) })
       return `module.exports = require('node:fs').readFileSync(\`\${__dirname}/${PARSER.to}\`)`
     }
-    if (!/undici\/lib\/dispatcher\/client-h1\.js$/.test(path)) return null
+    if (!path.includes('/undici/lib/')) return null
+    const quiet = code.replaceAll(SUBSCRIBERS, 'false')
+    if (!path.endsWith('/dispatcher/client-h1.js')) return quiet
     return [PAUSED, CONTINUE, COMPILED_EARLY].reduce((text, { from, to }) => {
       if (!from.test(text)) this.error(`undici has changed: is this mended? ${from}`)
       return text.replace(from, to)
-    }, code)
+    }, quiet)
   },
   load(id) {
     if (id.startsWith('\0light:')) return LIGHT[id.slice(7)]

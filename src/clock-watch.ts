@@ -30,6 +30,8 @@ export class ClockWatch {
     const before = this.#lookedAt
     this.#lookedAt = now
     if (now - before >= STOPPED_MS) this.#stopped = { since: before, until: now }
+    // (Set back, a clock says nothing of what it said before.)
+    if (now < before) this.#stopped = undefined
     return { before, passedMs: now - before }
   }
 

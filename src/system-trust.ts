@@ -23,15 +23,20 @@ export function isUntrusted(cause: unknown): boolean {
 
 let systemTrusted = false
 
+export function isSystemTrusted(): boolean {
+  return systemTrusted
+}
+
 /**
  * Trusts the certificates of the operating system from now on, where Node can (22.19, 24.5). True when that may change
- * something.
+ * something for an attempt that began when they were trusted or not.
  */
-export function trustSystem(): boolean {
+export function trustSystem(wereTrusted = systemTrusted): boolean {
   const { setDefaultCACertificates, getCACertificates } = tls()
-  if (systemTrusted || setDefaultCACertificates === undefined || getCACertificates === undefined) return false
+  if (wereTrusted || setDefaultCACertificates === undefined || getCACertificates === undefined) return false
+  if (!systemTrusted)
+    setDefaultCACertificates([...getCACertificates('default'), ...getCACertificates('system')])
   systemTrusted = true
-  setDefaultCACertificates([...getCACertificates('default'), ...getCACertificates('system')])
   return true
 }
 

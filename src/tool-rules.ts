@@ -18,7 +18,7 @@ import {
   textMember,
   withSpan,
 } from './protocol.ts'
-import { sleep } from './retry.ts'
+import { sleep, turn } from './retry.ts'
 import type { OpenUpstream } from './sides.ts'
 
 export interface ToolRules {
@@ -82,7 +82,13 @@ export function withToolRules(open: OpenUpstream, rules: ToolRules): OpenUpstrea
       const over = answered.catch(() => undefined).finally(() => givenUp.delete(request.id))
       givenUp.set(request.id, over)
       void upstream.send(cancelled(request.id, why)).catch(() => undefined)
-      throw new BridgeError('RESPONSE_LOST', `${why}; it may still have run`)
+      // What had not left us, or was refused, ends with its cancellation.
+      await turn()
+      if (givenUp.has(request.id)) throw new BridgeError('RESPONSE_LOST', `${why}; it may still have run`)
+      throw new BridgeError(
+        'SERVER_UNREACHABLE',
+        `${why}: the server could not be reached, or asked to wait; it was not run`,
+      )
     }
 
     const ask = (request: Request): Promise<void> => {

@@ -6,7 +6,8 @@
  * `--only` and `--drop` are obeyed (filter.ts), and it is told when events may have been missed (breaks.ts,
  * notice.ts). Not a transport: what is no channel event passes as it came, unread, among it both directions of
  * the permission relay.
- * The one rule: the order within a lane never changes, and nothing waits here for longer than the hold.
+ * The one rule: the order within a lane never changes, and nothing waits here for longer than the hold, or
+ * than a notice takes that stands before it.
  */
 import {
   METHOD,

@@ -9,7 +9,7 @@ import { type Dispatcher, request } from 'undici'
 import { reasonOf, seconds } from '../errors.ts'
 import { ENDLESS_MS, firstOf, limit, MAX_WAIT_MS } from '../retry.ts'
 import type { Status } from '../status.ts'
-import { isUntrusted, trustSystem } from '../system-trust.ts'
+import { isSystemTrusted, isUntrusted, trustSystem } from '../system-trust.ts'
 import { type FeedConfig, isSpaceId } from './config.ts'
 import { isRecord, text } from './filter.ts'
 import { dispatcherFor } from './network.ts'
@@ -172,6 +172,7 @@ export class Backend {
     const { body, tellDate, wholeMs = this.#config.limits.httpMs, agent = this.#agent } = options
     const { apiUrl, apiKey } = this.#config
     const key = apiKey.value
+    const trusted = isSystemTrusted()
     const soon = limit(wholeMs, signal)
     let received: string
     let status: number
@@ -198,7 +199,7 @@ export class Backend {
       tellDate?.(text(response.headers.date) ?? '')
       received = await response.body.text()
     } catch (cause) {
-      if (this.#config.secureContext === undefined && isUntrusted(cause) && trustSystem()) {
+      if (this.#config.secureContext === undefined && isUntrusted(cause) && trustSystem(trusted)) {
         return await this.#call(method, path, what, signal, options)
       }
       const late = soon.signal.aborted && !signal.aborted

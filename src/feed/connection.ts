@@ -16,7 +16,7 @@ import { reasonOf } from '../errors.ts'
 import type { NamedProxy } from '../proxy.ts'
 import type { Clock } from '../retry.ts'
 import { firstOf, sleep } from '../retry.ts'
-import { isUntrusted, trustSystem } from '../system-trust.ts'
+import { isSystemTrusted, isUntrusted, trustSystem } from '../system-trust.ts'
 import { Frames } from './frames.ts'
 import { dispatcherFor } from './network.ts'
 import {
@@ -80,6 +80,7 @@ const MAX_FRAGMENTS = 131_072
 /** Opens a connection. A refusal says why not; an aborted `signal` gives one too. */
 export async function dial(options: DialOptions, signal: AbortSignal): Promise<Reply<Connection>> {
   const seen: Seen = {}
+  const trusted = isSystemTrusted()
   const { handshakeMs, maxFrameBytes } = options
   const limits = {
     headersTimeout: handshakeMs,
@@ -125,7 +126,7 @@ export async function dial(options: DialOptions, signal: AbortSignal): Promise<R
   socket.close()
   seen.raw?.destroy()
   await agent.destroy()
-  if (options.secureContext === undefined && isUntrusted(seen.error) && trustSystem()) {
+  if (options.secureContext === undefined && isUntrusted(seen.error) && trustSystem(trusted)) {
     return await dial(options, signal)
   }
   return no(whyNot(seen, options, open === undefined))

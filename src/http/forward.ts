@@ -27,6 +27,8 @@ import { mayMeanSession, refusalSignature } from './signature.ts'
 export class Flight extends Abort {
   /** True from its first byte on: from here the server may have it. */
   sent = false
+  /** Nobody wants an answer any more: what the server refuses is not sent again. */
+  cancelled = false
 }
 
 /** Abort reason of a request that was cancelled: it ends without an error. */
@@ -89,11 +91,12 @@ export class Forwarder {
     take: (outcome: Success, live: Live) => boolean | Promise<boolean>,
   ): Promise<void> {
     const { clock, patienceMs, backoff, random } = this.#config
-    const deadline = clock.uptime() + patienceMs
+    let deadline = clock.uptime() + patienceMs
     let tries: Backoff | undefined
     let first: Live | undefined
     let said = ''
     for (let renewals = 0; ; ) {
+      if (flight.aborted) throw flight.reason
       const live = this.#life.live ?? (await this.#life.ready(deadline, flight))
       first ??= live
       // A later session heard it from the renewal, or is to hear it from the client that has initialized again.
@@ -145,7 +148,7 @@ export class Forwarder {
           break
         case 'unavailable':
           tries ??= new Backoff(backoff, random)
-          await this.#waitOrFail(outcome, message.method, tries, deadline, flight)
+          if (!flight.cancelled) await this.#waitOrFail(outcome, message.method, tries, deadline, flight)
           break
         case 'unauthorized':
         case 'not-offered':
@@ -153,8 +156,11 @@ export class Forwarder {
         default:
           return impossible(outcome)
       }
-      if (lost && ++renewals > MAX_RENEWALS)
-        throw errors.sessionLost(message.method, this.#exchange.where, said)
+      if (flight.cancelled) flight.abort(WITHDRAWN)
+      if (!lost) continue
+      if (++renewals > MAX_RENEWALS) throw errors.sessionLost(message.method, this.#exchange.where, said)
+      // The server may have kept it for long before it said so.
+      deadline = clock.uptime() + patienceMs
     }
   }
 

@@ -198,14 +198,9 @@ export class Opening {
   #whyNot(outcome: Outcome, waitedMs?: number): BridgeError {
     const { where } = this.#exchange
     const again = waitedMs === undefined
-    const notHere = (status: number): BridgeError =>
-      again ? errors.notRenewed(where, `HTTP ${status}`) : errors.noEndpoint(where, status)
     switch (outcome.kind) {
       case 'unauthorized':
         return this.#exchange.unauthorized(outcome)
-      case 'no-such-session':
-      case 'not-offered':
-        return notHere(outcome.kind === 'not-offered' ? 405 : 404)
       case 'refused':
         if (outcome.location !== undefined) return errors.redirect(where, outcome.status, outcome.location)
         // (Nobody but us has asked: what it says is no answer to a request of the client.)
@@ -217,9 +212,7 @@ export class Opening {
       case 'unavailable':
         if (isCertificateFailure(outcome.cause)) return errors.certificate(where, outcome.cause)
         return errors.unreachable(where, outcome.why, waitedMs, outcome.cause)
-      case 'accepted':
-      case 'answer':
-      case 'stream':
+      default:
         return errors.unreachable(where, 'it did not answer initialize', waitedMs)
     }
   }

@@ -132,7 +132,7 @@ export class Push {
     this.#listening.end(reason)
   }
 
-  /** One GET. A server that sends no headers before its first event is a stream too: it is given ever more time. */
+  /** One GET. A server that never sent headers before its first event has a stream too: it is given ever more time. */
   async #openStream(live: Live): Promise<void> {
     if (live.generation !== this.#generation) {
       this.#upInSession = false
@@ -140,6 +140,7 @@ export class Push {
       this.#place.forget()
       this.#refusalsInRow = 0
       this.#conflictSince = undefined
+      this.#retryMs = 0
     }
     const cursor = this.#place.next()
     const asking = new AbortController()
@@ -154,7 +155,7 @@ export class Push {
     this.#asking = undefined
     if (late) {
       if (this.#stopped.aborted || asking.signal.aborted) return
-      this.#headersMs = Math.min(this.#headersMs * 2, MAX_RETRY_MS)
+      if (!this.#isPrompt) this.#headersMs = Math.min(this.#headersMs * 2, MAX_RETRY_MS)
       // It may be how a GET is met in a session that is gone. (Nothing waits for the ping: an event may come meanwhile.)
       void this.#life.pulse.check(live)
       // (One that has never given headers by themselves may have nothing to say.)

@@ -2,12 +2,12 @@
  * What still comes on a stream whose answer has been read, or that was to have none.
  *
  * Not a resume: nobody waits for it. The one rule: such a stream is to end soon, and then its connection can be kept;
- * one that does not is cut off.
+ * one that does not is cut off. (A client that reads slowly is no fault of it.)
  */
-import { later } from '../retry.ts'
-import type { EventReader } from './events.ts'
+import { later, systemClock } from '../retry.ts'
+import type { EventReader, ServerEvent } from './events.ts'
 
-/** How long a server may take to end it. */
+/** How long a server may be waited for, in all. */
 const LINGER_MS = 250
 
 /**
@@ -19,9 +19,17 @@ export async function readOn(
   take: (text: Buffer) => Promise<boolean>,
   onTooLong: (why: string) => void,
 ): Promise<void> {
-  const callOff = later(LINGER_MS, () => events.destroy())
+  let leftMs = LINGER_MS
+  const next = async (): Promise<ServerEvent | undefined> => {
+    const from = systemClock.uptime()
+    const callOff = later(leftMs, () => events.destroy())
+    const event = await events.next()
+    callOff()
+    leftMs -= systemClock.uptime() - from
+    return event
+  }
   try {
-    for (let event = await events.next(); event !== undefined; event = await events.next()) {
+    for (let event = await next(); event !== undefined; event = events.take() ?? (await next())) {
       if (event.kind === 'too-long') onTooLong(event.why)
       if (event.kind !== 'message' || event.data.length === 0) continue
       if (!(await take(event.data))) break
@@ -29,6 +37,5 @@ export async function readOn(
   } catch {
     // It broke: nobody waits for it.
   }
-  callOff()
   events.destroy()
 }

@@ -11,6 +11,7 @@ import { Backoff, type Signal, sleep } from '../retry.ts'
 import type { HttpConfig } from './config.ts'
 import type { EventReader } from './events.ts'
 import type { Exchange } from './exchange.ts'
+import { LAST_ATTEMPT_MS } from './opening.ts'
 import { type Outcome, sayOutcome } from './outcome.ts'
 import { POLL_FLOOR_MS } from './own-calls.ts'
 import type { SessionLife } from './session.ts'
@@ -61,7 +62,9 @@ export class Resumption {
     await sleep(Math.max(this.#retryMs, this.#empty >= 2 ? POLL_FLOOR_MS : 0), this.#signal)
     const until = clock.uptime() + resumeMs
     while (!this.#signal.aborted && this.#life.current.state !== 'closed') {
-      const outcome = await this.#ask(cursor, Math.min(headersMs, Math.max(until - clock.uptime(), 1)))
+      // The last one is given a moment too.
+      const limitMs = Math.max(until - clock.uptime(), LAST_ATTEMPT_MS)
+      const outcome = await this.#ask(cursor, Math.min(headersMs, limitMs))
       if (outcome.kind === 'stream') return this.#give(outcome.events)
       if (outcome.kind === 'no-such-session') this.#life.lose(this.#live, '404 to a resumed stream')
       const askedToWaitMs = outcome.kind === 'unavailable' ? (outcome.retryAfterMs ?? 0) : 0
@@ -75,7 +78,8 @@ export class Resumption {
       if (askedToWaitMs > left)
         return `${sayOutcome(outcome)}, and is to be left alone for ${seconds(askedToWaitMs)}`
       // (Without its session there is nothing to wait for.)
-      await this.#life.changedWithin(tries.next(0, Math.max(this.#retryMs, askedToWaitMs)), this.#signal)
+      const waitMs = tries.next(0, Math.max(this.#retryMs, askedToWaitMs))
+      await this.#life.changedWithin(Math.min(waitMs, left), this.#signal)
     }
     return 'it was given up'
   }

@@ -137,7 +137,7 @@ export class RoundTrip implements Dispatcher.DispatchHandler {
       body.gather({ maxBytes: maxMessageBytes, expectedBytes }, (text) =>
         this.#settled(answerOf(text, status)),
       )
-    } else if (isPlain && method !== 'DELETE' && isStream) {
+    } else if (isPlain && method !== 'DELETE' && isStream && status !== 204) {
       this.#settled({
         kind: 'stream',
         events: new EventReader(body, maxMessageBytes, this.#call.cursor),

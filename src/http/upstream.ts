@@ -188,6 +188,7 @@ class HttpUpstream implements Upstream {
       return
     }
     if (flight !== undefined) {
+      flight.cancelled = true
       void sleep(this.#config.cancelGraceMs, flight).then(() => flight.abort(WITHDRAWN))
     }
     if (this.#life.live === undefined) return
