@@ -20,7 +20,7 @@ import { type Clock, sleep } from '../retry.ts'
 import type { Outlet } from '../sides.ts'
 import type { OwnCalls } from './own-calls.ts'
 import type { Live } from './session-state.ts'
-import { isUndecided } from './signature.ts'
+import { isUndecided, type Signature } from './signature.ts'
 
 /** The part of an `initialize` result that must stay the same for the client. */
 export interface Seen {
@@ -39,6 +39,7 @@ interface Kept extends Setting {
   readonly generation: number
 }
 
+const NO_SESSION: Signature = 'no-such-session'
 const RESTORE_LIMIT_MS = 10_000
 /** Within that, what a gateway or a cut kept from a session just made is said so often, after a pause. */
 const RESTORE_TRIES = 3
@@ -80,11 +81,14 @@ export class Memory {
     this.#meanwhile = []
   }
 
-  /** Sets in `next`, which is not live yet, what was set. */
-  async restore(next: Live): Promise<void> {
+  /** Sets in `next`, which is not live yet, what was set. False when it is gone already. */
+  async restore(next: Live): Promise<boolean> {
     this.#meanwhile = []
     const level = this.#level === undefined ? [] : [this.#level]
-    await this.#tell(next, [...level, ...this.#subscriptions.values()], RESTORE_TRIES)
+    const failed = await this.#tell(next, [...level, ...this.#subscriptions.values()], RESTORE_TRIES)
+    // (A 404 may be about a resource: then the session knows itself.)
+    if (!failed.some((said) => said.includes(NO_SESSION))) return true
+    return (await this.#calls.ask(next, METHOD.ping, undefined, RESTORE_LIMIT_MS)) !== NO_SESSION
   }
 
   /** It is live: what turned out to be set since `restore` began is set in it too. */
@@ -104,7 +108,7 @@ export class Memory {
   }
 
   /** More than one of `tries` only before `session` is live: later they might undo what the client sets meanwhile. */
-  async #tell(session: Live, settings: readonly Setting[], tries = 1): Promise<void> {
+  async #tell(session: Live, settings: readonly Setting[], tries = 1): Promise<readonly string[]> {
     const handshake = this.#handshakes
     const until = this.#clock.uptime() + RESTORE_LIMIT_MS
     const leftMs = (): number => until - this.#clock.uptime()
@@ -112,14 +116,17 @@ export class Memory {
       for (let tried = 1; ; tried++) {
         const said = await this.#calls.ask(session, method, params, leftMs())
         if (said === 'ok') return []
-        if (tried === tries || !isUndecided(said) || leftMs() <= AGAIN_MS) return [`${method} (${said})`]
+        // (In the midst of a redeploy the old server may be asked, that knows no new sessions.)
+        const mayPass = isUndecided(said) || said === NO_SESSION
+        if (tried === tries || !mayPass || leftMs() <= AGAIN_MS) return [`${method} (${said})`]
         await sleep(AGAIN_MS, this.#calls.ended)
       }
     }
     const failed = (await Promise.all(settings.map(again))).flat()
-    if (failed.length === 0 || this.#calls.ended.aborted || handshake !== this.#handshakes) return
+    if (failed.length === 0 || this.#calls.ended.aborted || handshake !== this.#handshakes) return []
     const text = `the new session did not accept what was set before: ${failed.join(', ')}`
     this.#outlet.report({ kind: 'note', level: 'warn', text })
+    return failed
   }
 
   /** Undefined when the client has set the same in a later session since. */

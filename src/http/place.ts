@@ -66,6 +66,12 @@ export class Place {
     this.#doubts += weight
   }
 
+  /** It is not why: whoever asks is refused. */
+  trust(): void {
+    this.#doubts = 0
+    this.#without = false
+  }
+
   forget(): void {
     this.#cursor = undefined
     this.#doubts = 0

@@ -15,6 +15,7 @@ import {
   isSaidInFront,
   isSessionRefusal,
   isUndecided,
+  mayBeToAnybody,
   type Signature,
 } from './signature.ts'
 
@@ -30,6 +31,8 @@ interface Life {
   seen(live: Live): void
   lose(live: Live, reason: string): void
   giveUp(live: Live, reason: string): void
+  /** Would the server begin a session now? */
+  opens(): Promise<boolean>
 }
 
 export class Pulse {
@@ -39,6 +42,8 @@ export class Pulse {
   #deciding: { readonly session: SessionHeaders; readonly said: Promise<Signature> } | undefined
   /** The last session was given up for a refused ping alone. */
   #pingRefused = false
+  /** What was said last in the place of 404 is said to whoever asks, with a session or without. */
+  refusesAnybody = false
   /** A ping was refused in a session just made. */
   #refusesPings = false
 
@@ -113,12 +118,21 @@ export class Pulse {
 
   #decide(session: SessionHeaders): Promise<Signature> {
     if (this.#deciding?.session === session) return this.#deciding.said
-    const mine = { session, said: this.#ping(session) }
+    const mine = { session, said: this.#pingOfItsOwn(session) }
     this.#deciding = mine
     void mine.said.finally(() => {
       if (this.#deciding === mine) this.#deciding = undefined
     })
     return mine.said
+  }
+
+  /** What is refused alike to whoever comes without a session is not said of this one. */
+  async #pingOfItsOwn(session: SessionHeaders): Promise<Signature> {
+    const said = await this.#ping(session)
+    this.refusesAnybody = mayBeToAnybody(said) && !(await this.#life.opens())
+    if (this.refusesAnybody) return 'to-anybody'
+    // (Where it opens, what was said before may be over for this one too.)
+    return mayBeToAnybody(said) ? this.#ping(session) : said
   }
 
   async #ping(session: SessionHeaders): Promise<Signature> {

@@ -142,6 +142,7 @@ export class Push {
       this.#conflictSince = undefined
       this.#retryMs = 0
     }
+    if (this.#life.pulse.refusesAnybody) this.#place.trust()
     const cursor = this.#place.next()
     const asking = new AbortController()
     this.#asking = asking

@@ -215,6 +215,21 @@ export class SessionLife {
     this.lose(live, reason)
   }
 
+  /** Does the server begin sessions now? One that it begins ends at once. */
+  async opens(): Promise<boolean> {
+    const handshake = this.#handshake
+    if (handshake === undefined || this.#closing.aborted) return false
+    try {
+      const request = this.#calls.underOwnId(handshake.initialize)
+      const { headers, response } = await this.#opening.again(request, this.#attemptLimitMs)
+      if (response.result === undefined) return false
+      void this.#calls.delete(headers, this.#config.privateLimitMs)
+      return true
+    } catch {
+      return false
+    }
+  }
+
   /** One more attempt to get out of `lost`. */
   attempt(): void {
     const session = this.#state.current
@@ -393,11 +408,11 @@ export class SessionLife {
   async #resume(next: Live, initialized: Buffer, over: Signal): Promise<void> {
     try {
       await this.#calls.initialized(next, initialized, over)
+      if (!(await this.#memory.restore(next))) throw errors.notRenewed(this.#exchange.where, 'HTTP 404')
     } catch (error) {
       void this.#calls.delete(next, this.#config.privateLimitMs)
       throw error
     }
-    await this.#memory.restore(next)
   }
 
   /** One that a hung backend has swallowed must leave time for another; a server that is slow gets more each time. */

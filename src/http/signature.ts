@@ -6,7 +6,10 @@
 import { type Response, RPC, textMember } from '../protocol.ts'
 import type { Outcome, Refused } from './outcome.ts'
 
-/** `ok`, `no-such-session`, `unavailable`, or the refusal itself: `HTTP 400, -32000`. Equal ones say the same. */
+/**
+ * `ok`, `no-such-session`, `unavailable`, `to-anybody`, or the refusal itself: `HTTP 400, -32000`. Equal ones say the
+ * same.
+ */
 export type Signature = string
 
 export function signatureOf(outcome: Outcome): Signature {
@@ -42,6 +45,11 @@ export function isOfMethod(said: Signature): boolean {
 /** A gateway says that there is nobody behind it just now. */
 export function isGatewayFailure(said: Signature): boolean {
   return /^HTTP 5(0[234]|2[0-4])/.test(said)
+}
+
+/** The key is refused, or a server is not there: it may be said to anybody, session or not. */
+export function mayBeToAnybody(said: Signature): boolean {
+  return /^HTTP (40[13]|50[0234]|52[0-4])$/.test(said)
 }
 
 /** Nobody who knows of sessions has spoken. */

@@ -73,7 +73,7 @@ describe('the key', () => {
     },
   )
 
-  test('refused in a session until it was given up for that, and taken again: the next call is answered', async () => {
+  test('refused for a while, and taken again: the session is the same, the next call is answered', async () => {
     const { server, good } = await guarded()
     const bridge = await BridgeProcess.listening(server, {
       env: { CHAMADE_API_KEY: key },
@@ -81,9 +81,15 @@ describe('the key', () => {
     })
     good.key = 'chmd_another_0123456789'
     server.session.push.cut()
-    await bridge.waitFor('the loss', () => bridge.stderr.includes('session 1 lost'), 8_000)
+    await eventually(
+      'it is asked whether it begins sessions',
+      () => server.posts('initialize').length > 1,
+      8_000,
+    )
+    expect((await bridge.call('tools/call')).error?.data?.code).toBe('KEY_REFUSED')
     good.key = key
     expect((await bridge.call('tools/call')).result).toBeDefined()
+    expect(server.sessions.size).toBe(1)
   })
 
   test('not what a 403 is about that a server explains (a Host that it does not take): its own words', async () => {

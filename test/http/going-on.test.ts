@@ -499,6 +499,27 @@ test('a server that refuses every ping is not asked for one session after the ot
   expect(server.posts('initialize')).toHaveLength(2)
 })
 
+test.each([500, 502, 503])(
+  '%d to whoever asks does not cost the session, nor what was said',
+  async (status) => {
+    const server = await ScriptedServer.start({ replay: true })
+    let laterMs = 0
+    const clock = { ...systemClock, uptime: () => systemClock.uptime() + laterMs }
+    const far = await open(server, { clock, backoff: { ...DEFAULT_TIMING.backoff, baseMs: 10, capMs: 10 } })
+    await eventually('somebody who listens', () => server.push(message('one')))
+    await eventually('the first', () => far.texts().includes('one'))
+    const through = server.before((x) => x.reply(status))
+    server.session.push.cut()
+    await eventually('a ping', () => server.posts('ping').length > 0)
+    laterMs = 5_000
+    await eventually('it is asked whether it opens any', () => server.posts('initialize').length >= 3)
+    server.push(message('two'))
+    through()
+    await eventually('what was said meanwhile', () => far.texts().includes('two'))
+    expect(server.sessions.size).toBe(1)
+  },
+)
+
 test('a gateway that fails all of one session for longer does cost it', async () => {
   const server = await ScriptedServer.start()
   let laterMs = 0
@@ -510,7 +531,6 @@ test('a gateway that fails all of one session for longer does cost it', async ()
   await eventually('some pings', () => server.posts('ping').length >= 2)
   expect(server.posts('initialize')).toHaveLength(1)
   laterMs = 5_000
-  await eventually('the next session', () => server.posts('initialize').length === 2)
   await eventually('somebody who listens', () => server.push(message('two')))
   await eventually('what is said then', () => far.texts().includes('two'))
 })
