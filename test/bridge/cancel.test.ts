@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest'
 import { BridgeProcess } from '../support/bridge-process.ts'
 import { eventually } from '../support/eventually.ts'
 import { initialize } from '../support/messages.ts'
-import { ScriptedServer } from '../support/scripted-server.ts'
+import { type Exchange, ScriptedServer } from '../support/scripted-server.ts'
 
 /** Calls of the tool of that name that reached the server. */
 function runs(server: ScriptedServer, name: string): number {
@@ -80,6 +80,32 @@ describe('a call that is cancelled', () => {
       () => server.posts('tools/call').every((post) => post.status === 429) && refused.size === 2,
     )
     bridge.notify('notifications/cancelled', { requestId: id })
+    expect((await bridge.reply(kept)).error).toBeUndefined()
+    expect(runs(server, 'kept')).toBe(2)
+    expect(runs(server, 'cancelled')).toBe(1)
+    expect(bridge.answersTo(id)).toEqual([])
+  })
+
+  const refusals: readonly (readonly [string, (x: Exchange) => unknown])[] = [
+    ['404', (x) => x.reply(404)],
+    ['503 and Retry-After', (x) => x.reply(503, '', { 'retry-after': '0' })],
+    ['429 and Retry-After', (x) => x.reply(429, '', { 'retry-after': '0' })],
+  ]
+  test.each(refusals)('while the server is about to refuse it (%s) is not sent again', async (_, refuse) => {
+    const server = await ScriptedServer.start()
+    const held: Exchange[] = []
+    server.before((x) => {
+      if (x.rpc.method !== 'tools/call' || held.length === 2) return false
+      held.push(x)
+      return true
+    })
+    const bridge = await BridgeProcess.connected(server.url)
+    const id = bridge.ask('tools/call', { name: 'cancelled' })
+    const kept = bridge.ask('tools/call', { name: 'kept' })
+    await eventually('both are with the server', () => held.length === 2)
+    bridge.notify('notifications/cancelled', { requestId: id })
+    await eventually('the cancellation', () => server.posts('notifications/cancelled').length === 1)
+    for (const x of held) refuse(x)
     expect((await bridge.reply(kept)).error).toBeUndefined()
     expect(runs(server, 'kept')).toBe(2)
     expect(runs(server, 'cancelled')).toBe(1)

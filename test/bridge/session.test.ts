@@ -158,6 +158,29 @@ test.each([405, 204])('a server that offers no push stream: %i is fine, asked on
   expect(server.of('GET')).toHaveLength(1)
 })
 
+test('a 204 is no push stream, whatever type it names', async () => {
+  const server = await ScriptedServer.start()
+  const none = { 'content-type': 'text/event-stream' }
+  server.before((x) => (x.request.method === 'GET' ? x.reply(204, '', none) : false))
+  const bridge = await BridgeProcess.connected(server.url, stateful)
+  await bridge.waitFor('the warning', () =>
+    bridge.stderr.includes('the server offers no push stream: HTTP 204'),
+  )
+})
+
+test('a session found lost after longer than the patience is made anew, and the call answered', async () => {
+  const server = await ScriptedServer.start()
+  const bridge = await BridgeProcess.connected(server.url, { args: ['--patience', '300ms'] })
+  const { id } = server.session
+  server.before((x) => {
+    if (x.rpc.method !== 'tools/call' || x.request.headers['mcp-session-id'] !== id) return false
+    setTimeout(() => x.reply(404), 1_500)
+    return true
+  })
+  server.wipe()
+  expect((await bridge.call('tools/call', { n: 1 })).result.echo).toEqual({ n: 1 })
+})
+
 test('the initialize of the client arrives with its own params, byte for byte, and its answer too', async () => {
   const server = await ScriptedServer.start()
   server.instructions = 'be kind'
@@ -278,6 +301,28 @@ describe('a session that the server forgot', () => {
         .posts('notifications/roots/list_changed')
         .some((post) => post.status === 202 && post.session === server.session.id),
     )
+  })
+
+  test.each([
+    ['is asked of the old server once more: it is set all the same', 2],
+    ['finds it forgotten again: there is another, and there it is set', 3],
+  ])('what the client had set is set again, and that %s', async (_, sessions) => {
+    const server = await ScriptedServer.start({ capabilities: { resources: { subscribe: true } } })
+    const bridge = await BridgeProcess.connected(server.url, stateful)
+    await bridge.call('resources/subscribe', { uri: 'test://a' })
+    await eventually('the push stream', () => server.listening())
+    let left = 1
+    server.before((x) => {
+      if (x.rpc.method !== 'resources/subscribe' || left-- <= 0) return false
+      if (sessions === 2) return x.reply(404)
+      server.wipe()
+      return false
+    })
+    await server.restart()
+    await eventually('the next session', () => server.live().length === 1 && server.listening(), 8_000)
+    expect(server.posts('initialize')).toHaveLength(sessions)
+    const last = server.posts('resources/subscribe').at(-1)
+    expect([last?.session, last?.status]).toEqual([server.session.id, 200])
   })
 
   test('what the client had set is set again: log level and subscriptions, as it wrote them', async () => {

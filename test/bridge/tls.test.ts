@@ -85,6 +85,20 @@ describe.runIf(process.platform === 'linux' && 'setDefaultCACertificates' in tls
       moot.publish('sprint-planning', { text: '@MyAgent are you there?' })
       await bridge.waitFor('it is told', () => bridge.channel().length === 1)
     })
+
+    test('for all that is asked of a moot at once', async () => {
+      const moot = await simulator({
+        tls: { key: readFileSync(key, 'utf8'), cert: readFileSync(cert, 'utf8') },
+      })
+      const bridge = BridgeProcess.start(undefined, {
+        args: ['moot', '--space', 'sprint-planning', '--auto-subscribe', '--log-level', 'info'],
+        env: { ...systemWith(ca), CONVO_API_KEY: moot.key, CONVO_API_URL: moot.url },
+      })
+      await bridge.handshake()
+      await eventually('the space is followed', () => moot.sockets.count('sprint-planning') > 0)
+      await eventually('all are listed', () => moot.calls.some(({ path }) => path.includes('/me/spaces')))
+      expect(bridge.stderr).not.toContain('not trusted')
+    })
   },
 )
 

@@ -30,6 +30,20 @@ test('a call given up by --tool-timeout and never answered swallows no answer to
   expect(bridge.answersTo(5)[1]?.result).toEqual({ of: 'second' })
 })
 
+test.each(['is down', 'asks to wait'])(
+  'a call given up by --tool-timeout while the server %s was not run',
+  async (state) => {
+    const server = await ScriptedServer.start()
+    const bridge = await BridgeProcess.connected(server.url, { args: ['--tool-timeout', '0.5'] })
+    await bridge.call('ping')
+    if (state === 'is down') await server.down()
+    else server.on('tools/call', (x) => x.reply(429, '', { 'retry-after': '5' }))
+    const { error } = await bridge.call('tools/call', { name: 'pay' })
+    expect(error?.data?.code).toBe('SERVER_UNREACHABLE')
+    expect(error?.message).toMatch(/no answer to pay within 500 ms .*it was not run/)
+  },
+)
+
 test('a call of a hidden tool is refused, whatever line ends its name holds', async () => {
   const server = await ScriptedServer.start({ tools: [{ name: 'admin\ny' }, { name: 'b' }] })
   const bridge = await BridgeProcess.connected(server.url, { args: ['--ignore-tool', 'admin*'] })

@@ -642,6 +642,49 @@ test.each<[string, (x: Exchange) => unknown]>([
   expect(performance.now() - began).toBeLessThan(2_000)
 })
 
+test('a call is asked for until the very end of the time for it', async () => {
+  const server = await ScriptedServer.start()
+  const { answer } = callCut(server)
+  const from = performance.now()
+  server.before((x) => {
+    if (!withCursor(x)) return false
+    if (performance.now() - from < 1_000) return x.reply(503)
+    setTimeout(() => x.stream().write(`data: ${answer()}\n\n`), 50)
+    return true
+  })
+  // (The second wait would go far beyond it.)
+  const far = await open(server, {
+    resumeMs: 1_200,
+    backoff: { ...DEFAULT_TIMING.backoff, baseMs: 700, capMs: 5_000 },
+    random: () => 1,
+  })
+  await far.call(1)
+  expect(far.answers()).toHaveLength(2)
+})
+
+test('what a server says behind an answer waits for a client that takes its time', async () => {
+  const server = await ScriptedServer.start()
+  server.on('tools/call', (x) => {
+    const stream = x.stream()
+    stream.send(x.answer({ done: true }))
+    for (let i = 0; i < 200; i++) stream.send(message(`${i} ${'x'.repeat(2_000)}`))
+    stream.finish()
+  })
+  const delivered: string[] = []
+  const upstream = openHttp(httpConfig(server.url))({
+    deliver: async ({ raw }) => {
+      delivered.push(raw.toString())
+      if (delivered.length === 5) await pause(600)
+    },
+    report: () => undefined,
+  })
+  onTestFinished(() => upstream.close(100))
+  await upstream.send(compose(initialize()))
+  await upstream.send(compose({ jsonrpc: '2.0', method: 'notifications/initialized' }))
+  await upstream.send(compose({ jsonrpc: '2.0', id: 1, method: 'tools/call', params: { name: 'echo' } }))
+  await eventually('all of it', () => delivered.filter((text) => text.includes('"text"')).length === 200)
+})
+
 test('a resumed stream of a call that begins with the event it was asked to go on from repeats nothing', async () => {
   const server = await ScriptedServer.start()
   let call: Exchange | undefined

@@ -61,6 +61,38 @@ test('a GET that a balancer has swallowed is made again, and one that only begin
   expect(gaps[2]).toBeGreaterThanOrEqual(390)
 })
 
+test('a server whose headers came by themselves is not given ever more time for them', async () => {
+  const server = await ScriptedServer.start()
+  await connected(server, { headersMs: 100 })
+  await eventually('the push stream', () => server.listening())
+  await pause(150)
+  let swallowed = 6
+  server.before((x) => x.request.method === 'GET' && swallowed-- > 0)
+  const asked = server.of('GET').length
+  server.cutAll()
+  await eventually('the push stream again', () => server.listening())
+  const at = server
+    .of('GET')
+    .slice(asked)
+    .map((each) => each.at)
+  expect(at).toHaveLength(7)
+  // 600 ms and the delays of the backoff; doubled each time it would be 6,300.
+  expect((at.at(-1) ?? 0) - (at[0] ?? 0)).toBeLessThan(4_000)
+})
+
+test('how long a server asked to wait before its stream is asked for again is over with its session', async () => {
+  const server = await ScriptedServer.start()
+  let asked = 0
+  server.before((x) => x.request.method === 'GET' && ++asked === 1 && x.stream().write('retry: 60000\n\n'))
+  const { upstream } = await connected(server)
+  await eventually('the first GET', () => asked === 1)
+  server.wipe()
+  await upstream.send(compose(subscribe))
+  await eventually('the stream of the next session', () => server.listening())
+  server.session.push.cut()
+  await eventually('it is asked for again', () => asked === 3)
+})
+
 test('a GET that gets no headers is no word of the session: a ping finds out that it is gone', async () => {
   const server = await ScriptedServer.start()
   const far = await connected(server, { headersMs: 100 })
