@@ -169,16 +169,20 @@ test('a 204 is no push stream, whatever type it names', async () => {
 })
 
 test('a session found lost after longer than the patience is made anew, and the call answered', async () => {
-  const server = await ScriptedServer.start()
+  const server = await ScriptedServer.start({ push: false })
   const bridge = await BridgeProcess.connected(server.url, { args: ['--patience', '300ms'] })
-  const { id } = server.session
+  await bridge.call('ping')
+  let left = 1
   server.before((x) => {
-    if (x.rpc.method !== 'tools/call' || x.request.headers['mcp-session-id'] !== id) return false
-    setTimeout(() => x.reply(404), 1_500)
+    if (x.rpc.method !== 'tools/call' || left-- <= 0) return false
+    setTimeout(() => {
+      server.wipe()
+      x.reply(404)
+    }, 1_500)
     return true
   })
-  server.wipe()
   expect((await bridge.call('tools/call', { n: 1 })).result.echo).toEqual({ n: 1 })
+  expect(server.posts('initialize')).toHaveLength(2)
 })
 
 test('the initialize of the client arrives with its own params, byte for byte, and its answer too', async () => {
