@@ -79,7 +79,7 @@ export const DEFAULT_LIMITS: FeedLimits = {
   handshakeMs: 10_000,
   historyMs: 4_000,
   histories: 16,
-  lookAgainMs: 5_000,
+  lookAgainMs: 2_000,
   heartbeatMs: 60_000,
   pingMs: 20_000,
   discoverMs: 30_000,
