@@ -64,7 +64,7 @@ Without an operand, or with "-", events are read from stdin as JSON, one a line.
     { flags: '--json', description: 'print the answer as JSON' },
   ],
   examples: [
-    'chamade-mcp emit dm --from Alice "Can you check the test results?"',
+    'chamade-mcp emit dm --from Alice "Can you check the results?"',
     'chamade-mcp emit say "@MyAgent can you review this?"',
     'chamade-mcp emit fault restart',
     'chamade-mcp emit fault refuse --seconds 20',

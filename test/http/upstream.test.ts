@@ -63,7 +63,10 @@ test('a GET that a balancer has swallowed is made again, and one that only begin
 
 test('a server whose headers came by themselves is not given ever more time for them', async () => {
   const server = await ScriptedServer.start()
-  await connected(server, { headersMs: 100 })
+  await connected(server, {
+    headersMs: 100,
+    backoff: { ...DEFAULT_TIMING.backoff, baseMs: 10, capMs: 20 },
+  })
   await eventually('the push stream', () => server.listening())
   await pause(150)
   let swallowed = 6
