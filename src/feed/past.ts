@@ -10,7 +10,7 @@ import type { Status } from '../status.ts'
 import { type Backend, type EventQuery, timeOf } from './backend.ts'
 import type { FeedConfig } from './config.ts'
 import { type FetchPage, FORGOTTEN, History, PAGE } from './history.ts'
-import { Patience } from './patience.ts'
+import { MAX_TRIES, Patience } from './patience.ts'
 import { isAbsent, isDeclined, no, type Refusal, type Reply, yes } from './refusal.ts'
 
 export interface PastOptions {
@@ -46,6 +46,8 @@ export class Past {
   #unsureFrom: readonly string[] | undefined
   /** What came meanwhile and may concern the agent: that is not known yet. */
   #unsure: unknown[] = []
+  /** The time of the latest event, the server's clock. */
+  #latest = 0
   #connections = 0
   #wasUp = false
   /** What was said before the space appeared is behind us: the rest is news, whatever the clock of the backend says. */
@@ -123,12 +125,15 @@ export class Past {
       return past.ok ? this.#tellMissed(() => undefined, fetch, signal) : past
     }
     let retryAfterMs = 0
+    let looks = 0
     while ((this.#owed || this.#unsureFrom !== undefined) && !signal.aborted) {
       const wasOwed = this.#owed
-      await sleep(wasOwed ? Math.max(backoff.slow(), retryAfterMs) : config.limits.lookAgainMs, signal)
+      const isFirstLook = !wasOwed && looks++ === 0
+      await sleep(isFirstLook ? config.limits.lookAgainMs : Math.max(backoff.slow(), retryAfterMs), signal)
       const caught = await backend.beside.take(fill, ENDLESS_MS, signal)
       if (caught === undefined || signal.aborted) return
       if (caught.ok || isDeclined(caught.no)) await this.#settled()
+      else if (looks === MAX_TRIES) this.#unsureFrom = undefined
       retryAfterMs = caught.ok ? 0 : (caught.no.retryAfterMs ?? 0)
       if (!caught.ok || !wasOwed) continue
       const text = `the history of space ${spaceId} is there again; what was missed has been fetched`
@@ -143,6 +148,7 @@ export class Past {
 
   /** It is dealt with: what is missed from now on comes behind it. */
   remember(event: unknown): void {
+    this.#latest = Math.max(this.#latest, timeOf(event) ?? 0)
     this.#history.remember(event)
   }
 
@@ -161,6 +167,7 @@ export class Past {
   }
 
   async #tellMissed(up: Up, fetch: FetchPage, signal: AbortSignal): Promise<Reply<unknown>> {
+    const isSecondLook = this.#unsureFrom !== undefined
     let isUp = false
     for await (const page of this.#history.since(fetch, this.#unsureFrom)) {
       if (signal.aborted) return yes(undefined)
@@ -174,6 +181,8 @@ export class Past {
       }
       if (!isUp || missing !== undefined) up(missing === undefined, missing)
       isUp = true
+      // What was said since comes by itself.
+      if (isSecondLook && events.every((event) => this.knows(event))) break
       for (const event of events) {
         if (this.#isOld(event)) this.#takeAsPast(event)
         else await this.#options.tell(event)
@@ -201,7 +210,9 @@ export class Past {
     }
     for (const event of now.value) {
       if (signal.aborted) return yes(undefined)
-      await this.#options.tell(event)
+      // (Who restores a backup tells nothing new; several writers may not have been stored in the order sent.)
+      if ((timeOf(event) ?? this.#latest) < this.#latest - ON_ITS_WAY_MS) this.#takeAsPast(event)
+      else await this.#options.tell(event)
     }
     this.#history.restart(now.value)
     this.#patience.restore()
@@ -211,7 +222,10 @@ export class Past {
   async #readPast(fetch: FetchPage): Promise<Reply<unknown>> {
     const past = await fetch({ limit: PAGE })
     if (!past.ok) return past
-    for (const event of past.value) this.#options.note(event)
+    for (const event of past.value) {
+      this.#options.note(event)
+      this.#latest = Math.max(this.#latest, timeOf(event) ?? 0)
+    }
     const known = this.#beforeNews(past.value)
     if (this.#pastless === undefined) {
       this.#history.seed(known)

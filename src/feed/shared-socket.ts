@@ -21,6 +21,8 @@ export class SharedSocket {
   readonly #report: (status: Status) => void
   readonly #over = new AbortController()
   readonly #members = new Map<string, Member>()
+  /** All that were asked for on the connection that is open. */
+  #asked = new Set<string>()
   /** Spaces left before their answer came, each as often as it was: an answer does not say to which question. */
   #unanswered: string[] = []
   readonly #socket: KeptSocket
@@ -45,6 +47,7 @@ export class SharedSocket {
         opened: async (connection, signal) => {
           const end = new AbortController()
           this.#unanswered = []
+          this.#asked = new Set(this.#members.keys())
           this.#open = { connection, signal: limit(ENDLESS_MS, signal, end.signal).signal, end }
           for (const member of this.#members.values()) member.connected(connection, this.#open.signal)
           return yes(undefined)
@@ -72,6 +75,7 @@ export class SharedSocket {
       },
     })
     this.#members.set(space.spaceId, member)
+    this.#asked.add(space.spaceId)
     if (this.#open !== undefined) member.connected(this.#open.connection, this.#open.signal)
     this.#run ??= this.#socket
       .run(this.#over.signal)
@@ -124,7 +128,7 @@ export class SharedSocket {
    */
   #meant(frame: Frame): Member | undefined {
     const members = [...this.#members.values()]
-    if (isNews(frame)) return members.length === 1 ? members[0] : undefined
+    if (isNews(frame)) return this.#asked.size === 1 ? members[0] : undefined
     const isYes = frame.type === 'subscribed'
     if (!isYes && !(frame.type === 'error' && refuses(frame))) return undefined
     const asking = members.filter(({ asks }) => asks)

@@ -99,6 +99,8 @@ export class Space {
     this.#actor = actor.value
     if (this.#joins && !this.#joined) {
       const joined = await this.#join(actor.value, signal)
+      // Of one more nothing is to be waited for again.
+      this.#joined ||= this.#begun
       if (!joined.ok && !this.#goesOnWithout(joined.no)) return joined
     }
     if (!this.#begun) {
@@ -129,7 +131,8 @@ export class Space {
 
   async #join(actor: Actor, signal: AbortSignal): Promise<Reply<unknown>> {
     const { backend, config } = this.#options
-    const { toolMs } = config.limits
+    // (The socket, too, is to be asked for within the time of a tool.)
+    const toolMs = this.#begun ? config.limits.toolMs / 2 : config.limits.toolMs
     const soon = limit(toolMs, signal)
     const joined = await backend.join(this.spaceId, actor, soon.signal).finally(soon.clear)
     this.#joined = joined.ok

@@ -102,6 +102,7 @@ export class Forwarder {
       // A later session heard it from the renewal, or is to hear it from the client that has initialized again.
       if (live !== first && message.method === METHOD.initialized) return
       flight.sent = false
+      const askedAt = clock.uptime()
       const outcome = await this.#exchange.call({
         method: 'POST',
         body: message.raw,
@@ -110,8 +111,10 @@ export class Forwarder {
         flight,
       })
       if (flight.aborted) throw flight.reason
+      const heldMs = clock.uptime() - askedAt
       // Refused: the server has not got it any more, and a cancellation withdraws it.
-      if (!isSuccess(outcome)) flight.sent = false
+      const isOver = outcome.kind === 'refused' && mayHaveRun(outcome, message.method)
+      if (!isSuccess(outcome) && !isOver) flight.sent = false
       let lost = false
       switch (outcome.kind) {
         case 'accepted':
@@ -159,8 +162,8 @@ export class Forwarder {
       if (flight.cancelled) flight.abort(WITHDRAWN)
       if (!lost) continue
       if (++renewals > MAX_RENEWALS) throw errors.sessionLost(message.method, this.#exchange.where, said)
-      // The server may have kept it for long before it said so.
-      deadline = clock.uptime() + patienceMs
+      // (While the server kept it, nobody waited for the server.)
+      deadline += heldMs
     }
   }
 

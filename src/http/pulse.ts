@@ -42,8 +42,10 @@ export class Pulse {
   #deciding: { readonly session: SessionHeaders; readonly said: Promise<Signature> } | undefined
   /** The last session was given up for a refused ping alone. */
   #pingRefused = false
-  /** What was said last in the place of 404 is said to whoever asks, with a session or without. */
+  /** What is said in the place of 404 is said to whoever asks, with a session or without. */
   refusesAnybody = false
+  /** Under way: would the server begin a session? */
+  #opens: Promise<boolean> | undefined
   /** A ping was refused in a session just made. */
   #refusesPings = false
 
@@ -62,11 +64,12 @@ export class Pulse {
     if (this.#life.live !== live) return true
     if (live.id === undefined && (inAnyWords || !wantsSession(live, refusal))) return false
     const word = inAnyWords ? this.#decide(live) : this.#word(live, refusal)
-    const decided = word.then((said) => {
+    const decided = word.then(async (said) => {
       const isSame = said === refusal && !isOfMethod(said)
       const isRefused = isSame || (inAnyWords && isSessionRefusal(said, refusal))
       const isOfServer = !isSaidInFront(said) && !isOfTheMoment(said)
       const isGone = said === 'no-such-session' || (isRefused && isOfServer)
+      if (isGone && mayBeToAnybody(said) && (await this.#isToAnybody(live))) return this.#life.live !== live
       if (said === 'no-such-session') this.#life.lose(live, '404 to a ping')
       else if (isGone) this.#life.giveUp(live, `the server refuses it (${said})`)
       else if (said === 'ok') this.#life.seen(live)
@@ -118,7 +121,7 @@ export class Pulse {
 
   #decide(session: SessionHeaders): Promise<Signature> {
     if (this.#deciding?.session === session) return this.#deciding.said
-    const mine = { session, said: this.#pingOfItsOwn(session) }
+    const mine = { session, said: this.#ping(session) }
     this.#deciding = mine
     void mine.said.finally(() => {
       if (this.#deciding === mine) this.#deciding = undefined
@@ -127,17 +130,18 @@ export class Pulse {
   }
 
   /** What is refused alike to whoever comes without a session is not said of this one. */
-  async #pingOfItsOwn(session: SessionHeaders): Promise<Signature> {
-    const said = await this.#ping(session)
-    this.refusesAnybody = mayBeToAnybody(said) && !(await this.#life.opens())
-    if (this.refusesAnybody) return 'to-anybody'
+  async #isToAnybody(live: Live): Promise<boolean> {
+    this.#opens ??= this.#life.opens().finally(() => {
+      this.#opens = undefined
+    })
+    this.refusesAnybody = !(await this.#opens)
     // (Where it opens, what was said before may be over for this one too.)
-    return mayBeToAnybody(said) ? this.#ping(session) : said
+    return this.refusesAnybody || (await this.#decide(live)) === 'ok'
   }
 
   async #ping(session: SessionHeaders): Promise<Signature> {
     const said = await this.#calls.ask(session, METHOD.ping, undefined, PING_LIMIT_MS)
-    if (said === 'ok') this.#refusesPings = false
+    if (said === 'ok') this.#refusesPings = this.refusesAnybody = false
     return said
   }
 }

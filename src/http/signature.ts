@@ -6,10 +6,7 @@
 import { type Response, RPC, textMember } from '../protocol.ts'
 import type { Outcome, Refused } from './outcome.ts'
 
-/**
- * `ok`, `no-such-session`, `unavailable`, `to-anybody`, or the refusal itself: `HTTP 400, -32000`. Equal ones say the
- * same.
- */
+/** `ok`, `no-such-session`, `unavailable`, or the refusal itself: `HTTP 400, -32000`. Equal ones say the same. */
 export type Signature = string
 
 export function signatureOf(outcome: Outcome): Signature {
