@@ -145,14 +145,17 @@ describe('a push stream', () => {
     expect(bridge.stderr).toBe('')
   })
 
-  test('of a server that refuses all pings is not renewed for a call that it refuses otherwise', async () => {
-    const server = await ScriptedServer.start()
-    server.on('ping', (x) => x.reply(400, 'what?'))
-    server.on('tools/call', (x) => x.error(-32602, 'no', 422))
-    const bridge = await BridgeProcess.listening(server)
-    for (let i = 0; i < 5; i++) expect((await bridge.call('tools/call')).error?.code).toBe(-32602)
-    expect(server.posts('initialize')).toHaveLength(1)
-  })
+  test.each([400, 403])(
+    'of a server that refuses all pings (%i) is not renewed for a call that it refuses otherwise',
+    async (status) => {
+      const server = await ScriptedServer.start()
+      server.on('ping', (x) => x.reply(status, 'what?'))
+      server.on('tools/call', (x) => x.error(-32602, 'no', 422))
+      const bridge = await BridgeProcess.listening(server)
+      for (let i = 0; i < 5; i++) expect((await bridge.call('tools/call')).error?.code).toBe(-32602)
+      expect(server.posts('initialize')).toHaveLength(1)
+    },
+  )
 
   const inFront: readonly (readonly [string, number, Handler])[] = [
     ['530', 600, (x) => x.reply(530, 'origin is down')],

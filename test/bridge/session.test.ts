@@ -168,6 +168,20 @@ test('a 204 is no push stream, whatever type it names', async () => {
   )
 })
 
+test('a refusal that a ping is to explain waits for a gateway with nobody behind it', async () => {
+  const server = await ScriptedServer.start({ push: false })
+  const bridge = await BridgeProcess.connected(server.url)
+  await bridge.call('ping')
+  server.refuseLost = (x) => x.error(-32000, 'no valid session', 400)
+  server.wipe()
+  let until = 0
+  server.before((x) => {
+    if (until === 0 && x.rpc.method === 'ping') until = performance.now() + 700
+    return performance.now() < until && x.reply(502)
+  })
+  expect((await bridge.call('tools/call', { n: 1 })).result.echo).toEqual({ n: 1 })
+})
+
 test('a session found lost after longer than the patience is made anew, and the call answered', async () => {
   const server = await ScriptedServer.start({ push: false })
   const bridge = await BridgeProcess.connected(server.url, { args: ['--patience', '300ms'] })

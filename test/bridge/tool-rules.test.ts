@@ -44,6 +44,15 @@ test.each(['is down', 'asks to wait'])(
   },
 )
 
+test('a call given up by --tool-timeout that the server failed at may have run', async () => {
+  const server = await ScriptedServer.start()
+  server.on('tools/call', (x) => x.reply(500))
+  server.on('ping', () => {})
+  const bridge = await BridgeProcess.connected(server.url, { args: ['--tool-timeout', '0.3'] })
+  const { error } = await bridge.call('tools/call', { name: 'pay' })
+  expect(error?.message).toMatch(/it may still have run/)
+})
+
 test('a call of a hidden tool is refused, whatever line ends its name holds', async () => {
   const server = await ScriptedServer.start({ tools: [{ name: 'admin\ny' }, { name: 'b' }] })
   const bridge = await BridgeProcess.connected(server.url, { args: ['--ignore-tool', 'admin*'] })

@@ -241,6 +241,9 @@ test.each(['its own socket', 'the shared socket'])(
     expect(joins()).toBe(1)
     moot.publish(SPACE, { text: '@MyAgent welcome back' })
     await client.hears(1)
+    moot.sockets.drop('cut')
+    await eventually('it is up again', () => states(client).slice(-2).join() === 'down,up')
+    expect(joins()).toBe(1)
   },
 )
 
@@ -254,7 +257,11 @@ test('a backend that shows nothing behind a place it has forgotten: what it has 
     }
   const [moot, client] = await behind(habit, {}, 3)
   await caughtUp(moot)
-  moot.space(SPACE).events = []
+  // A backup is put back: what was said long ago is no news, known or not.
+  const timestamp = new Date(Date.now() - 86_400_000).toISOString()
+  const [old] = moot.space(SPACE).events
+  const restored = { ...old, event_id: 'evt_old', text: '@MyAgent yesterday', timestamp } as typeof old
+  moot.space(SPACE).events = restored === undefined ? [] : [restored]
   moot.sockets.drop('cut')
   for (let i = 0; i < 3; i++) moot.publish(SPACE, { text: `@MyAgent ${i}` })
   await client.hears(3)
@@ -264,6 +271,20 @@ test('a backend that shows nothing behind a place it has forgotten: what it has 
     [true, undefined],
     [false, FORGOTTEN],
   ])
+})
+
+test('a second look that is refused is not one of many', async () => {
+  let asked = 0
+  const habit: Habit = (_method, url) => {
+    if (!url.pathname.endsWith('/events')) return undefined
+    return ++asked > 1 ? { status: 429, body: {} } : undefined
+  }
+  const limits = { lookAgainMs: 20, historyMs: 100 }
+  const [, client] = await behind(() => habit, { limits, backoff: SLOW_WHEN_REFUSED })
+  await eventually('it is up', () => states(client).at(-1) === 'up')
+  const before = asked
+  await pause(400)
+  expect(asked - before).toBeLessThanOrEqual(1)
 })
 
 test('what is said between a connection and its place among those that are sent to is fetched, once', async () => {

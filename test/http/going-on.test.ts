@@ -517,6 +517,10 @@ test.each([500, 502, 503])(
     through()
     await eventually('what was said meanwhile', () => far.texts().includes('two'))
     expect(server.sessions.size).toBe(1)
+    // Over, it is no reason to go on with a cursor that brings nothing.
+    server.before((x) => withCursor(x) && x.reply(200, '', { 'content-type': 'text/event-stream' }))
+    server.session.push.cut()
+    await eventually('a stream without the cursor', () => server.listening())
   },
 )
 
