@@ -274,17 +274,20 @@ test('a backend that shows nothing behind a place it has forgotten: what it has 
 })
 
 test('a second look that is refused is not one of many', async () => {
-  let asked = 0
+  let refused = 0
+  let shut = false
   const habit: Habit = (_method, url) => {
-    if (!url.pathname.endsWith('/events')) return undefined
-    return ++asked > 1 ? { status: 429, body: {} } : undefined
+    if (!shut || !url.pathname.endsWith('/events')) return undefined
+    refused++
+    return { status: 429, body: {} }
   }
-  const limits = { lookAgainMs: 20, historyMs: 100 }
-  const [, client] = await behind(() => habit, { limits, backoff: SLOW_WHEN_REFUSED })
-  await eventually('it is up', () => states(client).at(-1) === 'up')
-  const before = asked
-  await pause(400)
-  expect(asked - before).toBeLessThanOrEqual(1)
+  const changes = { limits: { lookAgainMs: 200 }, backoff: SLOW_WHEN_REFUSED }
+  const [moot] = await behind(() => habit, changes)
+  await caughtUp(moot)
+  shut = true
+  await eventually('it is looked at again', () => refused > 0)
+  await pause(700)
+  expect(refused).toBe(1)
 })
 
 test('what is said between a connection and its place among those that are sent to is fetched, once', async () => {
