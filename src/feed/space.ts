@@ -88,6 +88,11 @@ export class Space {
     this.#joinTries = 0
   }
 
+  /** It was not asked to join yet, or not with success. */
+  get isToJoin(): boolean {
+    return this.#joins && !this.#joined
+  }
+
   /** Identity, join, and the past to continue from; each only until it has succeeded. */
   async prepare(signal: AbortSignal): Promise<Reply<unknown>> {
     const actor = await this.#options.identity()
@@ -97,7 +102,7 @@ export class Space {
       this.#threads.clear()
     }
     this.#actor = actor.value
-    if (this.#joins && !this.#joined) {
+    if (this.isToJoin) {
       const joined = await this.#join(actor.value, signal)
       // Of one more nothing is to be waited for again.
       this.#joined ||= this.#begun

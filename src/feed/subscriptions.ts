@@ -98,10 +98,16 @@ export class Subscriptions {
     }
     const newsSince = this.#met.has(spaceId) ? undefined : this.#watchedSince
     const subscription = known ?? this.#follow(spaceId, true, newsSince)
-    if (known !== undefined && !this.#tentative.has(known)) known.space.joinAgain()
+    const joining = known === undefined || this.#tentative.has(known) ? undefined : known.space
+    joining?.joinAgain()
     this.#want([subscription], known === undefined)
     const soon = limit(this.#config.limits.toolMs, cancelled, this.#over.signal)
-    const reply = await this.#firstAttempt(subscription, soon.signal).finally(soon.clear)
+    const attempt = (): Promise<Reply<unknown>> => this.#firstAttempt(subscription, soon.signal)
+    // (The one that is under way may have begun before it was to join.)
+    const isStale = ({ ok }: Reply<unknown>): boolean => !ok && joining?.isToJoin === true
+    const reply = await attempt()
+      .then((first) => (isStale(first) ? attempt() : first))
+      .finally(soon.clear)
     if (cancelled.aborted) this.#withdraw([subscription])
     // Another call may have ended it meanwhile.
     const kept = this.#followed.get(spaceId) === subscription

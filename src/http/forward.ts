@@ -111,10 +111,9 @@ export class Forwarder {
         flight,
       })
       if (flight.aborted) throw flight.reason
-      const heldMs = clock.uptime() - askedAt
       // Refused: the server has not got it any more, and a cancellation withdraws it.
-      const isOver = outcome.kind === 'refused' && mayHaveRun(outcome, message.method)
-      if (!isSuccess(outcome) && !isOver) flight.sent = false
+      const perhapsRan = outcome.kind === 'refused' && mayHaveRun(outcome, message.method)
+      if (!isSuccess(outcome) && !perhapsRan) flight.sent = false
       let lost = false
       switch (outcome.kind) {
         case 'accepted':
@@ -163,7 +162,7 @@ export class Forwarder {
       if (!lost) continue
       if (++renewals > MAX_RENEWALS) throw errors.sessionLost(message.method, this.#exchange.where, said)
       // (While the server kept it, nobody waited for the server.)
-      deadline += heldMs
+      deadline += clock.uptime() - askedAt
     }
   }
 

@@ -236,6 +236,7 @@ test.each(['its own socket', 'the shared socket'])(
       moot.weather.handshakeStatus = 403
       moot.sockets.drop('cut')
     }
+    // (Another attempt may be under way by then.)
     await eventually('it is put out', () => client.log.includes('HTTP 403'))
     expect((await client.tool('subscribe', { space_id: SPACE })).isError).toBe(false)
     expect(joins()).toBe(1)
