@@ -29,14 +29,15 @@ export function isSystemTrusted(): boolean {
 
 /**
  * Trusts the certificates of the operating system from now on, where Node can (22.19, 24.5). True when that may change
- * something for an attempt that began when they were trusted or not.
+ * something for an attempt; `wereTrusted` when it began?
  */
 export function trustSystem(wereTrusted = systemTrusted): boolean {
   const { setDefaultCACertificates, getCACertificates } = tls()
   if (wereTrusted || setDefaultCACertificates === undefined || getCACertificates === undefined) return false
-  if (!systemTrusted)
+  if (!systemTrusted) {
     setDefaultCACertificates([...getCACertificates('default'), ...getCACertificates('system')])
-  systemTrusted = true
+    systemTrusted = true
+  }
   return true
 }
 

@@ -85,10 +85,9 @@ export class Space {
   joinAgain(): void {
     this.#joins = true
     this.#joined = false
-    this.#joinTries = 0
   }
 
-  /** It was not asked to join yet, or not with success. */
+  /** The next attempt begins with a join. */
   get isToJoin(): boolean {
     return this.#joins && !this.#joined
   }

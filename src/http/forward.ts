@@ -96,7 +96,6 @@ export class Forwarder {
     let first: Live | undefined
     let said = ''
     for (let renewals = 0; ; ) {
-      if (flight.aborted) throw flight.reason
       const live = this.#life.live ?? (await this.#life.ready(deadline, flight))
       first ??= live
       // A later session heard it from the renewal, or is to hear it from the client that has initialized again.
@@ -158,7 +157,10 @@ export class Forwarder {
         default:
           return impossible(outcome)
       }
-      if (flight.cancelled) flight.abort(WITHDRAWN)
+      if (flight.cancelled) {
+        flight.abort(WITHDRAWN)
+        throw flight.reason
+      }
       if (!lost) continue
       if (++renewals > MAX_RENEWALS) throw errors.sessionLost(message.method, this.#exchange.where, said)
       // (While the server kept it, nobody waited for the server.)

@@ -39,7 +39,12 @@ interface Kept extends Setting {
   readonly generation: number
 }
 
-const NO_SESSION: Signature = 'no-such-session'
+/** What could not be set, and what the server said to it. */
+interface Unset {
+  readonly method: string
+  readonly said: Signature
+}
+
 const RESTORE_LIMIT_MS = 10_000
 /** Within that, what a gateway or a cut kept from a session just made is said so often, after a pause. */
 const RESTORE_TRIES = 3
@@ -87,8 +92,9 @@ export class Memory {
     const level = this.#level === undefined ? [] : [this.#level]
     const failed = await this.#tell(next, [...level, ...this.#subscriptions.values()], RESTORE_TRIES)
     // (A 404 may be about a resource: then the session knows itself.)
-    if (!failed.some((said) => said.includes(NO_SESSION))) return true
-    return (await this.#calls.ask(next, METHOD.ping, undefined, RESTORE_LIMIT_MS)) !== NO_SESSION
+    if (!failed.some(({ said }) => said === 'no-such-session')) return true
+    const said = await this.#calls.ask(next, METHOD.ping, undefined, RESTORE_LIMIT_MS)
+    return said !== 'no-such-session'
   }
 
   /** It is live: what turned out to be set since `restore` began is set in it too. */
@@ -108,23 +114,24 @@ export class Memory {
   }
 
   /** More than one of `tries` only before `session` is live: later they might undo what the client sets meanwhile. */
-  async #tell(session: Live, settings: readonly Setting[], tries = 1): Promise<readonly string[]> {
+  async #tell(session: Live, settings: readonly Setting[], tries = 1): Promise<readonly Unset[]> {
     const handshake = this.#handshakes
     const until = this.#clock.uptime() + RESTORE_LIMIT_MS
     const leftMs = (): number => until - this.#clock.uptime()
-    const again = async ({ method, params }: Setting): Promise<string[]> => {
+    const again = async ({ method, params }: Setting): Promise<Unset[]> => {
       for (let tried = 1; ; tried++) {
         const said = await this.#calls.ask(session, method, params, leftMs())
         if (said === 'ok') return []
         // (In the midst of a redeploy the old server may be asked, that knows no new sessions.)
-        const mayPass = isUndecided(said) || said === NO_SESSION
-        if (tried === tries || !mayPass || leftMs() <= AGAIN_MS) return [`${method} (${said})`]
+        const mayPass = isUndecided(said) || said === 'no-such-session'
+        if (tried === tries || !mayPass || leftMs() <= AGAIN_MS) return [{ method, said }]
         await sleep(AGAIN_MS, this.#calls.ended)
       }
     }
     const failed = (await Promise.all(settings.map(again))).flat()
     if (failed.length === 0 || this.#calls.ended.aborted || handshake !== this.#handshakes) return []
-    const text = `the new session did not accept what was set before: ${failed.join(', ')}`
+    const which = failed.map(({ method, said }) => `${method} (${said})`).join(', ')
+    const text = `the new session did not accept what was set before: ${which}`
     this.#outlet.report({ kind: 'note', level: 'warn', text })
     return failed
   }

@@ -121,6 +121,14 @@ export class Opening {
     throw this.#busy(outcome, 0) ?? this.#whyNot(outcome)
   }
 
+  /** Does the server begin sessions now? One that it begins within `limitMs` ends at once. Never rejects. */
+  async opens(request: Request, limitMs: number): Promise<boolean> {
+    const { headers, response } = await this.again(request, limitMs).catch((): Partial<Opened> => ({}))
+    if (headers === undefined || response?.result === undefined) return false
+    void this.#calls.delete(headers, this.#config.privateLimitMs)
+    return true
+  }
+
   async #attempt(request: Request, limitMs: number): Promise<Attempt> {
     const over = limit(limitMs, this.#calls.ended)
     const offered = stringMember(request.raw, request.params, 'protocolVersion') ?? LATEST_LEGACY_VERSION

@@ -42,8 +42,7 @@ export class Pulse {
   #deciding: { readonly session: SessionHeaders; readonly said: Promise<Signature> } | undefined
   /** The last session was given up for a refused ping alone. */
   #pingRefused = false
-  /** What is said in the place of 404 is said to whoever asks, with a session or without. */
-  refusesAnybody = false
+  #refusesAnybody = false
   /** Under way: would the server begin a session? */
   #opens: Promise<boolean> | undefined
   /** A ping was refused in a session just made. */
@@ -52,6 +51,16 @@ export class Pulse {
   constructor(calls: OwnCalls, life: Life) {
     this.#calls = calls
     this.#life = life
+  }
+
+  /** What was said in the place of 404 is said to whoever asks, with a session or without. */
+  get refusesAnybody(): boolean {
+    return this.#refusesAnybody
+  }
+
+  /** Somebody who asked was served. */
+  served(): void {
+    this.#refusesAnybody = false
   }
 
   /**
@@ -134,14 +143,17 @@ export class Pulse {
     this.#opens ??= this.#life.opens().finally(() => {
       this.#opens = undefined
     })
-    this.refusesAnybody = !(await this.#opens)
+    this.#refusesAnybody = !(await this.#opens)
     // (Where it opens, what was said before may be over for this one too.)
-    return this.refusesAnybody || (await this.#decide(live)) === 'ok'
+    return this.#refusesAnybody || (await this.#decide(live)) === 'ok'
   }
 
   async #ping(session: SessionHeaders): Promise<Signature> {
     const said = await this.#calls.ask(session, METHOD.ping, undefined, PING_LIMIT_MS)
-    if (said === 'ok') this.#refusesPings = this.refusesAnybody = false
+    if (said === 'ok') {
+      this.#refusesPings = false
+      this.served()
+    }
     return said
   }
 }

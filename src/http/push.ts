@@ -34,8 +34,6 @@ const GATEWAY_AFTER_MS = 5_000
 const AT_ONCE_MS = 100
 /** A stream that brought something is asked for again within this: a server may end its stream after each event. */
 const NEWS_AGAIN_MS = 500
-/** A server whose headers came by themselves is given this at most, and a little more. */
-const PROMPT_HEADERS_MS = 60_000
 /** To wait for headers in vain takes long: it counts as so many refusals. */
 const LATE_WEIGHT = 2
 
@@ -68,7 +66,6 @@ export class Push {
   #asking: AbortController | undefined
   /** How long the next one may have none. */
   #headersMs: number
-  #lateInRow = 0
   readonly #listening: Listening
   readonly #stopped = new Abort()
   /** Ends the present rest. */
@@ -159,10 +156,9 @@ export class Push {
     this.#asking = undefined
     if (late) {
       if (this.#stopped.aborted || asking.signal.aborted) return
-      // (One that was prompt may have come behind a proxy that waits for the first byte; or it is away.)
-      const isPatient =
-        !this.#isPrompt || (++this.#lateInRow % 2 === 0 && this.#headersMs < PROMPT_HEADERS_MS)
-      if (isPatient) this.#headersMs = Math.min(this.#headersMs * 2, MAX_RETRY_MS)
+      // (One that was prompt is away, or has come behind a proxy that waits for the first byte.)
+      const mostMs = this.#isPrompt ? 2 * this.#config.headersMs : MAX_RETRY_MS
+      this.#headersMs = Math.min(2 * this.#headersMs, mostMs)
       // It may be how a GET is met in a session that is gone. (Nothing waits for the ping: an event may come meanwhile.)
       void this.#life.pulse.check(live)
       // (One that has never given headers by themselves may have nothing to say.)
@@ -172,10 +168,9 @@ export class Push {
     if (outcome.kind !== 'refused' || outcome.status !== 409) this.#conflictSince = undefined
     if (outcome.kind === 'stream') {
       this.#headersMs = this.#config.headersMs
-      this.#lateInRow = 0
       this.#refusalsInRow = 0
       this.#upInSession = true
-      this.#life.pulse.refusesAnybody = false
+      this.#life.pulse.served()
       this.#life.seen(live)
       return await this.#hold(outcome.events, live, cursor)
     }

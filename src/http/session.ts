@@ -215,19 +215,11 @@ export class SessionLife {
     this.lose(live, reason)
   }
 
-  /** Does the server begin sessions now? One that it begins ends at once. */
+  /** Would the server begin a session now? */
   async opens(): Promise<boolean> {
     const handshake = this.#handshake
     if (handshake === undefined || this.#closing.aborted) return false
-    try {
-      const request = this.#calls.underOwnId(handshake.initialize)
-      const { headers, response } = await this.#opening.again(request, this.#attemptLimitMs)
-      if (response.result === undefined) return false
-      void this.#calls.delete(headers, this.#config.privateLimitMs)
-      return true
-    } catch {
-      return false
-    }
+    return await this.#opening.opens(this.#calls.underOwnId(handshake.initialize), this.#attemptLimitMs)
   }
 
   /** One more attempt to get out of `lost`. */
