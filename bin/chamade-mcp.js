@@ -14,10 +14,10 @@ const vm = require('node:vm')
 const { file, content } = readProgram()
 const cacheFile = `${file}.${process.versions.v8}.cache`
 
-// (Before the flags below: with less of a budget V8 finds the loop over its samples hot and optimises it, 2.6 ms of CPU.)
+// (Before the flags below, under which V8 finds the loop over its samples hot and optimises it: 2.6 ms of CPU.)
 const kept = readCache()
 
-// Flags come before any of it is compiled: compiled code is good only under the flags it was compiled with.
+// Flags come before any of it is compiled: code is good only under the flags it was compiled with.
 const version = Number.parseInt(process.versions.v8, 10)
 // undici's HTTP parser is WebAssembly; optimising it a second time costs 37 MB of peak memory and 270 ms at exit
 // (Node 20) for no gain in latency.
@@ -58,8 +58,8 @@ const requireBeside = Module.createRequire(file)
 requireBeside.cache[file] = main
 /** Flags of V8 that are off until the code is kept. */
 let waiting = []
-// Of all that can be run, a bridge is what has to start quickly, and what compiles the code for it: the longer it
-// ran, the more of it. A run that is soon over leaves what it has, one that is not replaces that.
+// Of all that can be run only a bridge has to start quickly, and the longer it ran the more of its code is compiled. A
+// run that is soon over leaves what it has, a longer one replaces that.
 if (!/^([a-z]+|-h|--help|-V|--version)$/.test(process.argv[2] ?? '')) {
   // What ran often enough to be compiled by Sparkplug is so again at once with every start from that cache: 2 ms. And
   // what the start alone needs would be thrown away by the sixth collection, which a load brings within a second: 8.
@@ -68,8 +68,8 @@ if (!/^([a-z]+|-h|--help|-V|--version)$/.test(process.argv[2] ?? '')) {
     setTimeout(() => writeCache(false), 1_000).unref()
   }
   if (!fits) {
-    // Hosts end a bridge by a signal as well, and some by one that nobody hears: what there is when the first request
-    // is on its way is kept then (61 ms to 47 for the next start).
+    // Some hosts end a bridge by a signal that nobody hears: what there is when the first request is on its way is
+    // kept then (61 ms to 47 for the next start).
     setImmediate(() => setImmediate(writeCache, true))
     process.once('exit', (code) => (code === 0 || code > 128) && !fits && writeCache(true))
   }
@@ -149,9 +149,9 @@ function label(code) {
 }
 
 /**
- * V8 dies of a code that was damaged. What a crash of the machine does to a file it does to whole pages of it, most
- * often it leaves them empty: four bytes of every 244 say enough (a third of all bytes are 0, so one of every 751 has
- * missed one page in forty). A checksum of all of it (node:zlib) takes 1.5 ms of a start of 46.
+ * V8 dies of a code that was damaged. A crash of the machine leaves whole pages of a file empty: four bytes of every
+ * 244 say enough (a third of all bytes are 0: one of every 751 has missed one page in forty). A checksum of all of it
+ * (node:zlib) takes 1.5 ms of a start of 46.
  */
 function sample(code) {
   const words = new Int32Array(code.buffer, code.byteOffset, code.length >> 2)

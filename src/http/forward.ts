@@ -80,7 +80,8 @@ export class Forwarder {
       if (signal.aborted) throw signal.reason
       const unread = outcome.kind === 'unavailable' && (!outcome.sent || isToldToWait(outcome))
       if (!unread || this.#life.live !== live) throw this.#final(outcome, 'the reply')
-      await sleep(tries.next(0, outcome.retryAfterMs), signal)
+      const wait = tries.next(0, outcome.retryAfterMs)
+      await (isToldToWait(outcome) ? sleep(wait, signal) : this.#life.changedWithin(wait, signal))
     }
   }
 
@@ -189,7 +190,7 @@ export class Forwarder {
     }
     if (left <= 0 && isCertificateFailure(outcome.cause)) throw errors.certificate(where, outcome.cause)
     if (left <= 0) throw errors.unreachable(where, outcome.why, patienceMs, outcome.cause)
-    // A session made anew meanwhile shows that the server is back; one that said how long to wait is obeyed.
+    // What others have meanwhile shows that the server is back; one that said how long to wait is obeyed.
     const ms = Math.min(wait, left)
     await (toldToWait ? sleep(ms, signal) : this.#life.changedWithin(ms, signal))
     if (signal.aborted) throw signal.reason

@@ -10,7 +10,7 @@
 
 import { ClockWatch, LOOK_MS } from '../clock-watch.ts'
 import { impossible, reasonOf, seconds } from '../errors.ts'
-import { Abort, Backoff, turn } from '../retry.ts'
+import { Abort, Backoff, limit, turn } from '../retry.ts'
 import type { Outlet } from '../sides.ts'
 import type { PushStatus } from '../status.ts'
 import type { HttpConfig } from './config.ts'
@@ -34,6 +34,8 @@ const GATEWAY_AFTER_MS = 5_000
 const AT_ONCE_MS = 100
 /** A stream that brought something is asked for again within this: a server may end its stream after each event. */
 const NEWS_AGAIN_MS = 500
+/** A server that ends gives the answers it has, and takes no connection any more. */
+const LINGERS_MS = 1_000
 /** To wait for headers in vain takes long: it counts as so many refusals. */
 const LATE_WEIGHT = 2
 
@@ -53,10 +55,10 @@ export class Push {
   #down: { readonly since: number; readonly at: number } | undefined
   #refusalsInRow = 0
   /**
-   * While there is none: wall time at which a server that cannot serve asked to be left alone. If it serves something
-   * else after that, it is asked before its time: once.
+   * While there is none: wall time from which on a server that could not give it is asked before its time, once, when
+   * it serves something else.
    */
-  #askedToWaitAt: number | undefined
+  #unservedSince: number | undefined
   /** Headers came by themselves once, and not with the first event. */
   #isPrompt = false
   /** Uptime since when it is refused because there is a stream already. */
@@ -223,9 +225,9 @@ export class Push {
         return await this.#refused(outcome, live)
       case 'unavailable':
         if (outcome.status === undefined) this.#refusalsInRow = 0
-        else if (outcome.status !== 429) {
-          if (outcome.retryAfterMs !== undefined) this.#askedToWaitAt ??= this.#config.clock.now()
-          if (await this.#suspectSession(outcome, live)) return
+        if (outcome.status !== 429) {
+          this.#unservedSince ??= this.#config.clock.now() + LINGERS_MS
+          if (outcome.status !== undefined && (await this.#suspectSession(outcome, live))) return
         }
         return await this.#retry(outcome.why, outcome.retryAfterMs)
       default:
@@ -314,15 +316,18 @@ export class Push {
     if (ms <= 0 || this.#stopped.aborted) return
     const rested = new Abort()
     this.#wake = () => rested.abort()
-    await this.#life.changedWithin(ms, rested, this.#stopped)
+    const over = limit(ms, rested, this.#stopped)
+    const { current } = this.#life
+    while (!over.signal.aborted && this.#life.current === current) await this.#life.changed(over.signal)
+    over.clear()
   }
 
   /** A wall clock that moved more than it should between two looks: the machine slept. */
   #lookAtClock(): void {
     const { before, passedMs } = this.#clockWatch.look()
     this.#listening.awake()
-    if (this.#life.servedAt > (this.#askedToWaitAt ?? Number.POSITIVE_INFINITY)) {
-      this.#askedToWaitAt = Number.POSITIVE_INFINITY
+    if (this.#life.servedAt > (this.#unservedSince ?? Number.POSITIVE_INFINITY)) {
+      this.#unservedSince = Number.POSITIVE_INFINITY
       this.#wake()
     }
     if (passedMs < LOOK_MS + this.#config.clockJumpMs) return
@@ -339,7 +344,7 @@ export class Push {
     this.#everUp = true
     const broken = this.#down
     this.#down = undefined
-    this.#askedToWaitAt = undefined
+    this.#unservedSince = undefined
     const awayMs = broken === undefined ? 0 : clock.uptime() - broken.since
     // Where something may have been missed it was of no use from then on. (A wall clock may have been set back.)
     const downMs = resumed || broken === undefined ? awayMs : Math.max(clock.now() - broken.at, awayMs)

@@ -61,11 +61,16 @@ export class SessionState {
   become(next: Session): boolean {
     if (!NEXT[this.#current.state].includes(next.state)) return false
     this.#current = next
-    for (const wake of [...this.#waiters]) wake()
+    this.wake()
     return true
   }
 
-  /** Resolves at the next change of state, or when `signal` is aborted. */
+  /** Who waits for a change is to look again: the server has been heard. */
+  wake(): void {
+    for (const wake of [...this.#waiters]) wake()
+  }
+
+  /** Resolves at the next change of state, when `wake` is called, or when `signal` is aborted. */
   changed(signal: Signal): Promise<void> {
     if (signal.aborted) return Promise.resolve()
     return new Promise((resolve) => {

@@ -36,6 +36,8 @@ interface Handshake {
 
 /** A client that initializes again does not wait longer for the old session's end, or renewal. */
 const LEAVE_LIMIT_MS = 1_000
+/** That the server serves is told this often at most. */
+const TOLD_AGAIN_MS = 1_000
 /** The last of the time for a goodbye: what a DELETE needs. */
 const DELETE_MS = 50
 
@@ -59,6 +61,8 @@ export class SessionLife {
   #liveSince = 0
   /** Wall time at which the session was last seen to be alive. */
   #servedAt = 0
+  /** Wall time at which who waited for a change was last told that the server serves. */
+  #toldAt = 0
   /** A session that the server has opened and that is not live yet. */
   #candidate: Live | undefined
   /** Attempts at the next session that failed since this one was lost. */
@@ -90,7 +94,7 @@ export class SessionLife {
     return this.#handshake?.own === false
   }
 
-  /** Resolves at the next change of state, or when `signal` is aborted. */
+  /** Resolves at the next change of state, when the server has served somebody, or when `signal` is aborted. */
   changed(signal: Signal): Promise<void> {
     return this.#state.changed(signal)
   }
@@ -184,7 +188,13 @@ export class SessionLife {
 
   /** There is life in it. */
   seen(live: Live): void {
-    if (this.#state.live === live) this.#servedAt = this.#config.clock.now()
+    if (this.#state.live !== live) return
+    const now = this.#config.clock.now()
+    this.#servedAt = now
+    // (Not each time: one that serves this and not that would be asked by all at once, and again.)
+    if (Math.abs(now - this.#toldAt) < TOLD_AGAIN_MS) return
+    this.#toldAt = now
+    this.#state.wake()
   }
 
   /** Wall time from which on a session that turns out to be gone may have been so, its stream open or not. */

@@ -18,6 +18,8 @@ interface Far {
   readonly pushes: (state: PushStatus['state']) => PushStatus[]
   readonly texts: () => string[]
   readonly answers: () => string[]
+  /** What the server asks. */
+  readonly requests: () => object[]
   readonly send: (value: object) => Promise<void>
   /** Never rejects: what it failed with. */
   readonly call: (id: number) => Promise<unknown>
@@ -49,6 +51,7 @@ async function open(
     pushes: (state) => facts.filter((fact) => fact.kind === 'push' && fact.state === state) as PushStatus[],
     texts: () => delivered.flatMap((text) => /"text":"([^"]*)"/.exec(text)?.[1] ?? []),
     answers: () => delivered.filter((text) => text.includes('"result"')),
+    requests: () => delivered.filter((text) => text.includes('"roots/list"')).map((text) => JSON.parse(text)),
     send: (value) => upstream.send(compose(value)),
     call: (id) =>
       upstream
@@ -413,10 +416,49 @@ async function refusing(status: number, times: number): Promise<{ server: Script
   return { server, far }
 }
 
-test('a server that asked the push stream to wait, and serves a call meanwhile, is asked before its time', async () => {
+test('a server that asked the push stream to wait, and serves a call later, is asked before its time', async () => {
   const { server, far } = await refusing(503, 1)
-  expect(await far.call(1)).toBeUndefined()
-  await eventually('the push stream', () => server.listening())
+  await eventually('the push stream', async () => {
+    expect(await far.call(1)).toBeUndefined()
+    return server.listening()
+  })
+})
+
+/** Whoever has to wait waits for minutes. */
+const LONG = { backoff: { ...DEFAULT_TIMING.backoff, baseMs: 600_000, capMs: 600_000 }, random: () => 1 }
+
+test('once a server that could not be reached has served one call, what waits is sent and the stream is asked for', async () => {
+  const server = await ScriptedServer.start()
+  const far = await open(server, { ...LONG, patienceMs: 600_000 })
+  server.push({ jsonrpc: '2.0', id: 'theirs', method: 'roots/list' })
+  await eventually('the question', () => far.requests().length === 1)
+  const [{ id }] = far.requests() as [{ id: unknown }]
+  await server.down()
+  await eventually('that the stream is waited for', () => far.pushes('retrying').length === 1)
+  const waiting = [1, 2, 3].map((n) => far.call(n))
+  const reply = far.send({ jsonrpc: '2.0', id, result: { roots: [] } })
+  await pause(100)
+  await server.up()
+  await eventually('the push stream', async () => {
+    expect(await far.call(4)).toBeUndefined()
+    return server.listening()
+  })
+  expect(await Promise.all(waiting)).toEqual([undefined, undefined, undefined])
+  await reply
+  expect(server.replies()).toHaveLength(1)
+})
+
+test('once there is a push stream again, what waits is sent', async () => {
+  const server = await ScriptedServer.start()
+  const far = await open(server, { ...LONG, patienceMs: 600_000 })
+  const serve = server.before((x) => x.request.rpc?.method === 'tools/list' && x.reply(502, ''))
+  const waiting = far.send({ jsonrpc: '2.0', id: 1, method: 'tools/list' })
+  await eventually('that it was tried twice', () => server.posts('tools/list').length === 2)
+  await pause(100)
+  serve()
+  await pause(1_000)
+  server.session.push.cut()
+  await waiting
 })
 
 test.each([
