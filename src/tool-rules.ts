@@ -36,6 +36,12 @@ interface OpenCall {
   readonly ended: AbortController
 }
 
+/** A call nobody waits for any more. */
+interface GivenUp {
+  readonly over: Promise<void>
+  isAnswered: boolean
+}
+
 /** `open` with the rules applied; `open` itself when there are none. */
 export function withToolRules(open: OpenUpstream, rules: ToolRules): OpenUpstream {
   const { ignore, timeoutMs } = rules
@@ -47,12 +53,16 @@ export function withToolRules(open: OpenUpstream, rules: ToolRules): OpenUpstrea
     const lists = new Set<string>()
     const calls = new Map<string, OpenCall>()
     /** Calls that were given up and may still be answered: their ids wait until that is over. */
-    const givenUp = new Map<string, Promise<void>>()
+    const givenUp = new Map<string, GivenUp>()
     const upstream = open({
       report: outlet.report,
       deliver: (message, lane, isWanted) => {
         if (message.kind === 'response' && message.id !== undefined) {
-          if (givenUp.has(message.id)) return Promise.resolve()
+          const late = givenUp.get(message.id)
+          if (late !== undefined) {
+            late.isAnswered = true
+            return undefined
+          }
           calls.get(message.id)?.ended.abort()
           if (lists.delete(message.id)) return outlet.deliver(withoutHidden(message, isHidden), lane)
         }
@@ -80,11 +90,15 @@ export function withToolRules(open: OpenUpstream, rules: ToolRules): OpenUpstrea
       }
       const why = `no answer to ${name || METHOD.toolsCall} within ${seconds(timeoutMs)} (--tool-timeout)`
       const over = answered.catch(() => undefined).finally(() => givenUp.delete(request.id))
-      givenUp.set(request.id, over)
+      const state: GivenUp = { over, isAnswered: false }
+      givenUp.set(request.id, state)
       void upstream.send(cancelled(request.id, why)).catch(() => undefined)
-      // What had not left us, or was refused, ends with its cancellation.
+      // What had not left us, or was refused, ends with its cancellation; or it ends just now by itself.
       await turn()
-      if (givenUp.has(request.id)) throw new BridgeError('RESPONSE_LOST', `${why}; it may still have run`)
+      if (state.isAnswered || givenUp.has(request.id)) {
+        throw new BridgeError('RESPONSE_LOST', `${why}; it may still have run`)
+      }
+      await answered
       throw new BridgeError(
         'SERVER_UNREACHABLE',
         `${why}: the server could not be reached, or asked to wait; it was not run`,
@@ -102,7 +116,7 @@ export function withToolRules(open: OpenUpstream, rules: ToolRules): OpenUpstrea
         const name = nameCalled(message)
         if (name !== undefined && isHidden(name)) return Promise.reject(errors.hiddenTool(name))
         if (message.kind !== 'request') return upstream.send(message)
-        const over = givenUp.get(message.id)
+        const over = givenUp.get(message.id)?.over
         return over === undefined ? ask(message) : over.then(() => ask(message))
       },
       close: (deadlineMs) => upstream.close(deadlineMs),
