@@ -30,6 +30,10 @@ module.exports = { channels: Object.fromEntries(names.map((name) => [name, { has
 /** Nor is anything put together for them (1 kB). */
 const SUBSCRIBERS = /\bchannels\.\w+\.hasSubscribers\b/g
 
+/** Classes of errors that what we use does not throw, and their names among what is exported (1 kB). */
+const NEVER_THROWN = 'BalancedPoolMissingUpstreamError|RequestRetryError|ResponseError'
+const ERROR_CLASSES = new RegExp(`^class (${NEVER_THROWN}) [^]*?\\n}\\n|^  (${NEVER_THROWN}),\\n`, 'gm')
+
 /** Of 15 kB of tables of the parser the two that are asked. */
 const { ERROR, TYPE } = createRequire(import.meta.url)('undici/lib/llhttp/constants.js')
 
@@ -116,6 +120,7 @@ const leaveOut = {
     }
     if (!path.includes('/undici/lib/')) return null
     const quiet = code.replaceAll(SUBSCRIBERS, 'false')
+    if (path.endsWith('/core/errors.js')) return quiet.replaceAll(ERROR_CLASSES, '')
     if (!path.endsWith('/dispatcher/client-h1.js')) return quiet
     return [PAUSED, CONTINUE, COMPILED_EARLY].reduce((text, { from, to }) => {
       if (!from.test(text)) this.error(`undici has changed: is this mended? ${from}`)

@@ -28,17 +28,16 @@ if (version >= 12 && version <= 14) v8.setFlagsFromString('--wasm-tiering-budget
 if (version <= 14) v8.setFlagsFromString('--no-wasm-lazy-compilation')
 // The first collection would come while the first answer is awaited (1 ms); a start is done before one has to.
 if (version <= 14) v8.setFlagsFromString('--no-minor-gc-task')
-// A host runs one of these per server and window: what a load took is given back within a second or two, 68 MB to
-// 54 (Node 20; without these two it is kept), and a heavier load takes 61 MB instead of 85.
+// What a load took is given back within a second or two, 68 MB to 54 (Node 20; without these two it is kept), and a
+// heavier load takes 61 MB instead of 85.
 if (version <= 14) v8.setFlagsFromString('--optimize-for-size')
 if (version <= 14) v8.setFlagsFromString('--gc-memory-reducer-start-delay-ms=1300')
 // V8 11 (Node 20) optimises late: with less than a quarter of the budget the first 2,500 calls take 0.26 ms in the
 // middle, not 0.36, and one in a hundred 0.9, not 3.5. Node 26 does that by itself (1.2 ms).
 if (version === 11) v8.setFlagsFromString('--interrupt-budget=15000')
-// Most of that optimising is of what it has put into each other, beside the calls and on their cores. With a quarter
-// of that it takes half the time: the first 10,000 calls 38 us of CPU each and not 44, one in a hundred over SSE 1.4 ms
-// and not 2, a burst of 20,000 events 140 ms and not 175 (Node 22: 57 us and 63, 2.2 ms and 3.1). Newer ones do not
-// care, nor do calls after the first 100,000.
+// Most of that optimising is of what it has put into each other. With a quarter of that the first 10,000 calls take
+// 38 us of CPU each and not 44, one in a hundred over SSE 1.4 ms and not 2, a burst of 20,000 events 140 ms and not 175
+// (Node 22: 57 us and 63). Newer ones do not care, nor do calls after the first 100,000.
 if (version <= 12) v8.setFlagsFromString('--max-inlined-bytecode-size-cumulative=250')
 
 const wrapped = [

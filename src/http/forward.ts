@@ -21,7 +21,7 @@ import {
 } from './outcome.ts'
 import type { SessionLife } from './session.ts'
 import type { Live } from './session-state.ts'
-import { mayMeanSession, refusalSignature } from './signature.ts'
+import { mayMeanSession, refusalSignature, signatureOf } from './signature.ts'
 
 /** A message that is under way. Aborting ends it; the reason is what `send` rejects with, or WITHDRAWN. */
 export class Flight extends Abort {
@@ -153,6 +153,13 @@ export class Forwarder {
           if (!flight.cancelled) await this.#waitOrFail(outcome, message.method, tries, deadline, flight)
           break
         case 'unauthorized':
+          // (Said to everybody a while ago: is it now said of this session?)
+          lost =
+            this.#life.pulse.refusesAnybody &&
+            (await this.#life.pulse.gone(live, signatureOf(outcome), false, flight))
+          if (!lost) throw this.#final(outcome, message.method)
+          said = sayOutcome(outcome)
+          break
         case 'not-offered':
           throw this.#final(outcome, message.method)
         default:

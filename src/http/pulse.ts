@@ -150,10 +150,9 @@ export class Pulse {
 
   async #ping(session: SessionHeaders): Promise<Signature> {
     const said = await this.#calls.ask(session, METHOD.ping, undefined, PING_LIMIT_MS)
-    if (said === 'ok') {
-      this.#refusesPings = false
-      this.served()
-    }
+    if (said === 'ok') this.#refusesPings = false
+    // (That it knows no ping is said by a server that serves.)
+    if (said === 'ok' || isOfMethod(said)) this.served()
     return said
   }
 }

@@ -172,7 +172,6 @@ export class Push {
       this.#headersMs = this.#config.headersMs
       this.#refusalsInRow = 0
       this.#upInSession = true
-      this.#life.pulse.served()
       this.#life.seen(live)
       return await this.#hold(outcome.events, live, cursor)
     }
@@ -235,12 +234,17 @@ export class Push {
     }
   }
 
-  /** So often in a row it may be how this server says that the session is gone: a ping decides. */
+  /**
+   * So often in a row it may be how this server says that the session is gone: a ping decides. Where that was said to
+   * whoever asked, it is asked each time whether it still is.
+   */
   async #suspectSession(outcome: Outcome, live: Live): Promise<boolean> {
-    if (++this.#refusalsInRow < SUSPICIOUS_REFUSALS) return false
-    this.#refusalsInRow = 0
     const said = signatureOf(outcome)
-    const isPassing = isGatewayFailure(said) && this.#failingForMs < GATEWAY_AFTER_MS
+    const isGateway = isGatewayFailure(said)
+    const isAsked = this.#life.pulse.refusesAnybody && !isGateway
+    if (++this.#refusalsInRow < SUSPICIOUS_REFUSALS && !isAsked) return false
+    this.#refusalsInRow = 0
+    const isPassing = isGateway && this.#failingForMs < GATEWAY_AFTER_MS
     if (isPassing) return (await this.#life.pulse.check(live)) === 'lost'
     return await this.#life.pulse.gone(live, said, true)
   }

@@ -189,6 +189,7 @@ export class SessionLife {
   /** There is life in it. */
   seen(live: Live): void {
     if (this.#state.live !== live) return
+    this.pulse.served()
     const now = this.#config.clock.now()
     this.#servedAt = now
     // (Not each time: one that serves this and not that would be asked by all at once, and again.)

@@ -519,6 +519,41 @@ test.each([502, 504, 520, 530])(
   },
 )
 
+/** Refuses whoever asks by 401 until the bridge has found out that it is said to everybody. */
+async function refusingEverybody(server: ScriptedServer): Promise<() => void> {
+  const through = server.before((x) => x.reply(401))
+  server.session.push.cut()
+  await eventually('a private initialize', () => server.posts('initialize').length >= 2)
+  return through
+}
+
+test('a session that was lost while everybody was refused is made anew for the first call that is refused', async () => {
+  let luck = 0
+  const backoff = { ...DEFAULT_TIMING.backoff, baseMs: 10, capMs: 600_000 }
+  const server = await ScriptedServer.start()
+  server.refuseLost = (x) => x.reply(401)
+  const far = await open(server, { backoff, random: () => luck })
+  const through = await refusingEverybody(server)
+  await eventually('many attempts at the stream', () => server.of('GET').length > 20)
+  luck = 1
+  await eventually('the last for minutes', () => (far.pushes('retrying').at(-1)?.delayMs ?? 0) > 60_000)
+  server.wipe()
+  through()
+  expect(await far.call(1)).toBeUndefined()
+})
+
+test('a cursor is doubted after everybody was refused, though the server knows no ping', async () => {
+  const server = await ScriptedServer.start({ replay: true })
+  server.on('ping', (x) => x.error(-32601, 'no such method'))
+  const far = await open(server)
+  server.push(message('one'))
+  await eventually('the event', () => far.texts().includes('one'))
+  const through = await refusingEverybody(server)
+  server.before((x) => withCursor(x) && x.reply(500))
+  through()
+  await eventually('the stream', () => server.listening())
+})
+
 test('a gateway that fails for a moment does not cost the session, nor what its server replays', async () => {
   const server = await ScriptedServer.start({ replay: true })
   const far = await open(server, { backoff: { ...DEFAULT_TIMING.backoff, baseMs: 10, capMs: 10 } })
