@@ -318,10 +318,13 @@ describe('init', () => {
     expect(stdout).not.toMatch(/it asks once/i)
   })
 
-  test('starts the simulator where the entry looks for it', async () => {
-    const url = ['--url', 'http://127.0.0.1:8585/mcp/']
-    const { stdout } = await runCli(['init', '--simulator', ...url, '--print'], { cwd: emptyFolder() })
-    expect(stdout).toMatch(/1\. Start the simulator: .* simulate --key chmd_local_\w+ --port 8585\n/)
+  test.each([
+    ['another address', ['--url', 'http://127.0.0.1:8585/mcp/'], {}, 8585],
+    ['a variable of the simulator', [], { CHAMADE_SIMULATOR_PORT: '8585' }, 8484],
+  ])('starts the simulator where the entry looks for it: %s', async (_, args, env, port) => {
+    const { stdout } = await runCli(['init', '--simulator', ...args, '--print'], { cwd: emptyFolder(), env })
+    const line = new RegExp(`1\\. Start the simulator: .* simulate --key chmd_local_\\w+ --port ${port}\\n`)
+    expect(stdout).toMatch(line)
   })
 
   test('makes an entry for the simulator that needs nothing else', async () => {

@@ -70,7 +70,9 @@ function keySteps(client: Client, plan: Plan, wish: Wish, io: Io): string[] {
   const steps: string[] = []
   if (plan.simulatorKey !== undefined && wish.key.kind === 'value') {
     const port = portOf(plan.url ?? SIMULATOR_URL)
-    const at = port === portOf(SIMULATOR_URL) ? '' : ` --port ${port}`
+    // (A variable of this shell may say another.)
+    const isUsual = port === portOf(SIMULATOR_URL) && !io.env.CHAMADE_SIMULATOR_PORT
+    const at = isUsual ? '' : ` --port ${port}`
     const line = shellLine(`simulate --key ${wish.key.value}${at}`, wish.installed)
     steps.push(`Start the simulator: ${line}`)
   } else if (wish.key.kind === 'variable' && client.reference(variable) === undefined) {
