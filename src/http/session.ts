@@ -38,6 +38,8 @@ interface Handshake {
 const LEAVE_LIMIT_MS = 1_000
 /** That the server serves is told this often at most. */
 const TOLD_AGAIN_MS = 1_000
+/** So often a session that seems to be gone before what was set in the one before could be set in it is left for another. */
+const RESTORES = 3
 /** The last of the time for a goodbye: what a DELETE needs. */
 const DELETE_MS = 50
 
@@ -411,7 +413,9 @@ export class SessionLife {
   async #resume(next: Live, initialized: Buffer, over: Signal): Promise<void> {
     try {
       await this.#calls.initialized(next, initialized, over)
-      if (!(await this.#memory.restore(next))) throw errors.notRenewed(this.#exchange.where, 'HTTP 404')
+      // (Time after time, it is of what was asked.)
+      if (!(await this.#memory.restore(next)) && this.#failedInRow < RESTORES)
+        throw errors.notRenewed(this.#exchange.where, 'HTTP 404')
     } catch (error) {
       void this.#calls.delete(next, this.#config.privateLimitMs)
       throw error

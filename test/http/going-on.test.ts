@@ -542,6 +542,16 @@ test('a session that was lost while everybody was refused is made anew for the f
   expect(await far.call(1)).toBeUndefined()
 })
 
+test('a server that says 404 to what was set before, and to a ping, is used all the same in the end', async () => {
+  const server = await ScriptedServer.start()
+  server.on('resources/subscribe', (x) => x.result({}))
+  const far = await open(server)
+  await far.send({ jsonrpc: '2.0', id: 1, method: 'resources/subscribe', params: { uri: 'a:b' } })
+  for (const method of ['resources/subscribe', 'ping']) server.on(method, (x) => x.reply(404))
+  server.wipe()
+  expect(await far.call(2)).toBeUndefined()
+})
+
 test('a cursor is doubted after everybody was refused, though the server knows no ping', async () => {
   const server = await ScriptedServer.start({ replay: true })
   server.on('ping', (x) => x.error(-32601, 'no such method'))
