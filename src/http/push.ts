@@ -10,7 +10,7 @@
 
 import { ClockWatch, LOOK_MS } from '../clock-watch.ts'
 import { impossible, reasonOf, seconds } from '../errors.ts'
-import { Abort, Backoff, limit, turn } from '../retry.ts'
+import { Abort, Backoff, turn } from '../retry.ts'
 import type { Outlet } from '../sides.ts'
 import type { PushStatus } from '../status.ts'
 import type { HttpConfig } from './config.ts'
@@ -320,10 +320,7 @@ export class Push {
     if (ms <= 0 || this.#stopped.aborted) return
     const rested = new Abort()
     this.#wake = () => rested.abort()
-    const over = limit(ms, rested, this.#stopped)
-    const { current } = this.#life
-    while (!over.signal.aborted && this.#life.current === current) await this.#life.changed(over.signal)
-    over.clear()
+    await this.#life.sameFor(ms, rested, this.#stopped)
   }
 
   /** A wall clock that moved more than it should between two looks: the machine slept. */

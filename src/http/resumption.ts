@@ -79,7 +79,10 @@ export class Resumption {
         return `${sayOutcome(outcome)}, and is to be left alone for ${seconds(askedToWaitMs)}`
       // (Without its session there is nothing to wait for.)
       const waitMs = tries.next(0, Math.max(this.#retryMs, askedToWaitMs))
-      await this.#life.changedWithin(Math.min(waitMs, left), this.#signal)
+      const ms = Math.min(waitMs, left)
+      await (askedToWaitMs > 0
+        ? this.#life.sameFor(ms, this.#signal)
+        : this.#life.changedWithin(ms, this.#signal))
     }
     return 'it was given up'
   }

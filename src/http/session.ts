@@ -108,6 +108,14 @@ export class SessionLife {
     over.clear()
   }
 
+  /** The same, whoever is served. */
+  async sameFor(ms: number, ...signals: readonly Signal[]): Promise<void> {
+    const over = limit(ms, ...signals, this.#closing)
+    const { current } = this
+    while (!over.signal.aborted && this.current === current) await this.changed(over.signal)
+    over.clear()
+  }
+
   /**
    * The client's own `initialize`. Resolves with the response to deliver, the session being live already if it
    * is a result. Rejects with the final error.
