@@ -733,6 +733,28 @@ test.each<[string, (x: Exchange) => unknown]>([
   expect(performance.now() - began).toBeLessThan(2_000)
 })
 
+test('a resume that was told to wait waits, whoever is served meanwhile', async () => {
+  const server = await ScriptedServer.start()
+  const { answer } = callCut(server)
+  let resumes = 0
+  server.before((x) => {
+    if (!withCursor(x)) return false
+    if (++resumes === 1) return x.reply(503, '', { 'retry-after': '2' })
+    return x.stream().write(`data: ${answer()}\n\n`)
+  })
+  const far = await open(server)
+  const call = far.call(1)
+  await eventually('the resume', () => resumes === 1)
+  // (That the server serves is told once a second at most.)
+  for (let id = 2; id < 8; id++) {
+    await pause(200)
+    await far.send({ jsonrpc: '2.0', id, method: 'tools/list' })
+  }
+  expect(resumes).toBe(1)
+  expect(await call).toBeUndefined()
+  expect(resumes).toBe(2)
+})
+
 test('a call is asked for until the very end of the time for it', async () => {
   const server = await ScriptedServer.start()
   const { answer } = callCut(server)
