@@ -213,6 +213,9 @@ export class Member implements Subscription {
       this.#incomplete = false
       const caught = await this.space.catchUp((continuous, why) => {
         if (!this.status.isUp || !continuous) this.status.up(continuous, why)
+        // Refused meanwhile: whoever waits is told so.
+        if (this.#refusedWith !== undefined) return
+        this.space.entered()
         this.#attempts.tell(yes(undefined))
       }, signal)
       if (!caught.ok || signal.aborted) return caught

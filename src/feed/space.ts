@@ -55,7 +55,8 @@ export class Space {
   readonly #threads = new Set<string>()
   #actor: Actor | undefined
   #joins: boolean
-  #joined = false
+  /** Each attempt begins with a join, until that has succeeded, or there is a connection without. */
+  #isToJoin: boolean
   /** Why it could not be joined. */
   #unjoined: Refusal | undefined
   #joinNoted = false
@@ -74,6 +75,7 @@ export class Space {
     this.spaceId = options.spaceId
     this.#options = options
     this.#joins = options.join
+    this.#isToJoin = options.join
     this.#past = new Past({
       ...options,
       tell: (event) => this.#event(event),
@@ -84,12 +86,18 @@ export class Space {
   /** The agent asks for it once more: it may have been put out of it. */
   joinAgain(): void {
     this.#joins = true
-    this.#joined = false
+    this.#isToJoin = true
+    this.#joinTries = 0
   }
 
-  /** The next attempt begins with a join. */
-  get isToJoin(): boolean {
-    return this.#joins && !this.#joined
+  /** It is to join, and that has not failed since it was asked for. */
+  get hasYetToJoin(): boolean {
+    return this.#isToJoin && this.#joinTries === 0
+  }
+
+  /** A connection follows it: there is nothing to join. */
+  entered(): void {
+    this.#isToJoin = false
   }
 
   /** Identity, join, and the past to continue from; each only until it has succeeded. */
@@ -97,14 +105,12 @@ export class Space {
     const actor = await this.#options.identity()
     if (!actor.ok) return actor
     if (actor.value.actorId !== this.#actor?.actorId) {
-      this.#joined = false
+      this.#isToJoin = this.#joins
       this.#threads.clear()
     }
     this.#actor = actor.value
-    if (this.isToJoin) {
+    if (this.#isToJoin) {
       const joined = await this.#join(actor.value, signal)
-      // Of one more nothing is to be waited for again.
-      this.#joined ||= this.#begun
       if (!joined.ok && !this.#goesOnWithout(joined.no)) return joined
     }
     if (!this.#begun) {
@@ -139,7 +145,7 @@ export class Space {
     const toolMs = this.#begun ? config.limits.toolMs / 2 : config.limits.toolMs
     const soon = limit(toolMs, signal)
     const joined = await backend.join(this.spaceId, actor, soon.signal).finally(soon.clear)
-    this.#joined = joined.ok
+    if (joined.ok) this.#isToJoin = false
     this.#unjoined = joined.ok ? undefined : joined.no
     if (joined.ok || !soon.signal.aborted || signal.aborted) return joined
     this.#joinTries = MAX_TRIES
@@ -148,7 +154,7 @@ export class Space {
     return no(this.#unjoined)
   }
 
-  /** A join that is declined, fails each time, or is one more is no reason to be deaf: the socket tells who may not listen. */
+  /** A join that is declined, fails each time, or is not the first is no reason to be deaf: the socket tells who may not listen. */
   #goesOnWithout(refusal: Refusal): boolean {
     this.#joinTries++
     return this.#begun || isDeclined(refusal) || (isBusy(refusal) && this.#joinTries >= MAX_TRIES)

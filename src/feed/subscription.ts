@@ -67,7 +67,9 @@ export class OwnSocket implements Subscription {
           const caught = await space.catchUp((continuous, why) => {
             this.#status.up(continuous, why)
             // Closed meanwhile: whoever waits is told why, or of the next attempt.
-            if (!connection.isOver) this.#attempts.tell(yes(undefined))
+            if (connection.isOver) return
+            space.entered()
+            this.#attempts.tell(yes(undefined))
           }, signal)
           if (!caught.ok) return caught
           this.#status.mended()

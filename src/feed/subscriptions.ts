@@ -104,7 +104,7 @@ export class Subscriptions {
     const soon = limit(this.#config.limits.toolMs, cancelled, this.#over.signal)
     const attempt = (): Promise<Reply<unknown>> => this.#firstAttempt(subscription, soon.signal)
     // (The one that is under way may have begun before it was to join.)
-    const isStale = ({ ok }: Reply<unknown>): boolean => !ok && joining?.isToJoin === true
+    const isStale = ({ ok }: Reply<unknown>): boolean => !ok && joining?.hasYetToJoin === true
     const reply = await attempt()
       .then((first) => (isStale(first) ? attempt() : first))
       .finally(soon.clear)
