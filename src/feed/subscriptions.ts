@@ -98,13 +98,14 @@ export class Subscriptions {
     }
     const newsSince = this.#met.has(spaceId) ? undefined : this.#watchedSince
     const subscription = known ?? this.#follow(spaceId, true, newsSince)
-    const joining = known === undefined || this.#tentative.has(known) ? undefined : known.space
-    joining?.joinAgain()
+    const joining = known === undefined || this.#tentative.has(known) ? undefined : known
+    joining?.space.joinAgain()
     this.#want([subscription], known === undefined)
     const soon = limit(this.#config.limits.toolMs, cancelled, this.#over.signal)
     const attempt = (): Promise<Reply<unknown>> => this.#firstAttempt(subscription, soon.signal)
     // (The one that is under way may have begun before it was to join.)
-    const isStale = ({ ok }: Reply<unknown>): boolean => !ok && joining?.hasYetToJoin === true
+    const isStale = ({ ok }: Reply<unknown>): boolean =>
+      !ok && joining?.over.aborted === false && joining.space.hasYetToJoin
     const reply = await attempt()
       .then((first) => (isStale(first) ? attempt() : first))
       .finally(soon.clear)

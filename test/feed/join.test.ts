@@ -152,4 +152,16 @@ describe.each(['its own socket', 'the shared socket'])('over %s', (socket) => {
     expect((await subscribing).text).toMatch(/^Already subscribed/)
     expect(joins(moot)).toBe(1)
   })
+
+  test('what is subscribed again and unsubscribed meanwhile is answered with that', async () => {
+    const moot = await simulator()
+    const client = await connected(moot, () => undefined)
+    await client.tool('subscribe', { space_id: SPACE })
+    moot.weather.hangHandshakes = true
+    moot.sockets.drop('cut')
+    await eventually('a handshake hangs', () => moot.sockets.count() === 0 && moot.sockets.waiting > 0)
+    const subscribing = client.tool('subscribe', { space_id: SPACE })
+    await client.tool('unsubscribe', { space_id: SPACE })
+    expect((await subscribing).text).toMatch(/unsubscribed meanwhile/)
+  })
 })
