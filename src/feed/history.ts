@@ -37,6 +37,8 @@ export class History {
   readonly #seen = new Set<string>()
   /** The places to continue from. */
   #recent: string[] = []
+  /** When those were said that have a time. */
+  #times: readonly number[] = []
   /** What would be such, but for something missing before it. */
   #held: string[] | undefined
 
@@ -48,6 +50,11 @@ export class History {
   /** The places to continue from, the oldest first: more than one, as several writers may not have been stored in the order sent. */
   get place(): readonly string[] {
     return this.#recent.slice(-OVERLAP)
+  }
+
+  /** When the earliest of them was said, the server's clock: that of some may be ahead. 0: who knows. */
+  get placedAt(): number {
+    return this.#times.length === 0 ? 0 : Math.min(...this.#times)
   }
 
   /** Takes `events` as the past: not to be given, and the place to continue from. */
@@ -65,6 +72,7 @@ export class History {
   restart(events: readonly unknown[]): void {
     const ids = events.map(idOf).filter((id) => id !== '')
     this.#recent = ids.length === 0 ? [BEGINNING] : ids.slice(-OVERLAP)
+    this.#times = timesOf(events)
     this.#held = undefined
   }
 
@@ -90,6 +98,7 @@ export class History {
       if (this.#held.length > REMEMBERED / 2) this.#release([])
       return
     }
+    this.#times = [...this.#times, ...timesOf([event])].slice(-OVERLAP)
     this.#recent.push(id)
     if (this.#recent.length > 2 * OVERLAP) this.#recent = this.#recent.slice(-OVERLAP)
   }
@@ -187,6 +196,11 @@ export const FORGOTTEN = 'moot does not know the last event we had any more'
 
 export function idOf(event: unknown): string {
   return isRecord(event) ? (text(event.event_id) ?? '') : ''
+}
+
+/** Of the last of them, where they say one. */
+function timesOf(events: readonly unknown[]): readonly number[] {
+  return events.slice(-OVERLAP).flatMap((event) => timeOf(event) ?? [])
 }
 
 /**

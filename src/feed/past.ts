@@ -46,8 +46,6 @@ export class Past {
   #unsureFrom: readonly string[] | undefined
   /** What came meanwhile and may concern the agent: that is not known yet. */
   #unsure: unknown[] = []
-  /** The time of the latest event, the server's clock. */
-  #latest = 0
   #connections = 0
   #wasUp = false
   /** What was said before the space appeared is behind us: the rest is news, whatever the clock of the backend says. */
@@ -148,7 +146,6 @@ export class Past {
 
   /** It is dealt with: what is missed from now on comes behind it. */
   remember(event: unknown): void {
-    this.#latest = Math.max(this.#latest, timeOf(event) ?? 0)
     this.#history.remember(event)
   }
 
@@ -208,10 +205,11 @@ export class Past {
       this.#history.hold()
       return yes(undefined)
     }
+    const begin = this.#history.placedAt - ON_ITS_WAY_MS
     for (const event of now.value) {
       if (signal.aborted) return yes(undefined)
       // (Who restores a backup tells nothing new; several writers may not have been stored in the order sent.)
-      if ((timeOf(event) ?? this.#latest) < this.#latest - ON_ITS_WAY_MS) this.#takeAsPast(event)
+      if ((timeOf(event) ?? begin) < begin) this.#takeAsPast(event)
       else await this.#options.tell(event)
     }
     this.#history.restart(now.value)
@@ -222,10 +220,7 @@ export class Past {
   async #readPast(fetch: FetchPage): Promise<Reply<unknown>> {
     const past = await fetch({ limit: PAGE })
     if (!past.ok) return past
-    for (const event of past.value) {
-      this.#options.note(event)
-      this.#latest = Math.max(this.#latest, timeOf(event) ?? 0)
-    }
+    for (const event of past.value) this.#options.note(event)
     const known = this.#beforeNews(past.value)
     if (this.#pastless === undefined) {
       this.#history.seed(known)

@@ -274,6 +274,46 @@ test('a backend that shows nothing behind a place it has forgotten: what it has 
   ])
 })
 
+test.each([
+  ['an event is ahead of its time', 1, false],
+  ['much is said while the history is away', 25, true],
+])('what was missed is told behind a place that is forgotten, when %s', async (_what, count, isAway) => {
+  let history: 'there' | 'away' | 'forgotten' = 'there'
+  const habit: Habit = (_method, url) => {
+    if (history === 'there' || !url.pathname.endsWith('/events')) return undefined
+    if (history === 'away') return { status: 503, body: {} }
+    return url.searchParams.has('since') ? { status: 404, body: {} } : undefined
+  }
+  const [moot, client] = await behind(() => habit, {}, 3)
+  await caughtUp(moot)
+  const { events } = moot.space(SPACE)
+  const saying = { speaker: moot.alice.actor_id, text: '@MyAgent' }
+  const say = (text: string, aheadMs: number): string => {
+    const timestamp = new Date(Date.now() + aheadMs).toISOString()
+    const data = { ...moot.store.say(moot.space(SPACE), { ...saying, text }, true), timestamp }
+    events.splice(-1, 1, data)
+    return JSON.stringify({ type: 'context_event', data })
+  }
+  const miss = (): void => {
+    say('@MyAgent missed', 0)
+    moot.sockets.drop('cut')
+  }
+  if (isAway) {
+    history = 'away'
+    miss()
+    await eventually(
+      'it is up without it',
+      () => states(client).filter((state) => state === 'up').length === 2,
+    )
+  }
+  for (let i = 0; i < count; i++) moot.sockets.raw(SPACE, say(`@MyAgent ${i}`, 60_000))
+  await client.hears(count)
+  history = 'forgotten'
+  if (!isAway) miss()
+  await client.hears(count + 1)
+  expect(client.contents.at(-1)).toContain('@MyAgent missed')
+})
+
 test('a second look that is refused is not one of many', async () => {
   let refused = 0
   let shut = false
