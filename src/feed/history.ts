@@ -104,15 +104,15 @@ export class History {
   }
 
   /**
-   * Pages of what came since `from`, oldest first, until there is no more; at least one. A refusal ends it; one
-   * that `isDeclined` says that the place is unknown, or that no history is given out.
+   * Pages of what came since the place, or an `earlier` one, oldest first, until there is no more; at least one. A
+   * refusal ends it; one that `isDeclined` says that the place is unknown, or that no history is given out.
    */
-  async *since(ask: FetchPage, from = this.place): AsyncGenerator<Reply<Missed>> {
+  async *since(ask: FetchPage, earlier: readonly string[] = []): AsyncGenerator<Reply<Missed>> {
     const fetch: FetchPage = async (query) => {
       const page = await ask(query)
       return page.ok ? yes(this.#oldestFirst(page.value)) : page
     }
-    const [place, ...behind] = from
+    const [place, ...behind] = new Set([...earlier, ...this.place])
     const [next] = behind
     const given = new Set<string>()
     /** Its pages begin with the oldest: each joins the one before. */

@@ -86,7 +86,6 @@ export class Past {
   async catchUp(up: Up, signal: AbortSignal): Promise<Reply<unknown>> {
     const wasUp = this.#wasUp
     this.#connections++
-    this.#unsureFrom = undefined
     const live: Up = (continuous, why) => {
       // There is no asking for more: at the start nothing was missed yet, but for what counts as news.
       if (!wasUp && this.#wasUp && this.#options.newsSince === undefined) return
@@ -120,7 +119,7 @@ export class Past {
     const fill = async (): Promise<Reply<unknown>> => {
       const past = this.#pastless === undefined ? yes(undefined) : await this.#readPast(fetch)
       // That something is missing was told when the connection came up.
-      return past.ok ? this.#tellMissed(() => undefined, fetch, signal) : past
+      return past.ok ? this.#tellMissed(() => undefined, fetch, signal, !this.#owed) : past
     }
     let retryAfterMs = 0
     let looks = 0
@@ -163,8 +162,12 @@ export class Past {
     for (const event of this.#unsure.splice(0)) await this.#options.tell(event)
   }
 
-  async #tellMissed(up: Up, fetch: FetchPage, signal: AbortSignal): Promise<Reply<unknown>> {
-    const isSecondLook = this.#unsureFrom !== undefined
+  async #tellMissed(
+    up: Up,
+    fetch: FetchPage,
+    signal: AbortSignal,
+    isSecondLook = false,
+  ): Promise<Reply<unknown>> {
     let isUp = false
     for await (const page of this.#history.since(fetch, this.#unsureFrom)) {
       if (signal.aborted) return yes(undefined)

@@ -345,6 +345,21 @@ test('what is said between a connection and its place among those that are sent 
   expect(states(client)).toEqual(['up'])
 })
 
+test('what is said between a connection and its place, which is lost before the second look, is fetched', async () => {
+  const [moot, client] = await behind(() => () => undefined, {}, 3)
+  await caughtUp(moot)
+  const unsent = { speaker: moot.alice.actor_id, text: '@MyAgent not sent' }
+  moot.store.say(moot.space(SPACE), unsent, true)
+  for (let i = 0; i < 30; i++) moot.publish(SPACE, { text: `@MyAgent ${i}` })
+  await client.hears(30)
+  moot.sockets.drop('cut')
+  await client.hears(31)
+  expect(client.contents.at(-1)).toContain('@MyAgent not sent')
+  moot.publish(SPACE, { text: '@MyAgent again' })
+  await client.hears(32)
+  expect(client.contents.at(-1)).toContain('@MyAgent again')
+})
+
 describe('an event', () => {
   const mentions = (client: FeedClient, word: string): number =>
     client.contents.filter((content) => content.endsWith(`@MyAgent ${word}`)).length
