@@ -31,6 +31,7 @@ interface Owner {
   hurry(): void
   left(): void
   mistakable(): boolean
+  asked(): void
   refused(refusal: Refusal): void
 }
 
@@ -200,6 +201,7 @@ export class Member implements Subscription {
       this.#acknowledged = resolve
     })
     connection.send(JSON.stringify({ type: 'subscribe', space_id: this.spaceId }))
+    this.#owner.asked()
     this.asks = true
     this.unanswered = true
     const reply = (await firstOf([acknowledged], ACKNOWLEDGE_MS, signal))?.result ?? yes(undefined)

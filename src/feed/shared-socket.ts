@@ -21,7 +21,7 @@ export class SharedSocket {
   readonly #report: (status: Status) => void
   readonly #over = new AbortController()
   readonly #members = new Map<string, Member>()
-  /** All that were asked for on the connection that is open. */
+  /** All that were asked for on the connection that is open, and not refused. */
   #asked = new Set<string>()
   /** Spaces left before their answer came, each as often as it was: an answer does not say to which question. */
   #unanswered: string[] = []
@@ -47,7 +47,7 @@ export class SharedSocket {
         opened: async (connection, signal) => {
           const end = new AbortController()
           this.#unanswered = []
-          this.#asked = new Set(this.#members.keys())
+          this.#asked = new Set()
           this.#open = { connection, signal: limit(ENDLESS_MS, signal, end.signal).signal, end }
           for (const member of this.#members.values()) member.connected(connection, this.#open.signal)
           return yes(undefined)
@@ -70,12 +70,13 @@ export class SharedSocket {
       hurry: () => this.#socket.hurry(),
       left: () => this.#left(member),
       mistakable: () => this.#mistakable(space.spaceId),
+      asked: () => this.#asked.add(space.spaceId),
       refused: (refusal) => {
+        if (refusal.lasting) this.#asked.delete(space.spaceId)
         if (this.#socket.replaced(refusal)) this.#disconnected()
       },
     })
     this.#members.set(space.spaceId, member)
-    this.#asked.add(space.spaceId)
     if (this.#open !== undefined) member.connected(this.#open.connection, this.#open.signal)
     this.#run ??= this.#socket
       .run(this.#over.signal)
@@ -127,8 +128,9 @@ export class SharedSocket {
    * one; a late yes, that waited.
    */
   #meant(frame: Frame): Member | undefined {
+    const [only, ...others] = this.#asked
+    if (isNews(frame)) return others.length === 0 ? this.#members.get(only ?? '') : undefined
     const members = [...this.#members.values()]
-    if (isNews(frame)) return this.#asked.size === 1 ? members[0] : undefined
     const isYes = frame.type === 'subscribed'
     if (!isYes && !(frame.type === 'error' && refuses(frame))) return undefined
     const asking = members.filter(({ asks }) => asks)

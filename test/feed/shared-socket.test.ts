@@ -12,7 +12,7 @@ import {
   simulator,
   type ToolAnswer,
 } from './feed-client.ts'
-import { front } from './front.ts'
+import { front, type Habit } from './front.ts'
 
 const SPACE = 'sprint-planning'
 
@@ -331,6 +331,25 @@ test('an event that names no space is that of the only one; else it is reported'
   await eventually('that is reported too', () => reports() === 2)
   expect(client.told).toHaveLength(1)
 })
+
+test.each(['nowhere', 'closed-shop'])(
+  'that another space (%s) is refused keeps no event without a name from the only one',
+  async (other) => {
+    const moot = await simulator()
+    moot.space('closed-shop').participants.clear()
+    // A backend that lets us join and then does not let us listen.
+    const habit: Habit = (_method, url) =>
+      url.pathname.endsWith('closed-shop/join') ? { body: {} } : undefined
+    const env = { CONVO_API_URL: await front(moot, habit), CONVO_CHANNEL_URL: moot.channelUrl }
+    const client = await connected(moot, env)
+    await client.tool('subscribe', { space_id: SPACE })
+    expect((await client.tool('subscribe', { space_id: other })).text).toMatch(/^Not subscribed/)
+    const data = { event_id: 'evt_1', text: '@MyAgent nameless', speaker_id: 'somebody' }
+    moot.sockets.raw(SPACE, JSON.stringify({ type: 'context_event', data }))
+    await client.hears(1)
+    expect(client.told[0]?.meta.space_id).toBe(SPACE)
+  },
+)
 
 test('a space the server takes back is down and said to be, and asked for again; nothing is lost', async () => {
   const [moot, client] = await start(['b'])
