@@ -185,6 +185,11 @@ export class Space {
     }
   }
 
+  /** As far as is known. */
+  get status(): string | undefined {
+    return this.#status
+  }
+
   /** Asks for the space's status, where the backend tells it in time, and tells the agent when it changed. */
   async checkStatus(...signals: readonly AbortSignal[]): Promise<void> {
     const answered = this.statusAsked()

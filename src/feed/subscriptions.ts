@@ -352,7 +352,10 @@ export class Subscriptions {
     }
   }
 
-  /** A followed space that is listed has the status given there; one that is not has perhaps changed. */
+  /**
+   * A followed space that is listed has the status given there, unless it says otherwise itself; one that is not
+   * has perhaps changed.
+   */
   async #compareStatuses(
     found: readonly SpaceSummary[],
     answers: ReadonlyMap<Space, (status: string) => Promise<void>>,
@@ -361,8 +364,10 @@ export class Subscriptions {
     const listed = new Map(found.map(({ spaceId, status }) => [spaceId, status]))
     const compare = async ({ space, problem, over }: Subscription): Promise<void> => {
       const status = listed.get(space.spaceId)
+      const doubtful = status === undefined ? problem === undefined : status !== space.status
+      if (doubtful) await space.checkStatus(signal, over)
+      // (Once it has said so itself, this is no news.)
       if (status !== undefined) await answers.get(space)?.(status)
-      else if (problem === undefined) await space.checkStatus(signal, over)
     }
     const left = this.#followed.values()
     const work = async (): Promise<void> => {

@@ -149,6 +149,19 @@ describe('the status of a space', () => {
     expect(statuses(client)).toEqual(['paused'])
   })
 
+  test('is what the space itself says, whatever the list does', async () => {
+    let asked = 0
+    const habit: Habit = (_method, url) => {
+      if (listing(url)) return { body: [{ space_id: SPACE, status: 'active' }] }
+      return url.pathname.endsWith('/status') && asked++ > 0 ? { body: { status: 'archived' } } : undefined
+    }
+    const [moot, client] = await behind(() => habit, { limits: { discoverMs: 20 } })
+    moot.weather.handshakeStatus = 403
+    await client.tool('subscribe')
+    await eventually('it was asked for several times', () => asked > 10)
+    expect(statuses(client)).toEqual(['archived'])
+  })
+
   // [channel-adapter] says nothing of how a space that is not active refuses; a 403 is what a framework makes of it.
   test.each([400, 403, 404, 409, 410])(
     'is asked for when its socket is refused with a %i',
