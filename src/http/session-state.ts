@@ -65,9 +65,11 @@ export class SessionState {
     return true
   }
 
-  /** Who waits for a change is to look again: the server has been heard. */
-  wake(): void {
+  /** Who waits for a change is to look again: the server has been heard. True if there is somebody. */
+  wake(): boolean {
+    if (this.#waiters.size === 0) return false
     for (const wake of [...this.#waiters]) wake()
+    return true
   }
 
   /** Resolves at the next change of state, when `wake` is called, or when `signal` is aborted. */

@@ -38,7 +38,7 @@ interface Handshake {
 const LEAVE_LIMIT_MS = 1_000
 /** That the server serves is told this often at most. */
 const TOLD_AGAIN_MS = 1_000
-/** So often a session that seems to be gone before what was set in the one before could be set in it is left for another. */
+/** The last of so many that nothing could be set in is used as it is. */
 const RESTORES = 3
 /** The last of the time for a goodbye: what a DELETE needs. */
 const DELETE_MS = 50
@@ -69,6 +69,8 @@ export class SessionLife {
   #candidate: Live | undefined
   /** Attempts at the next session that failed since this one was lost. */
   #failedInRow = 0
+  /** Sessions that were gone, as it seemed, before what was set in the one before could be set in them. */
+  #unrestoredInRow = 0
   /** Called with the generation that was lost, before anything else happens. */
   onLost: (generation: number, reason: string) => void = () => undefined
 
@@ -203,9 +205,7 @@ export class SessionLife {
     const now = this.#config.clock.now()
     this.#servedAt = now
     // (Not each time: one that serves this and not that would be asked by all at once, and again.)
-    if (Math.abs(now - this.#toldAt) < TOLD_AGAIN_MS) return
-    this.#toldAt = now
-    this.#state.wake()
+    if (Math.abs(now - this.#toldAt) >= TOLD_AGAIN_MS && this.#state.wake()) this.#toldAt = now
   }
 
   /** Wall time from which on a session that turns out to be gone may have been so, its stream open or not. */
@@ -421,9 +421,10 @@ export class SessionLife {
   async #resume(next: Live, initialized: Buffer, over: Signal): Promise<void> {
     try {
       await this.#calls.initialized(next, initialized, over)
-      // (Time after time, it is of what was asked.)
-      if (!(await this.#memory.restore(next)) && this.#failedInRow < RESTORES)
+      // (Time after time, that is of what was asked.)
+      if (!(await this.#memory.restore(next)) && ++this.#unrestoredInRow < RESTORES)
         throw errors.notRenewed(this.#exchange.where, 'HTTP 404')
+      this.#unrestoredInRow = 0
     } catch (error) {
       void this.#calls.delete(next, this.#config.privateLimitMs)
       throw error
