@@ -32,13 +32,16 @@ const MAX_MIDDLE = 50
 /** Pages one after the other; a server that has still more by then may be making them up. */
 const MAX_PAGES = 1_000
 
+/** So long after it was stored an event may still come over the socket. */
+export const ON_ITS_WAY_MS = 10_000
+
 export class History {
   /** Identities in the order seen; the oldest is forgotten first. */
   readonly #seen = new Set<string>()
   /** The places to continue from. */
   #recent: string[] = []
-  /** When those were said that have a time. */
-  #times: readonly number[] = []
+  /** When the latest of them was said, the server's clock; 0: who knows. */
+  #placedAt = 0
   /** What would be such, but for something missing before it. */
   #held: string[] | undefined
 
@@ -52,9 +55,13 @@ export class History {
     return this.#recent.slice(-OVERLAP)
   }
 
-  /** When the earliest of them was said, the server's clock: that of some may be ahead. 0: who knows. */
-  get placedAt(): number {
-    return this.#times.length === 0 ? 0 : Math.min(...this.#times)
+  /** Which of `page`, the oldest first, came behind the place: by their order, or if that is not in it, by their times. */
+  behindPlace(page: readonly unknown[]): readonly unknown[] {
+    const place = new Set(this.place)
+    const at = page.findLastIndex((event) => place.has(idOf(event)))
+    // (Several writers may not have been stored in the order sent.)
+    const begin = this.#placedAt - ON_ITS_WAY_MS
+    return page.filter((event, i) => (at >= 0 && i > at) || (timeOf(event) ?? begin) >= begin)
   }
 
   /** Takes `events` as the past: not to be given, and the place to continue from. */
@@ -72,7 +79,7 @@ export class History {
   restart(events: readonly unknown[]): void {
     const ids = events.map(idOf).filter((id) => id !== '')
     this.#recent = ids.length === 0 ? [BEGINNING] : ids.slice(-OVERLAP)
-    this.#times = timesOf(events)
+    this.#placedAt = latestOf(events)
     this.#held = undefined
   }
 
@@ -98,7 +105,7 @@ export class History {
       if (this.#held.length > REMEMBERED / 2) this.#release([])
       return
     }
-    this.#times = [...this.#times, ...timesOf([event])].slice(-OVERLAP)
+    this.#placedAt = Math.max(this.#placedAt, latestOf([event]))
     this.#recent.push(id)
     if (this.#recent.length > 2 * OVERLAP) this.#recent = this.#recent.slice(-OVERLAP)
   }
@@ -198,9 +205,8 @@ export function idOf(event: unknown): string {
   return isRecord(event) ? (text(event.event_id) ?? '') : ''
 }
 
-/** Of the last of them, where they say one. */
-function timesOf(events: readonly unknown[]): readonly number[] {
-  return events.slice(-OVERLAP).flatMap((event) => timeOf(event) ?? [])
+function latestOf(events: readonly unknown[]): number {
+  return Math.max(0, ...events.map((event) => timeOf(event) ?? 0))
 }
 
 /**

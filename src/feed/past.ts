@@ -9,7 +9,7 @@ import { Backoff, ENDLESS_MS, sleep } from '../retry.ts'
 import type { Status } from '../status.ts'
 import { type Backend, type EventQuery, timeOf } from './backend.ts'
 import type { FeedConfig } from './config.ts'
-import { type FetchPage, FORGOTTEN, History, PAGE } from './history.ts'
+import { type FetchPage, FORGOTTEN, History, ON_ITS_WAY_MS, PAGE } from './history.ts'
 import { MAX_TRIES, Patience } from './patience.ts'
 import { isAbsent, isDeclined, no, type Refusal, type Reply, yes } from './refusal.ts'
 
@@ -29,8 +29,6 @@ export interface PastOptions {
 /** The space is followed; `continuous`: nothing was missed, or it is told now. If not, `why`. */
 export type Up = (continuous: boolean, why?: string) => void
 
-/** So long after it was stored an event may still come over the socket. */
-const ON_ITS_WAY_MS = 10_000
 /** Events kept that may turn out to concern the agent; beyond, they don't. */
 const MAX_UNSURE = 1_000
 
@@ -208,12 +206,12 @@ export class Past {
       this.#history.hold()
       return yes(undefined)
     }
-    const begin = this.#history.placedAt - ON_ITS_WAY_MS
+    const behind = new Set(this.#history.behindPlace(now.value))
     for (const event of now.value) {
       if (signal.aborted) return yes(undefined)
-      // (Who restores a backup tells nothing new; several writers may not have been stored in the order sent.)
-      if ((timeOf(event) ?? begin) < begin) this.#takeAsPast(event)
-      else await this.#options.tell(event)
+      // (Who restores a backup tells nothing new.)
+      if (behind.has(event)) await this.#options.tell(event)
+      else this.#takeAsPast(event)
     }
     this.#history.restart(now.value)
     this.#patience.restore()

@@ -225,7 +225,8 @@ export class Push {
       case 'unavailable':
         if (outcome.status === undefined) this.#refusalsInRow = 0
         if (outcome.status !== 429) {
-          this.#unservedSince ??= this.#config.clock.now() + LINGERS_MS
+          const earliest = this.#config.clock.now() + Math.max(LINGERS_MS, this.#retryMs)
+          this.#unservedSince = Math.max(this.#unservedSince ?? 0, earliest)
           if (outcome.status !== undefined && (await this.#suspectSession(outcome, live))) return
         }
         return await this.#retry(outcome.why, outcome.retryAfterMs)

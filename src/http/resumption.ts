@@ -78,11 +78,9 @@ export class Resumption {
       if (askedToWaitMs > left)
         return `${sayOutcome(outcome)}, and is to be left alone for ${seconds(askedToWaitMs)}`
       // (Without its session there is nothing to wait for.)
-      const waitMs = tries.next(0, Math.max(this.#retryMs, askedToWaitMs))
-      const ms = Math.min(waitMs, left)
-      await (askedToWaitMs > 0
-        ? this.#life.sameFor(ms, this.#signal)
-        : this.#life.changedWithin(ms, this.#signal))
+      const floorMs = Math.max(this.#retryMs, askedToWaitMs)
+      const ms = Math.min(tries.next(0, floorMs), left)
+      await (floorMs > 0 ? this.#life.sameFor(ms, this.#signal) : this.#life.changedWithin(ms, this.#signal))
     }
     return 'it was given up'
   }

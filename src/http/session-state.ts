@@ -65,10 +65,10 @@ export class SessionState {
     return true
   }
 
-  /** Who waits for a change is to look again: the server has been heard. True if there is somebody. */
-  wake(): boolean {
+  /** So many of those who wait for a change, who waited longest, are to look again. True if there is one. */
+  wake(most = this.#waiters.size): boolean {
     if (this.#waiters.size === 0) return false
-    for (const wake of [...this.#waiters]) wake()
+    for (const wake of [...this.#waiters].slice(0, most)) wake()
     return true
   }
 

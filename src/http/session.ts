@@ -36,7 +36,8 @@ interface Handshake {
 
 /** A client that initializes again does not wait longer for the old session's end, or renewal. */
 const LEAVE_LIMIT_MS = 1_000
-/** That the server serves is told this often at most. */
+/** That the server serves is told so many of those who wait, and this often at most. */
+const TOLD = 5
 const TOLD_AGAIN_MS = 1_000
 /** The last of so many that nothing could be set in is used as it is. */
 const RESTORES = 3
@@ -204,8 +205,8 @@ export class SessionLife {
     this.pulse.served()
     const now = this.#config.clock.now()
     this.#servedAt = now
-    // (Not each time: one that serves this and not that would be asked by all at once, and again.)
-    if (Math.abs(now - this.#toldAt) >= TOLD_AGAIN_MS && this.#state.wake()) this.#toldAt = now
+    // (Not each time, and not all: one that serves this and not that, or so many a second, would be asked by all at once.)
+    if (Math.abs(now - this.#toldAt) >= TOLD_AGAIN_MS && this.#state.wake(TOLD)) this.#toldAt = now
   }
 
   /** Wall time from which on a session that turns out to be gone may have been so, its stream open or not. */

@@ -788,3 +788,29 @@ describe('what no backend should answer costs no subscription:', () => {
     })
   }
 })
+
+test('a history that comes back under other ids is not told again', async () => {
+  const DAY_MS = 86_400_000
+  let isForgotten = false
+  const [moot, client] = await behind((simulated) => {
+    for (let days = 30; days > 0; days--) {
+      simulated.publish(SPACE, { text: `@MyAgent ${days} days ago` })
+      const { events } = simulated.space(SPACE)
+      const timestamp = new Date(Date.now() - days * DAY_MS).toISOString()
+      events.splice(-1, 1, ...events.slice(-1).map((event) => ({ ...event, timestamp })))
+    }
+    return (_method, url) =>
+      isForgotten && url.searchParams.has('since') ? { status: 404, body: {} } : undefined
+  })
+  await caughtUp(moot)
+  moot.publish(SPACE, { text: '@MyAgent now' })
+  await client.hears(1)
+  const { events } = moot.space(SPACE)
+  events.splice(0, events.length, ...events.map((event) => ({ ...event, event_id: `new_${event.event_id}` })))
+  isForgotten = true
+  moot.sockets.drop('cut')
+  await eventually('it is up again', () => states(client).slice(-2).join() === 'down,up')
+  moot.publish(SPACE, { text: '@MyAgent later' })
+  await eventually('the next', () => client.contents.at(-1)?.includes('later'))
+  expect(client.contents.filter((text) => text.includes('days ago'))).toEqual([])
+})

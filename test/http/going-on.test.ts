@@ -448,6 +448,41 @@ test('once a server that could not be reached has served one call, what waits is
   expect(server.replies()).toHaveLength(1)
 })
 
+test('of many that wait some are sent once a call is served, and not all at once', async () => {
+  const server = await ScriptedServer.start()
+  const far = await open(server, { ...LONG, patienceMs: 600_000 })
+  await server.down()
+  const waiting = Array.from({ length: 12 }, (_, n) => far.call(n + 10))
+  await pause(100)
+  await server.up()
+  expect(await far.call(1)).toBeUndefined()
+  await eventually('the first of them', () => server.posts('tools/call').length > 1)
+  await pause(200)
+  expect(server.posts('tools/call').length).toBeLessThanOrEqual(1 + 5)
+  await eventually('the others', async () => {
+    await far.send({ jsonrpc: '2.0', id: 2, method: 'tools/list' })
+    return server.posts('tools/call').length === 1 + 12
+  })
+  await Promise.all(waiting)
+})
+
+test("the server's retry is waited for, whoever is served meanwhile", async () => {
+  const server = await ScriptedServer.start()
+  const far = await open(server)
+  let refused = 0
+  server.session.push.write('retry: 3000\n\n')
+  server.before((x) => x.request.method === 'GET' && ++refused === 1 && x.reply(503))
+  await pause(50)
+  server.session.push.cut()
+  await eventually('the refusal', () => refused === 1)
+  const at = performance.now()
+  await eventually('the next', async () => {
+    await far.send({ jsonrpc: '2.0', id: 2, method: 'tools/list' })
+    return refused === 2
+  })
+  expect(performance.now() - at).toBeGreaterThan(2_500)
+})
+
 test('once there is a push stream again, what waits is sent', async () => {
   const server = await ScriptedServer.start()
   const far = await open(server, { ...LONG, patienceMs: 600_000 })
