@@ -81,7 +81,7 @@ export class Forwarder {
       const unread = outcome.kind === 'unavailable' && (!outcome.sent || isToldToWait(outcome))
       if (!unread || this.#life.live !== live) throw this.#final(outcome, 'the reply')
       const wait = tries.next(0, outcome.retryAfterMs)
-      await (isToldToWait(outcome) ? sleep(wait, signal) : this.#life.changedWithin(wait, signal))
+      await (isToldToWait(outcome) ? sleep(wait, signal) : this.#life.servedWithin(wait, signal))
     }
   }
 
@@ -199,7 +199,7 @@ export class Forwarder {
     if (left <= 0) throw errors.unreachable(where, outcome.why, patienceMs, outcome.cause)
     // What others have meanwhile shows that the server is back; one that said how long to wait is obeyed.
     const ms = Math.min(wait, left)
-    await (toldToWait ? sleep(ms, signal) : this.#life.changedWithin(ms, signal))
+    await (toldToWait ? sleep(ms, signal) : this.#life.servedWithin(ms, signal))
     if (signal.aborted) throw signal.reason
   }
 

@@ -81,7 +81,8 @@ export class Pulse {
       if (isGone && mayBeToAnybody(said) && (await this.#isToAnybody(live))) return this.#life.live !== live
       if (said === 'no-such-session') this.#life.lose(live, '404 to a ping')
       else if (isGone) this.#life.giveUp(live, `the server refuses it (${said})`)
-      else if (said === 'ok') this.#life.seen(live)
+      // (That it knows no ping is said by a server that serves.)
+      else if (said === 'ok' || isOfMethod(said)) this.#life.seen(live)
       return isGone || (isUndecided(said) && this.#life.live !== live)
     })
     const limitMs = inAnyWords ? MAX_WAIT_MS : REFUSED_LIMIT_MS
@@ -151,8 +152,6 @@ export class Pulse {
   async #ping(session: SessionHeaders): Promise<Signature> {
     const said = await this.#calls.ask(session, METHOD.ping, undefined, PING_LIMIT_MS)
     if (said === 'ok') this.#refusesPings = false
-    // (That it knows no ping is said by a server that serves.)
-    if (said === 'ok' || isOfMethod(said)) this.served()
     return said
   }
 }

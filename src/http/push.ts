@@ -321,7 +321,7 @@ export class Push {
     if (ms <= 0 || this.#stopped.aborted) return
     const rested = new Abort()
     this.#wake = () => rested.abort()
-    await this.#life.sameFor(ms, rested, this.#stopped)
+    await this.#life.changedWithin(ms, rested, this.#stopped)
   }
 
   /** A wall clock that moved more than it should between two looks: the machine slept. */

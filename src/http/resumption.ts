@@ -80,7 +80,9 @@ export class Resumption {
       // (Without its session there is nothing to wait for.)
       const floorMs = Math.max(this.#retryMs, askedToWaitMs)
       const ms = Math.min(tries.next(0, floorMs), left)
-      await (floorMs > 0 ? this.#life.sameFor(ms, this.#signal) : this.#life.changedWithin(ms, this.#signal))
+      await (floorMs > 0
+        ? this.#life.changedWithin(ms, this.#signal)
+        : this.#life.servedWithin(ms, this.#signal))
     }
     return 'it was given up'
   }

@@ -61,18 +61,11 @@ export class SessionState {
   become(next: Session): boolean {
     if (!NEXT[this.#current.state].includes(next.state)) return false
     this.#current = next
-    this.wake()
+    for (const wake of [...this.#waiters]) wake()
     return true
   }
 
-  /** So many of those who wait for a change, who waited longest, are to look again. True if there is one. */
-  wake(most = this.#waiters.size): boolean {
-    if (this.#waiters.size === 0) return false
-    for (const wake of [...this.#waiters].slice(0, most)) wake()
-    return true
-  }
-
-  /** Resolves at the next change of state, when `wake` is called, or when `signal` is aborted. */
+  /** Resolves at the next change of state, or when `signal` is aborted. */
   changed(signal: Signal): Promise<void> {
     if (signal.aborted) return Promise.resolve()
     return new Promise((resolve) => {

@@ -64,7 +64,9 @@ export class SessionLife {
   #liveSince = 0
   /** Wall time at which the session was last seen to be alive. */
   #servedAt = 0
-  /** Wall time at which who waited for a change was last told that the server serves. */
+  /** Who waits until the server serves, who has waited longest first. */
+  readonly #waiting = new Set<Abort>()
+  /** Wall time at which some of them were told last that it does. */
   #toldAt = 0
   /** A session that the server has opened and that is not live yet. */
   #candidate: Live | undefined
@@ -99,7 +101,7 @@ export class SessionLife {
     return this.#handshake?.own === false
   }
 
-  /** Resolves at the next change of state, when the server has served somebody, or when `signal` is aborted. */
+  /** Resolves at the next change of state, or when `signal` is aborted. */
   changed(signal: Signal): Promise<void> {
     return this.#state.changed(signal)
   }
@@ -111,12 +113,12 @@ export class SessionLife {
     over.clear()
   }
 
-  /** The same, whoever is served. */
-  async sameFor(ms: number, ...signals: readonly Signal[]): Promise<void> {
-    const over = limit(ms, ...signals, this.#closing)
-    const { current } = this
-    while (!over.signal.aborted && this.current === current) await this.changed(over.signal)
-    over.clear()
+  /** The same, and no longer than until the server is seen to serve others. */
+  async servedWithin(ms: number, ...signals: readonly Signal[]): Promise<void> {
+    const served = new Abort()
+    this.#waiting.add(served)
+    await this.changedWithin(ms, served, ...signals)
+    this.#waiting.delete(served)
   }
 
   /**
@@ -206,7 +208,9 @@ export class SessionLife {
     const now = this.#config.clock.now()
     this.#servedAt = now
     // (Not each time, and not all: one that serves this and not that, or so many a second, would be asked by all at once.)
-    if (Math.abs(now - this.#toldAt) >= TOLD_AGAIN_MS && this.#state.wake(TOLD)) this.#toldAt = now
+    if (this.#waiting.size === 0 || Math.abs(now - this.#toldAt) < TOLD_AGAIN_MS) return
+    this.#toldAt = now
+    for (const served of [...this.#waiting].slice(0, TOLD)) served.abort()
   }
 
   /** Wall time from which on a session that turns out to be gone may have been so, its stream open or not. */
