@@ -8,7 +8,7 @@ import { text as given, timeLimit } from '../config.ts'
 import { type BridgeError, invalid } from '../errors.ts'
 import type { OptionValues } from '../options.ts'
 import { composeRequest, member, type Notification, valueAt } from '../protocol.ts'
-import { limit, MAX_WAIT_MS } from '../retry.ts'
+import { ENDLESS_MS, limit } from '../retry.ts'
 import { redactor } from '../status.ts'
 import { type Answer, McpClient, record, type Tool, text } from './client.ts'
 import type { CommandSpec, Io } from './command.ts'
@@ -58,7 +58,7 @@ async function run(values: OptionValues, operands: readonly string[], io: Io): P
     const tool = toolNamed(await client.tools(io.signal), name)
     const input = jsonObject({ ...whole, ...argumentsOf(pairs, tool) })
     const params = jsonObject({ name: JSON.stringify(name), arguments: input, _meta: '{"progressToken":1}' })
-    const patience = limit(timeoutMs ?? MAX_WAIT_MS, io.signal)
+    const patience = limit(timeoutMs ?? ENDLESS_MS, io.signal)
     const answer = await client.request('tools/call', params, patience.signal).finally(patience.clear)
     return show(answer, values.json === true, io)
   } catch (error) {

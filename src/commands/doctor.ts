@@ -104,7 +104,13 @@ async function run(values: OptionValues, operands: readonly string[], io: Io): P
       await machineContext(io, entries),
       30_000,
     )
-    await work('stream', 'The push stream', STREAM_CHECKS, server, (server.longMs ?? waitMs) + 10_000)
+    await work(
+      'stream',
+      'The push stream',
+      STREAM_CHECKS,
+      server,
+      Math.max(server.longMs ?? 0, waitMs) + 10_000,
+    )
   } finally {
     await hangUp(server)
   }

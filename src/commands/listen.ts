@@ -10,7 +10,7 @@ import { lengthOf, list, text } from '../config.ts'
 import { BridgeError, invalid, seconds } from '../errors.ts'
 import { nameGiven, type OptionValues } from '../options.ts'
 import type { Notification } from '../protocol.ts'
-import { aborted } from '../retry.ts'
+import { aborted, later } from '../retry.ts'
 import { ALL_SPACES, type Redactor, redactor, render, type Status } from '../status.ts'
 import { McpClient, type ServerIdentity } from './client.ts'
 import type { CommandSpec, Io } from './command.ts'
@@ -145,6 +145,7 @@ class Listening {
     const { forMs } = this.#wanted
     const stop = (): void => this.#done.abort()
     this.#io.signal.addEventListener('abort', stop, { once: true })
+    if (this.#io.signal.aborted) stop()
     // Whoever read us has gone (`| head`).
     this.#io.stdout.on('error', stop)
     for (const note of this.#side.notes) this.#status(note)
@@ -156,15 +157,15 @@ class Listening {
     const began = performance.now()
     const over = (): void => this.#done.abort(TIME_IS_OVER)
     // The handshake is given up by itself when --for is over, a moment later, and then it says why.
-    let timer = forMs === undefined ? undefined : setTimeout(over, forMs + HANDSHAKE_GRACE_MS)
+    let callOff = forMs === undefined ? undefined : later(forMs + HANDSHAKE_GRACE_MS, over)
     try {
       const server = await Promise.race([client.initialize(), aborted(this.#done.signal)])
       if (server !== undefined) this.#greet(server)
-      clearTimeout(timer)
-      if (forMs !== undefined) timer = setTimeout(over, forMs - (performance.now() - began))
+      callOff?.()
+      if (forMs !== undefined) callOff = later(forMs - (performance.now() - began), over)
       await aborted(this.#done.signal)
     } finally {
-      clearTimeout(timer)
+      callOff?.()
       stop()
       await client.close()
     }

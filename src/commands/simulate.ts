@@ -96,10 +96,7 @@ async function runChamade(values: OptionValues, io: Io): Promise<number> {
   }).catch(failedToListen)
   const hide = await announced({ system: 'chamade', url: simulator.url, token: simulator.token }, io)
   try {
-    const host = text(values.host) ?? '127.0.0.1'
-    if (!isLoopback(host)) {
-      io.stderr.write(`listening on ${host}: others on your network can reach the simulator\n`)
-    }
+    warnOfOthers(values, io)
     io.stdout.write(introductionOf(simulator, io))
     if (scenario !== undefined) return await play(simulator, scenario, io)
     await aborted(io.signal)
@@ -108,6 +105,12 @@ async function runChamade(values: OptionValues, io: Io): Promise<number> {
     await hide()
     await simulator.close()
   }
+}
+
+function warnOfOthers(values: OptionValues, io: Io): void {
+  const host = text(values.host) ?? '127.0.0.1'
+  if (isLoopback(host)) return
+  io.stderr.write(`listening on ${host}: others on your network can reach the simulator\n`)
 }
 
 /** Without the file `emit` cannot find us; everything else works. */
@@ -197,15 +200,19 @@ async function runMoot(values: OptionValues, io: Io): Promise<number> {
   const wrong = CHAMADE_ONLY.find((name) => values[name] !== undefined && values[name] !== false)
   if (wrong !== undefined)
     throw invalid(`${nameGiven(values, wrong)} says nothing about a moot`, 'leave it away, or --moot')
+  const [given, ...more] = list(values.key)
+  if (more.length > 0)
+    throw invalid('--key was given more than once, and a local moot has one agent', 'give it once')
   const { startMootSimulator } = await import('../simulator/moot/simulator.ts')
   const simulator = await startMootSimulator({
     host: text(values.host),
     port: portOf(values, DEFAULT_PORT),
-    key: list(values.key)[0],
+    key: given,
   }).catch(failedToListen)
   const { url, key, agent } = simulator
   const wish = { system: 'moot', name: USUAL_NAME.moot, url, space: SPACE } as const
   const hide = await announced({ system: 'moot', url, token: key }, io)
+  warnOfOthers(values, io)
   io.stdout.write(`moot simulator
 address:  ${url}
 key:      ${key}

@@ -26,8 +26,7 @@ export class Listener {
     this.#server = server
     this.#host = host
     this.port = (server.address() as AddressInfo).port
-    const shown = LOOPBACK_OF.get(host) ?? host
-    this.origin = `http://${shown.includes(':') ? `[${shown}]` : shown}:${this.port}`
+    this.origin = `http://${visitable(host)}:${this.port}`
     server.on('connection', (socket) => {
       this.#sockets.add(socket)
       socket.once('close', () => {
@@ -82,6 +81,12 @@ export class Listener {
       this.#pause = setTimeout(() => this.#listenAgain(), 200)
     })
   }
+}
+
+/** The host of a URL under which a server that listens on `host` is found. */
+export function visitable(host: string): string {
+  const address = LOOPBACK_OF.get(host) ?? host
+  return address.includes(':') ? `[${address}]` : address
 }
 
 function listen(server: Server, host: string, port: number): Promise<void> {

@@ -4,7 +4,11 @@
 import { once } from 'node:events'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { PassThrough } from 'node:stream'
 import { expect, onTestFinished, test } from 'vitest'
+import type { Io } from '../../src/commands/command.ts'
+import { type Heard, pageFor } from '../../src/commands/listen/page.ts'
+import { listen } from '../../src/commands/listen.ts'
 import { startMootSimulator } from '../../src/simulator/moot/simulator.ts'
 import { type Simulator, startSimulator } from '../../src/simulator/simulator.ts'
 import { emptyFolder } from '../support/empty-folder.ts'
@@ -80,7 +84,7 @@ test('fails when --for ends before --count is reached, and not without --count',
   const server = await simulator()
   const options = { env: { CHAMADE_API_KEY: KEY } }
   const [short, enough] = await Promise.all([
-    runCli(['listen', server.mcpUrl, '--count', '1', '--for', '700ms'], options),
+    runCli(['listen', server.mcpUrl, '--count', '1', '--for', '2s'], options),
     runCli(['listen', server.mcpUrl, '--for', '2s'], options),
   ])
   expect(short.code).toBe(1)
@@ -176,6 +180,13 @@ test('says that --exec failed, goes on, and fails in the end', async () => {
   expect(cli.objects.filter(({ text }) => text === '--exec failed: exit code 3')).toHaveLength(2)
 })
 
+test('listens for as long as no timer can hold', async () => {
+  const server = await simulator()
+  const cli = await listening(server, ['--for', '600h', '--count', '1'])
+  say(server, 'one')
+  expect(await cli.ended).toMatchObject({ code: 0, stderr: '' })
+})
+
 test('ends by Ctrl-C with 130, its session ended', async () => {
   const server = await simulator()
   const cli = await listening(server)
@@ -193,6 +204,29 @@ test('ends when its reader goes', async () => {
   say(server, 'two')
   await exited
   await eventually('the session has ended', () => server.sessions.length === 0)
+})
+
+test('leaves nothing on a stdout that is slow', async () => {
+  const stdout = new PassThrough({ highWaterMark: 1 })
+  const page = pageFor({ stdout } as unknown as Io, true)
+  for (const text of ['one', 'two', 'three']) {
+    const written = page.event({ json: { text } } as Heard)
+    stdout.read()
+    await written
+  }
+  expect(stdout.listenerCount('drain')).toBe(0)
+  expect(stdout.listenerCount('close')).toBe(0)
+})
+
+test('stops at once where Ctrl-C came before it began', async () => {
+  const server = await simulator()
+  const io = {
+    signal: AbortSignal.abort(),
+    stdout: new PassThrough(),
+    stderr: new PassThrough(),
+    env: { CHAMADE_API_KEY: KEY },
+  }
+  expect(await listen.run({ url: server.mcpUrl }, [], io as unknown as Io)).toBe(0)
 })
 
 test('says that the key is refused, without showing it', async () => {

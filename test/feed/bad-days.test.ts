@@ -539,7 +539,7 @@ describe('the end', () => {
     await isWell(moot, client)
     client.gate = new Promise(() => undefined)
     moot.publish(SPACE, { text: '@MyAgent never read' })
-    await pause(20)
+    await eventually('it is offered', () => client.offered === 2)
     const began = performance.now()
     await client.upstream.close(300)
     expect(performance.now() - began).toBeLessThan(700)

@@ -57,13 +57,13 @@ test('whose histories hang: another is subscribed, found, and continued after a 
 })
 
 test('whose histories are slow: how long one waits for its turn is not how long it takes', async () => {
-  const [moot, spaces] = await crowd(32)
+  const [moot, spaces] = await crowd(48)
   const habit: Habit = (_method, url) =>
     url.pathname.endsWith('/events') ? pause(800).then(() => ({ body: [] })) : undefined
   moot.store.spaces.delete(HEALTHY)
   const env = { CONVO_API_URL: await front(moot, habit) }
   const client = await connected(moot, env, { limits: { historyMs: 1_500, histories: 16, toolMs: 10_000 } })
-  expect((await client.tool('subscribe')).text).toMatch(/^Subscribed to 32 new space/)
+  expect((await client.tool('subscribe')).text).toMatch(/^Subscribed to 48 new space/)
   expect(spaces.map((space) => ups(client, space))).toEqual(spaces.map(() => [true]))
   expect(client.log).not.toContain('not to be had')
 })

@@ -2,6 +2,7 @@
 import { once } from 'node:events'
 import { connect } from 'node:net'
 import { describe, expect, onTestFinished, test } from 'vitest'
+import { MootSimulator } from '../../src/simulator/moot/simulator.ts'
 import { eventually } from '../support/eventually.ts'
 import { type Simulator, simulator } from './feed-client.ts'
 
@@ -177,4 +178,9 @@ describe('the levers', () => {
     expect(response.status).toBe(403)
     expect(moot.space(SPACE).events).toEqual([])
   })
+})
+
+test('an address that means everywhere is shown as one to visit', () => {
+  expect(new MootSimulator({ host: '0.0.0.0' }).url).toBe('http://127.0.0.1:0')
+  expect(new MootSimulator({ host: '::' }).url).toBe('http://[::1]:0')
 })

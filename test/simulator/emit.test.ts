@@ -122,6 +122,11 @@ it('simulates moot too, and refuses options that say nothing about it', async ()
   expect(moot.output()).toMatch(/^npx -y @chamade\/mcp-server@3 listen --moot http:/m)
   expect(moot.output()).toMatch(/^npx -y @chamade\/mcp-server@3 emit say "@/m)
   expect((await done(at, ['simulate', '--moot', '--replay'])).code).toBe(2)
+  const two = await done(at, ['simulate', '--moot', '--key', 'convo_one', '--key', 'convo_two'])
+  expect(two).toMatchObject({
+    code: 2,
+    errors: expect.stringMatching(/^error: --key .*more than once.*\ntry: /),
+  })
 })
 
 it('lets things happen in a moot: somebody speaks, a space pauses, a socket is cut', async () => {

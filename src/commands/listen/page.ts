@@ -3,7 +3,6 @@
  *
  * The one rule: one line an event, whatever is in it, and nothing in it steers the terminal.
  */
-import { once } from 'node:events'
 import { channelEvent } from '../../channel/notification.ts'
 import { seconds } from '../../errors.ts'
 import { type Notification, valueAt } from '../../protocol.ts'
@@ -169,7 +168,15 @@ function paramsOf({ raw, params }: Notification): unknown {
 /** Waits for room, so that a slow reader slows the stream and nothing piles up. A reader that left is no error here. */
 async function write(stream: NodeJS.WriteStream, text: string): Promise<void> {
   if (stream.destroyed || stream.write(text)) return
-  await Promise.race([once(stream, 'drain'), once(stream, 'close')]).catch(() => undefined)
+  await new Promise<void>((resolve) => {
+    const done = (): void => {
+      stream.off('drain', done)
+      stream.off('close', done)
+      resolve()
+    }
+    stream.once('drain', done)
+    stream.once('close', done)
+  })
 }
 
 function latencyOf(meta: Readonly<Record<string, string>>, at: number): number | undefined {

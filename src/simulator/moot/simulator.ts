@@ -13,6 +13,7 @@ import { createServer as createHttps } from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
 import { readBody } from '../body.ts'
 import { forbidden } from '../guard.ts'
+import { visitable } from '../listener.ts'
 import { isMootFault, MOOT_FAULTS } from './faults.ts'
 import { recordIn } from './record.ts'
 import {
@@ -92,8 +93,8 @@ export class MootSimulator {
   }
 
   get url(): string {
-    const host = this.#options.host ?? '127.0.0.1'
-    return `${this.#options.tls === undefined ? 'http' : 'https'}://${host.includes(':') ? `[${host}]` : host}:${this.#port}`
+    const { tls, host = '127.0.0.1' } = this.#options
+    return `${tls === undefined ? 'http' : 'https'}://${visitable(host)}:${this.#port}`
   }
 
   /** Of the documented single socket. */
