@@ -33,10 +33,12 @@ export interface SpaceSummary {
   readonly status: string
 }
 
+/** Events asked for at once: the most that is documented. */
+export const PAGE = 200
+
 export interface EventQuery {
   readonly since?: string | undefined
   readonly before?: string | undefined
-  readonly limit: number
 }
 
 interface CallOptions {
@@ -138,7 +140,7 @@ export class Backend {
 
   /** `GET /api/spaces/{id}/events`, oldest first whatever the server's order, as far as their times tell. */
   async events(spaceId: string, query: EventQuery, signal: AbortSignal): Promise<Reply<readonly unknown[]>> {
-    const search = new URLSearchParams({ limit: String(query.limit) })
+    const search = new URLSearchParams({ limit: String(PAGE) })
     if (query.since !== undefined) search.set('since', query.since)
     if (query.before !== undefined) search.set('before', query.before)
     const what = `give the events of space ${spaceId}`

@@ -10,15 +10,13 @@
  * asked for until one brings nothing new.
  */
 import { createHash } from 'node:crypto'
-import { direction, type EventQuery, timeOf } from './backend.ts'
+import { direction, type EventQuery, PAGE, timeOf } from './backend.ts'
 import { isRecord, readEvent, text } from './filter.ts'
 import { isAbsent, isDeclined, no, type Reply, yes } from './refusal.ts'
 
 /** Fetches one page, oldest first. */
 export type FetchPage = (query: EventQuery) => Promise<Reply<readonly unknown[]>>
 
-/** The most that is documented to come at once. */
-export const PAGE = 200
 /** What a page holds where the limit is not heeded. One of neither length was hardly cut short. */
 const DEFAULT_PAGE = 50
 /** Ask from this many events before the last one: several writers may not have been stored in the order sent. */
@@ -52,7 +50,7 @@ export class History {
 
   /** The places to continue from, the oldest first: more than one, as several writers may not have been stored in the order sent. */
   get place(): readonly string[] {
-    return this.#recent.slice(-OVERLAP)
+    return this.#recent
   }
 
   /** Which of `page`, the oldest first, came behind the place: by their order, or if that is not in it, by their times. */
@@ -106,8 +104,7 @@ export class History {
       return
     }
     this.#placedAt = Math.max(this.#placedAt, latestOf([event]))
-    this.#recent.push(id)
-    if (this.#recent.length > 2 * OVERLAP) this.#recent = this.#recent.slice(-OVERLAP)
+    this.#recent = [...this.#recent, id].slice(-OVERLAP)
   }
 
   /**
@@ -126,7 +123,7 @@ export class History {
     let oldest = false
     let since = place === BEGINNING ? undefined : place
     for (let pages = 0; pages < MAX_PAGES; pages++) {
-      const page = await fetch({ since, limit: PAGE })
+      const page = await fetch({ since })
       if (!page.ok) {
         const { status, error } = page.no
         const missing = isAbsent(status) ? FORGOTTEN : error.message
@@ -236,7 +233,7 @@ async function before(
   let first = page.map(idOf).find((id) => id !== '')
   if (first === undefined) return yes({ events, missing: page.length < PAGE ? undefined : TOO_MUCH })
   for (let pages = 0; pages < MAX_MIDDLE; pages++) {
-    const older = await fetch({ since, before: first, limit: PAGE })
+    const older = await fetch({ since, before: first })
     if (!older.ok) return isDeclined(older.no) ? yes({ events, missing: TOO_MUCH }) : no(older.no)
     const ids = older.value.map(idOf)
     const at = since === undefined ? -1 : ids.indexOf(since)

@@ -7,9 +7,9 @@
  */
 import { Backoff, ENDLESS_MS, sleep } from '../retry.ts'
 import type { Status } from '../status.ts'
-import { type Backend, type EventQuery, timeOf } from './backend.ts'
+import { type Backend, type EventQuery, PAGE, timeOf } from './backend.ts'
 import type { FeedConfig } from './config.ts'
-import { type FetchPage, FORGOTTEN, History, ON_ITS_WAY_MS, PAGE } from './history.ts'
+import { type FetchPage, FORGOTTEN, History, ON_ITS_WAY_MS } from './history.ts'
 import { MAX_TRIES, Patience } from './patience.ts'
 import { isAbsent, isDeclined, no, type Refusal, type Reply, yes } from './refusal.ts'
 
@@ -59,8 +59,7 @@ export class Past {
    * `unjoined`: why the space could not be joined. Without a past either there is no such space.
    */
   async begin(unjoined: Refusal | undefined, signal: AbortSignal): Promise<Reply<unknown>> {
-    const fetch: FetchPage = (query) => this.#patience.page(query, signal)
-    const past = await this.#patience.inTurn(() => this.#readPast(fetch), signal)
+    const past = await this.#patience.inTurn((fetch) => this.#readPast(fetch), signal)
     if (past.ok || signal.aborted) return past
     const declined = isDeclined(past.no)
     const noSpace = isAbsent(unjoined?.status) && isAbsent(past.no.status)
@@ -96,8 +95,7 @@ export class Past {
       else live(false, this.#pastless?.error.message)
       return yes(undefined)
     }
-    const fetch: FetchPage = (query) => this.#patience.page(query, signal)
-    const caught = await this.#patience.inTurn(() => this.#tellMissed(live, fetch, signal), signal)
+    const caught = await this.#patience.inTurn((fetch) => this.#tellMissed(live, fetch, signal), signal)
     if (caught.ok && this.#pastless === undefined && !signal.aborted) {
       await this.#settled()
       this.#unsureFrom = this.#history.place
@@ -171,11 +169,11 @@ export class Past {
       if (signal.aborted) return yes(undefined)
       if (!page.ok) {
         if (!isDeclined(page.no) || isUp) return page
-        return this.#startOver((why) => up(false, why), page.no.error.message, fetch, signal)
+        return this.#startOver(up, page.no.error.message, fetch, signal)
       }
       const { missing, events } = page.value
       if (!isUp && missing === FORGOTTEN && events.length === 0) {
-        return this.#startOver((why) => up(false, why), undefined, fetch, signal)
+        return this.#startOver(up, undefined, fetch, signal)
       }
       if (!isUp || missing !== undefined) up(missing === undefined, missing)
       isUp = true
@@ -193,15 +191,14 @@ export class Past {
 
   /** The backend does not know where we were: what it has that we do not know is given, and from there we go on. */
   async #startOver(
-    up: (why: string) => void,
+    up: Up,
     because: string | undefined,
     fetch: FetchPage,
     signal: AbortSignal,
   ): Promise<Reply<unknown>> {
-    const now = await fetch({ limit: PAGE })
+    const now = await fetch({})
     if (!now.ok && !isDeclined(now.no)) return now
-    if (because === undefined) up(FORGOTTEN)
-    else up(now.ok ? `${FORGOTTEN}: ${because}` : because)
+    up(false, because === undefined ? FORGOTTEN : now.ok ? `${FORGOTTEN}: ${because}` : because)
     if (!now.ok) {
       this.#history.hold()
       return yes(undefined)
@@ -219,7 +216,7 @@ export class Past {
   }
 
   async #readPast(fetch: FetchPage): Promise<Reply<unknown>> {
-    const past = await fetch({ limit: PAGE })
+    const past = await fetch({})
     if (!past.ok) return past
     for (const event of past.value) this.#options.note(event)
     const known = this.#beforeNews(past.value)

@@ -29,13 +29,17 @@ export class Patience {
   }
 
   /** A history when it is its turn, within `historyMs`, or not at all. */
-  async inTurn(history: () => Promise<Reply<unknown>>, signal: AbortSignal): Promise<Reply<unknown>> {
-    const had = await this.#backend.awaited.take(history, this.#config.limits.historyMs, signal)
+  async inTurn(
+    history: (fetch: FetchPage) => Promise<Reply<unknown>>,
+    signal: AbortSignal,
+  ): Promise<Reply<unknown>> {
+    const task = () => history((query) => this.#page(query, signal))
+    const had = await this.#backend.awaited.take(task, this.#config.limits.historyMs, signal)
     return had ?? this.#late('not asked for', ': those of other spaces are slow to come', signal)
   }
 
   /** A page of it, within `historyMs` or not at all. */
-  async page(query: EventQuery, signal: AbortSignal): ReturnType<FetchPage> {
+  async #page(query: EventQuery, signal: AbortSignal): ReturnType<FetchPage> {
     const { clock, limits } = this.#config
     this.#askedAt ??= clock.uptime()
     const soon = limit(limits.historyMs, signal)

@@ -5,7 +5,6 @@
  * `subscribed`, `error` and the `context_event` of the per-space sockets from the server.
  * Not the way of one space (member.ts). The one rule: one space that is refused or slow holds up no other.
  */
-import { ENDLESS_MS, limit } from '../retry.ts'
 import type { Status } from '../status.ts'
 import type { Actor } from './backend.ts'
 import type { FeedConfig } from './config.ts'
@@ -14,7 +13,7 @@ import { Member, refuses } from './member.ts'
 import { type Reply, yes } from './refusal.ts'
 import { KeptSocket } from './socket.ts'
 import { type Frame, readFrame, type Space } from './space.ts'
-import { keeping, malformedFrame, type Subscription, stopped } from './subscription.ts'
+import { malformedFrame, type Subscription, stopped } from './subscription.ts'
 
 export class SharedSocket {
   readonly #config: FeedConfig
@@ -27,38 +26,36 @@ export class SharedSocket {
   #unanswered: string[] = []
   readonly #socket: KeptSocket
   #run: Promise<void> | undefined
-  /** The connection that is open now, and its end. */
-  #open:
-    | { readonly connection: Connection; readonly signal: AbortSignal; readonly end: AbortController }
-    | undefined
+  /** The connection that is open now; until when. */
+  #open: { readonly connection: Connection; readonly signal: AbortSignal } | undefined
 
   constructor(config: FeedConfig, identity: () => Promise<Reply<Actor>>, report: (status: Status) => void) {
     this.#config = config
     this.#report = report
     this.#socket = new KeptSocket(
-      keeping(config, {
+      config,
+      {
         what: 'open the channel socket',
         proxy: config.channelProxy,
         setting: 'CONVO_CHANNEL_URL',
         url: () => address(config),
-      }),
+      },
       {
         prepare: identity,
         opened: async (connection, signal) => {
-          const end = new AbortController()
           this.#unanswered = []
           this.#asked = new Set()
-          this.#open = { connection, signal: limit(ENDLESS_MS, signal, end.signal).signal, end }
-          for (const member of this.#members.values()) member.connected(connection, this.#open.signal)
+          this.#open = { connection, signal }
+          for (const member of this.#members.values()) member.connected(connection, signal)
           return yes(undefined)
         },
         frame: (frameText) => this.#frame(frameText),
         lost: (ending) => {
-          this.#disconnected()
+          this.#open = undefined
           for (const member of this.#members.values()) member.status.down(ending.reason, ending.since)
         },
         failed: (refusal, delayMs) => {
-          this.#disconnected()
+          this.#open = undefined
           for (const member of this.#members.values()) member.failed(refusal, delayMs)
         },
       },
@@ -73,7 +70,7 @@ export class SharedSocket {
       asked: () => this.#asked.add(space.spaceId),
       refused: (refusal) => {
         if (refusal.lasting) this.#asked.delete(space.spaceId)
-        if (this.#socket.replaced(refusal)) this.#disconnected()
+        if (this.#socket.replaced(refusal)) this.#open = undefined
       },
     })
     this.#members.set(space.spaceId, member)
@@ -87,18 +84,12 @@ export class SharedSocket {
   async close(): Promise<void> {
     this.#over.abort()
     await this.#run
-    this.#disconnected()
   }
 
   #left(member: Member): void {
     this.#members.delete(member.spaceId)
     if (member.unanswered) this.#unanswered.push(member.spaceId)
     this.#open?.connection.send(JSON.stringify({ type: 'unsubscribe', space_id: member.spaceId }))
-  }
-
-  #disconnected(): void {
-    this.#open?.end.abort()
-    this.#open = undefined
   }
 
   /** May what was taken for an answer have been one to a space that left? Once for each of those. */

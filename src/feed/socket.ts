@@ -4,10 +4,9 @@
  * Knows connections and waiting, not spaces or events. The one rule: nothing but the signal ends it; a refusal
  * that time seldom mends only makes it look less often.
  */
-import type { Backoff, Clock } from '../retry.ts'
-import { ENDLESS_MS, limit, sleep } from '../retry.ts'
+import { Backoff, ENDLESS_MS, limit, sleep } from '../retry.ts'
+import type { FeedConfig } from './config.ts'
 import { type Connection, type DialOptions, dial, type Ending } from './connection.ts'
-import type { FeedKey } from './key.ts'
 import type { Refusal, Reply } from './refusal.ts'
 
 /** What the owner of the connection does at each stage. */
@@ -27,13 +26,8 @@ export interface Stages {
   failed(refusal: Refusal, delayMs: number): void
 }
 
-export interface KeepOptions {
-  readonly dial: () => DialOptions
-  readonly backoff: Backoff
-  readonly clock: Clock
-  readonly heartbeatMs: number
-  readonly key: FeedKey
-}
+/** Where to; `url` is asked for each time, for the key in it. */
+export type Way = Pick<DialOptions, 'what' | 'proxy' | 'setting'> & { readonly url: () => string }
 
 /** Time for the goodbye of a connection whose space was unsubscribed, or at the end of the process. */
 const GOODBYE_MS = 250
@@ -42,15 +36,17 @@ const HASTY_REFUSALS = 3
 const HEARTBEAT = JSON.stringify({ type: 'heartbeat' })
 
 export class KeptSocket {
-  readonly #options: KeepOptions
+  readonly #config: FeedConfig
+  readonly #way: Way
   readonly #stages: Stages
   #pause = new AbortController()
   /** The key of the connection that is open or asked for. */
   #used = ''
-  #open: Connection | undefined
+  #open: { readonly connection: Connection; readonly life: AbortController } | undefined
 
-  constructor(options: KeepOptions, stages: Stages) {
-    this.#options = options
+  constructor(config: FeedConfig, way: Way, stages: Stages) {
+    this.#config = config
+    this.#way = way
     this.#stages = stages
   }
 
@@ -61,14 +57,16 @@ export class KeptSocket {
 
   /** Something was refused on the open connection, which goes on under its key. True: there is another, it is replaced. */
   replaced(refusal: Refusal): boolean {
-    if (this.#open === undefined || !this.#options.key.renew(this.#used, refusal)) return false
-    void this.#open.close(GOODBYE_MS, 'it is opened again with another key')
+    if (this.#open === undefined || !this.#config.apiKey.renew(this.#used, refusal)) return false
+    void this.#open.connection.close(GOODBYE_MS, 'it is opened again with another key')
+    this.#open.life.abort()
     return true
   }
 
   /** Resolves once `signal` is aborted and the connection is gone. */
   async run(signal: AbortSignal): Promise<void> {
-    const { backoff, clock, key } = this.#options
+    const { apiKey: key, clock, backoff: options, random } = this.#config
+    const backoff = new Backoff(options, random)
     let downSince = clock.uptime()
     let refusals = 0
     while (!signal.aborted) {
@@ -96,14 +94,16 @@ export class KeptSocket {
   async #live(signal: AbortSignal, over: (upMs: number) => void): Promise<Refusal | undefined> {
     const ready = await this.#stages.prepare(signal)
     if (!ready.ok) return ready.no
-    this.#used = this.#options.key.value
-    const dialed = await dial(this.#options.dial(), signal)
+    const { apiKey: key, clock, limits, secureContext } = this.#config
+    this.#used = key.value
+    const way = { ...this.#way, url: this.#way.url() }
+    const dialed = await dial({ ...limits, ...way, secureContext, clock, clean: key.clean }, signal)
     if (!dialed.ok) return dialed.no
     const connection = dialed.value
-    this.#open = connection
     const life = new AbortController()
+    this.#open = { connection, life }
     const whole = limit(ENDLESS_MS, signal, life.signal).signal
-    const began = this.#options.clock.uptime()
+    const began = clock.uptime()
     // Closing by the signal must not wait for the reader, who may be waiting for the client.
     const leaving = leave(connection, signal)
     const beating = this.#beat(connection, whole)
@@ -117,7 +117,7 @@ export class KeptSocket {
         await this.#stages.frame(frame)
       }
       const ending = await connection.ended
-      over(this.#options.clock.uptime() - began)
+      over(clock.uptime() - began)
       if (signal.aborted) return undefined
       this.#stages.lost(ending)
       return ending.refusal
@@ -131,7 +131,7 @@ export class KeptSocket {
 
   async #beat(connection: Connection, signal: AbortSignal): Promise<void> {
     for (;;) {
-      await sleep(this.#options.heartbeatMs, signal)
+      await sleep(this.#config.limits.heartbeatMs, signal)
       if (signal.aborted) return
       connection.send(HEARTBEAT)
     }

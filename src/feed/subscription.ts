@@ -5,12 +5,10 @@
  * attempt goes, to whoever asked for it.
  */
 import { BridgeError, errors } from '../errors.ts'
-import { Backoff } from '../retry.ts'
 import type { Status } from '../status.ts'
 import type { FeedConfig } from './config.ts'
-import type { DialOptions } from './connection.ts'
 import { no, type Refusal, type Reply, yes } from './refusal.ts'
-import { type KeepOptions, KeptSocket } from './socket.ts'
+import { KeptSocket } from './socket.ts'
 import { readFrame, type Space } from './space.ts'
 import { StreamStatus } from './stream-status.ts'
 
@@ -56,11 +54,12 @@ export class OwnSocket implements Subscription {
     this.#report = report
     this.#status = new StreamStatus(space.spaceId, report, config.clock)
     this.#socket = new KeptSocket(
-      keeping(config, {
+      config,
+      {
         what: `follow space ${space.spaceId}`,
         proxy: config.proxy,
         url: () => socketAddress(config, space.spaceId),
-      }),
+      },
       {
         prepare: (signal) => space.prepare(signal),
         opened: async (connection, signal) => {
@@ -121,21 +120,6 @@ export class OwnSocket implements Subscription {
     const frame = readFrame(text)
     if (frame !== undefined) return this.space.frame(frame)
     this.#report(malformedFrame(text, `space ${this.spaceId}`))
-  }
-}
-
-/** How a socket is kept up; `url` is asked for each time, for the key in it. */
-export function keeping(
-  config: FeedConfig,
-  { url, ...way }: Pick<DialOptions, 'what' | 'proxy' | 'setting'> & { readonly url: () => string },
-): KeepOptions {
-  const { apiKey: key, backoff, clock, limits, random, secureContext } = config
-  return {
-    dial: () => ({ ...limits, ...way, url: url(), secureContext, clock, clean: key.clean }),
-    backoff: new Backoff(backoff, random),
-    clock,
-    heartbeatMs: limits.heartbeatMs,
-    key,
   }
 }
 
