@@ -14,7 +14,7 @@ import { askedFor, ENTRY_OPTION } from './entry.ts'
 import { inShell } from './in-shell.ts'
 import { FEED_OPTIONS } from './moot.ts'
 
-/** Options of a command that connects as a client; `--stateful` only where it is not what the command is for. */
+/** Options of a command that connects as a client. It takes what comes: a message of any size. */
 export const CONNECTION_OPTIONS: readonly OptionSpec[] = SERVER_OPTIONS.filter(
   ({ flags }) => !flags.startsWith('--max-message'),
 ).concat(ENTRY_OPTION)

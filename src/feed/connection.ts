@@ -55,7 +55,7 @@ export interface Ending {
   readonly reason: string
   /** From when on something may not have come: ms since 1970. */
   readonly since: number
-  /** Set when the server closed for a reason that waiting seldom mends (codes 4401, 4403, 4404, 4409, 1008). */
+  /** Set when the server closed as it would refuse (44xx, 1008). */
   readonly refusal?: Refusal
 }
 

@@ -17,7 +17,7 @@ export class Frames implements AsyncIterable<string> {
   #queued = 0
   #ended = false
   #held = false
-  /** How often the socket was held, so that somebody can tell whether it was meanwhile. */
+  /** Grows while the socket is held, so that somebody can tell whether it was meanwhile. */
   holds = 0
   #wake: () => void = () => undefined
 

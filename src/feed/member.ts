@@ -10,9 +10,10 @@ import { aborted, Backoff, ENDLESS_MS, firstOf, limit, sleep } from '../retry.ts
 import type { Status } from '../status.ts'
 import type { FeedConfig } from './config.ts'
 import type { Connection } from './connection.ts'
-import { isRecord, text } from './filter.ts'
-import { lineOf, no, type Refusal, type Reply, refusedBy, yes } from './refusal.ts'
-import type { Frame, Space } from './space.ts'
+import { text } from './filter.ts'
+import { type Frame, statusIn, wordsIn } from './frame.ts'
+import { lineOf, no, pauseAfter, type Refusal, type Reply, refusedBy, yes } from './refusal.ts'
+import type { Space } from './space.ts'
 import { StreamStatus } from './stream-status.ts'
 import { Attempts, closing, type Subscription, unsubscribed } from './subscription.ts'
 
@@ -154,7 +155,7 @@ export class Member implements Subscription {
       if (signal.aborted) return
       const refusal = reply.ok ? await this.#stay(signal) : reply.no
       if (signal.aborted || refusal === undefined) return
-      const delayMs = refusal.lasting ? this.#backoff.slow() : this.#backoff.next(0, refusal.retryAfterMs)
+      const delayMs = pauseAfter(refusal, this.#backoff)
       this.failed(refusal, delayMs)
       this.#pause = new AbortController()
       void this.space.refused(refusal, signal).catch(() => undefined)
@@ -217,7 +218,7 @@ export class Member implements Subscription {
         if (!this.status.isUp || !continuous) this.status.up(continuous, why)
         // Refused meanwhile: whoever waits is told so.
         if (this.#refusedWith !== undefined) return
-        this.space.entered()
+        this.space.joining.entered()
         this.#attempts.tell(yes(undefined))
       }, signal)
       if (!caught.ok || signal.aborted) return caught
@@ -245,19 +246,7 @@ export class Member implements Subscription {
   }
 }
 
-/** What an `error` frame says, wherever it says it. */
-function wordsIn({ whole, data }: Frame): Readonly<Record<string, unknown>> {
-  return isRecord(data) ? { ...whole, ...data } : whole
-}
-
 /** Does this error refuse a subscription? Others may be about anything. */
 export function refuses(frame: Frame): boolean {
   return REFUSES.has(statusIn(frame) ?? UNTOLD)
-}
-
-/** A number in it that is an HTTP status or its 44xx twin. */
-function statusIn(frame: Frame): number | undefined {
-  const { code, status } = wordsIn(frame)
-  const number = Number(code ?? status)
-  return number > 4400 && number < 4500 ? number - 4000 : number >= 400 && number < 600 ? number : undefined
 }

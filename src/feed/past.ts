@@ -40,11 +40,14 @@ export class Past {
   #pastless: Refusal | undefined
   /** What was missed is still to be had, beside the frames. */
   #owed = false
-  /** It was had, but perhaps not all of what was said when the connection began: that is behind here. */
+  /**
+   * What was missed was had, but something may have been said between the server's taking the socket and the first that
+   * it sent there: a second look asks again from these ids.
+   */
   #unsureFrom: readonly string[] | undefined
   /** What came meanwhile and may concern the agent: that is not known yet. */
   #unsure: unknown[] = []
-  #connections = 0
+  #catchUps = 0
   #wasUp = false
   /** What was said before the space appeared is behind us: the rest is news, whatever the clock of the backend says. */
   #isBehind = false
@@ -82,7 +85,7 @@ export class Past {
    */
   async catchUp(up: Up, signal: AbortSignal): Promise<Reply<unknown>> {
     const wasUp = this.#wasUp
-    this.#connections++
+    this.#catchUps++
     const live: Up = (continuous, why) => {
       // There is no asking for more: at the start nothing was missed yet, but for what counts as news.
       if (!wasUp && this.#wasUp && this.#options.newsSince === undefined) return
@@ -225,7 +228,7 @@ export class Past {
     } else {
       // Late, the end of it may be on its way to us; what was missed in a break may be in all of it.
       const latest = timeOf(known.at(-1)) ?? 0
-      if (this.#connections < 2) {
+      if (this.#catchUps < 2) {
         this.#history.pass(known.filter((event) => (timeOf(event) ?? latest) < latest - ON_ITS_WAY_MS))
       }
       if (!this.#history.placed || this.#options.newsSince !== undefined) {

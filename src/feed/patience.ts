@@ -18,8 +18,9 @@ export class Patience {
   readonly #spaceId: string
   readonly #backend: Backend
   readonly #config: FeedConfig
-  /** When the history was asked for that is not there yet, and how often it failed. */
+  /** Uptime at which the history was asked for that is not there yet. */
   #askedAt: number | undefined
+  /** How often it failed since. */
   #tries = 0
 
   constructor(spaceId: string, backend: Backend, config: FeedConfig) {

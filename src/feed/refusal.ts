@@ -6,6 +6,7 @@
  */
 import { BridgeError, reasonOf } from '../errors.ts'
 import type { NamedProxy } from '../proxy.ts'
+import type { Backoff } from '../retry.ts'
 import { isUntrusted } from '../system-trust.ts'
 import { startOf } from './texts.ts'
 
@@ -28,6 +29,11 @@ export function yes<T>(value: T): Reply<T> {
 
 export function no(refusal: Refusal): { readonly ok: false; readonly no: Refusal } {
   return { ok: false, no: refusal }
+}
+
+/** How long to wait before asking again, ms. */
+export function pauseAfter({ lasting, retryAfterMs }: Refusal, backoff: Backoff): number {
+  return lasting ? backoff.slow() : backoff.next(0, retryAfterMs)
 }
 
 /** Cuts the token, plain or percent-encoded, out of a text. */

@@ -9,11 +9,12 @@ import type { Status } from '../status.ts'
 import type { Actor } from './backend.ts'
 import type { FeedConfig } from './config.ts'
 import type { Connection } from './connection.ts'
+import { type Frame, isNews, malformedFrame, readFrame } from './frame.ts'
 import { Member, refuses } from './member.ts'
 import { type Reply, yes } from './refusal.ts'
 import { KeptSocket } from './socket.ts'
-import { type Frame, readFrame, type Space } from './space.ts'
-import { malformedFrame, type Subscription, stopped } from './subscription.ts'
+import type { Space } from './space.ts'
+import { type Subscription, stopped } from './subscription.ts'
 
 export class SharedSocket {
   readonly #config: FeedConfig
@@ -128,10 +129,6 @@ export class SharedSocket {
     const possible = isYes && asking.length === 0 ? members.filter(({ unanswered }) => unanswered) : asking
     return possible.length === 1 ? possible[0] : undefined
   }
-}
-
-function isNews({ type }: Frame): boolean {
-  return type === 'context_event' || type === 'space_update'
 }
 
 function address(config: FeedConfig): string {

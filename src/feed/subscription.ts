@@ -7,9 +7,10 @@
 import { BridgeError, errors } from '../errors.ts'
 import type { Status } from '../status.ts'
 import type { FeedConfig } from './config.ts'
+import { malformedFrame, readFrame } from './frame.ts'
 import { no, type Refusal, type Reply, yes } from './refusal.ts'
 import { KeptSocket } from './socket.ts'
-import { readFrame, type Space } from './space.ts'
+import type { Space } from './space.ts'
 import { StreamStatus } from './stream-status.ts'
 
 export interface Subscription {
@@ -67,7 +68,7 @@ export class OwnSocket implements Subscription {
             this.#status.up(continuous, why)
             // Closed meanwhile: whoever waits is told why, or of the next attempt.
             if (connection.isOver) return
-            space.entered()
+            space.joining.entered()
             this.#attempts.tell(yes(undefined))
           }, signal)
           if (!caught.ok) return caught
@@ -120,15 +121,6 @@ export class OwnSocket implements Subscription {
     const frame = readFrame(text)
     if (frame !== undefined) return this.space.frame(frame)
     this.#report(malformedFrame(text, `space ${this.spaceId}`))
-  }
-}
-
-/** For the log: what came instead of a frame. Its content stays out of it. */
-export function malformedFrame(text: string, where: string): Status {
-  return {
-    kind: 'dropped',
-    what: `a frame of ${text.length} characters from ${where}`,
-    why: 'it is no JSON object with a type',
   }
 }
 

@@ -10,7 +10,7 @@ import { Backoff, ENDLESS_MS, firstOf, limit, sleep } from '../retry.ts'
 import { ALL_SPACES, type Status } from '../status.ts'
 import { type Actor, Backend, type SpaceSummary } from './backend.ts'
 import type { FeedConfig } from './config.ts'
-import { no, type Refusal, type Reply, yes } from './refusal.ts'
+import { no, pauseAfter, type Refusal, type Reply, yes } from './refusal.ts'
 import { SharedSocket } from './shared-socket.ts'
 import { Space } from './space.ts'
 import { StreamStatus } from './stream-status.ts'
@@ -99,13 +99,13 @@ export class Subscriptions {
     const newsSince = this.#met.has(spaceId) ? undefined : this.#watchedSince
     const subscription = known ?? this.#follow(spaceId, true, newsSince)
     const joining = known === undefined || this.#tentative.has(known) ? undefined : known
-    joining?.space.joinAgain()
+    joining?.space.joining.again()
     this.#want([subscription], known === undefined)
     const soon = limit(this.#config.limits.toolMs, cancelled, this.#over.signal)
     const attempt = (): Promise<Reply<unknown>> => this.#firstAttempt(subscription, soon.signal)
     // (The one that is under way may have begun before it was to join.)
     const isStale = ({ ok }: Reply<unknown>): boolean =>
-      !ok && joining?.over.aborted === false && joining.space.hasYetToJoin
+      !ok && joining?.over.aborted === false && joining.space.joining.isUntried
     const reply = await attempt()
       .then((first) => (isStale(first) ? attempt() : first))
       .finally(soon.clear)
@@ -313,12 +313,12 @@ export class Subscriptions {
     for (let waitMs = atOnce ? backoff.next() : limits.discoverMs; ; ) {
       if (waitMs > 0) await sleep(waitMs, signal)
       if (signal.aborted) break
-      const answers = new Map([...this.#followed.values()].map(({ space }) => [space, space.statusAsked()]))
+      const answers = new Map([...this.#followed.values()].map(({ space }) => [space, space.status.asked()]))
       const found = await this.#backend.activeSpaces(signal)
       if (signal.aborted) break
       if (!found.ok) {
-        const { error, lasting, retryAfterMs } = found.no
-        waitMs = lasting ? backoff.slow() : backoff.next(0, retryAfterMs)
+        const { error } = found.no
+        waitMs = pauseAfter(found.no, backoff)
         if (first?.isUp === false) first.retrying(found.no, waitMs)
         else if (told !== error.message) this.#report({ kind: 'failed', what: 'looking for spaces', error })
         told = error.message
@@ -364,8 +364,8 @@ export class Subscriptions {
     const listed = new Map(found.map(({ spaceId, status }) => [spaceId, status]))
     const compare = async ({ space, problem, over }: Subscription): Promise<void> => {
       const status = listed.get(space.spaceId)
-      const doubtful = status === undefined ? problem === undefined : status !== space.status
-      if (doubtful) await space.checkStatus(signal, over)
+      const doubtful = status === undefined ? problem === undefined : status !== space.status.current
+      if (doubtful) await space.status.check(signal, over)
       // (Once it has said so itself, this is no news.)
       if (status !== undefined) await answers.get(space)?.(status)
     }

@@ -118,7 +118,7 @@ class Feed implements Upstream {
       const { error, lasting, retryAfterMs } = who.no
       if (told !== error.message) this.#outlet.report({ kind: 'failed', what: 'reaching moot', error })
       told = error.message
-      await sleep(lasting ? backoff.slow() : backoff.next(0, retryAfterMs ?? 0), this.#over.signal)
+      await sleep(lasting ? backoff.slow() : backoff.next(0, retryAfterMs), this.#over.signal)
     }
   }
 

@@ -15,7 +15,7 @@ export const ASSUMED = {
   inboxMaxLimit: 200,
   /** The inbox remembers this many events for each agent. */
   inboxKeeps: 1_000,
-  /** A ringing call is missed after a minute (documented), scaled by `--clock`. */
+  /** A ringing call is missed after a minute (documented), scaled by `--speed`. */
   ringMs: 60_000,
   /** A joined call is connecting this long before it is active. */
   connectMs: 800,

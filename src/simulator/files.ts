@@ -45,10 +45,9 @@ export class Files {
   }
 
   /** Takes the bytes of an open upload. */
-  fill(fileId: string, bytes: Buffer): 'stored' | 'unknown' | 'too-large' {
+  fill(fileId: string, bytes: Buffer): 'stored' | 'unknown' {
     const slot = this.#slots.get(fileId)
     if (slot === undefined || slot.until < Date.now()) return 'unknown'
-    if (bytes.length > ASSUMED.maxFileBytes) return 'too-large'
     this.#slots.delete(fileId)
     this.#keep(fileId, { name: slot.name, mime: slot.mime, bytes })
     return 'stored'

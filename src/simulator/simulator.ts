@@ -31,8 +31,6 @@ export interface SimulatorOptions {
   readonly port?: number | undefined
   /** Keys of the agents, one each; default one random key. */
   readonly keys?: readonly string[] | undefined
-  /** Of the control API; default random. */
-  readonly token?: string | undefined
   /** Between comments on an idle stream; default 15 s. */
   readonly pingMs?: number | undefined
   /** How many times faster than the wall clock calls and WhatsApp's window run; default 1. */
@@ -79,7 +77,7 @@ const MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 /** Resolves once it listens; rejects when it cannot. */
 export async function startSimulator(options: SimulatorOptions = {}): Promise<Simulator> {
   const host = options.host ?? '127.0.0.1'
-  const token = options.token ?? randomBytes(16).toString('hex')
+  const token = randomBytes(16).toString('hex')
   const instance = randomBytes(6).toString('hex')
   const journal = new Journal()
   const faults = new Faults()

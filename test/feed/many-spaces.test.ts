@@ -2,8 +2,7 @@
 import { createServer } from 'node:net'
 import { expect, onTestFinished, test } from 'vitest'
 import { Backend } from '../../src/feed/backend.ts'
-import { yes } from '../../src/feed/refusal.ts'
-import { Space } from '../../src/feed/space.ts'
+import { SpaceStatus } from '../../src/feed/space-status.ts'
 import { Turns } from '../../src/feed/turns.ts'
 import { eventually, pause } from '../support/eventually.ts'
 import { configFrom, connected, FeedClient, type Simulator, simulator } from './feed-client.ts'
@@ -119,22 +118,17 @@ test.each([
   async (answers, swapped, told) => {
     const config = configFrom({ CONVO_API_URL: 'http://127.0.0.1:9', CONVO_API_KEY: 'convo_x' })
     const heard: unknown[] = []
-    const report = (): void => undefined
-    const backend = new Backend(config, report)
+    const backend = new Backend(config, () => undefined)
     onTestFinished(() => backend.close())
-    const space = new Space({
+    const status = new SpaceStatus({
       spaceId: HEALTHY,
-      join: false,
-      isAnother: () => false,
       backend,
-      identity: () => Promise.resolve(yes({ actorId: 'me', displayName: 'Me' })),
       push: async ({ meta }) => void heard.push(meta?.status),
-      report,
       config,
     })
-    await space.statusAsked()('paused')
-    const asked = answers.map((status) => ({ status, answered: space.statusAsked() }))
-    for (const { status, answered } of swapped ? asked.toReversed() : asked) await answered(status)
+    await status.asked()('paused')
+    const asked = answers.map((said) => ({ said, answered: status.asked() }))
+    for (const { said, answered } of swapped ? asked.toReversed() : asked) await answered(said)
     expect(heard).toEqual(['paused', ...told])
   },
 )

@@ -30,8 +30,8 @@ export interface Facts {
   probe?: Probe
   /** The host has no address. */
   unresolved?: boolean
-  /** Something answers at the address. */
-  reached?: boolean
+  /** So far nothing stands in the way of the next question. */
+  goesOn?: boolean
   first?: Exchanged
   stateless?: SessionRef
   session?: SessionRef

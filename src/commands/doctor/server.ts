@@ -17,10 +17,10 @@ const http: Check<ServerContext> = {
   name: 'http',
   async run({ facts }) {
     const { probe } = facts
-    if (probe === undefined || facts.reached !== true) return skip('not reached')
-    facts.reached = false
+    if (probe === undefined || facts.goesOn !== true) return skip('not reached')
+    facts.goesOn = false
     const reply = await probe.initialize(false)
-    facts.reached = true
+    facts.goesOn = true
     facts.first = reply
     const { status, excerpt } = reply
     const took = `${Math.round(reply.ms)} ms`
@@ -29,14 +29,14 @@ const http: Check<ServerContext> = {
       return warn(`HTTP ${status} to ${target}`, 'use that address as --url if you trust it')
     }
     if (status === 404 || status === 405) {
-      facts.reached = false
+      facts.goesOn = false
       return fail(
         `no MCP endpoint at this path (HTTP ${status})`,
         "check the path of the URL; Chamade's ends in /mcp/",
       )
     }
     if (status === 429 || status >= 500) {
-      facts.reached = false
+      facts.goesOn = false
       const after = reply.headers['retry-after']
       const wait = after === undefined ? '' : `, it asks to wait ${after} s`
       return fail(
@@ -52,7 +52,7 @@ const http: Check<ServerContext> = {
 const key: Check<ServerContext> = { name: 'key', run: ({ facts }) => keyFinding(facts) }
 
 function keyFinding(facts: Facts): Finding {
-  if (facts.first === undefined || facts.reached !== true) return skip('no answer to look at')
+  if (facts.first === undefined || facts.goesOn !== true) return skip('no answer to look at')
   const { status, headers } = facts.first
   const credentials = facts.settings?.http.credentials
   const source = credentials?.source
@@ -62,7 +62,7 @@ function keyFinding(facts: Facts): Finding {
   const isOfKey = [source, credentials?.problem?.text, challenge].some((each) => each !== undefined)
   // (A 403 that the server explains itself may be about anything: a Host that it does not take.)
   if (status === 401 || (status === 403 && (isOfKey || facts.first.message?.error === undefined))) {
-    facts.reached = false
+    facts.goesOn = false
     if (credentials?.problem !== undefined) return fail(credentials.problem.text, credentials.problem.hint)
     if (source !== undefined) {
       const where = source === 'CHAMADE_API_KEY' ? `; ${set}` : ' and put it there'
@@ -90,12 +90,12 @@ const initialize: Check<ServerContext> = {
   name: 'initialize',
   run({ facts }) {
     const { first } = facts
-    if (first === undefined || facts.reached !== true) return skip('no answer to look at')
+    if (first === undefined || facts.goesOn !== true) return skip('no answer to look at')
     const result = record(first.message?.result)
     const error = record(first.message?.error)
     const version = text(result.protocolVersion)
     if (version === undefined) {
-      facts.reached = false
+      facts.goesOn = false
       const why = text(error.message) ?? (first.excerpt || `an empty body, HTTP ${first.status}`)
       return fail(
         `initialize was not answered: ${why}`,
@@ -114,7 +114,7 @@ const stateless: Check<ServerContext> = {
   name: 'stateless',
   run({ facts }) {
     const { first } = facts
-    if (first === undefined || facts.reached !== true) return skip('not initialized')
+    if (first === undefined || facts.goesOn !== true) return skip('not initialized')
     const id = sessionOf(first)
     facts.stateless = { stateful: false, id, version: versionOf(first) }
     if (id === undefined) return ok('without ?stateful there is no session: nothing to lose at a restart')
@@ -126,7 +126,7 @@ const stateful: Check<ServerContext> = {
   name: 'stateful',
   async run({ facts, redact }) {
     const { probe } = facts
-    if (probe === undefined || facts.reached !== true) return skip('not initialized')
+    if (probe === undefined || facts.goesOn !== true) return skip('not initialized')
     const reply = await probe.initialize(true)
     const result = record(reply.message?.result)
     if (text(result.protocolVersion) === undefined) {

@@ -90,12 +90,12 @@ const reachable: Check<ServerContext> = {
     const url = urlOf(facts)
     if (url === undefined || facts.unresolved === true) return skip('no address')
     if (facts.settings?.http.proxy !== undefined) {
-      facts.reached = true
+      facts.goesOn = true
       return skip('through the proxy')
     }
     try {
       const ms = await reach(url.hostname, portOf(url))
-      facts.reached = true
+      facts.goesOn = true
       return ok(`${url.host} accepts connections, ${ms} ms`)
     } catch (error) {
       const advice = isLoopback(url.hostname)
@@ -110,20 +110,20 @@ const certificate: Check<ServerContext> = {
   name: 'tls',
   async run({ facts }) {
     const url = urlOf(facts)
-    if (url === undefined || facts.reached !== true) return skip('not reached')
+    if (url === undefined || facts.goesOn !== true) return skip('not reached')
     if (url.protocol === 'http:') {
       if (isLoopback(url.hostname)) return skip('plain http on this machine')
       return warn('plain http: everything can be read on the way', 'use https')
     }
     if (facts.settings?.http.proxy !== undefined) return skip('inside the tunnel of the proxy')
     const { tls } = facts.settings?.http ?? {}
-    facts.reached = false
+    facts.goesOn = false
     let found = await peer(url, tls)
     // The bridge asks the operating system too, before it gives up.
     if (found.error !== undefined && tls === undefined && trustSystem()) found = await peer(url, tls)
     if (found.error !== undefined)
       return fail(`the certificate is not accepted: ${found.error}`, tlsAdvice(found.code, found.issuer))
-    facts.reached = true
+    facts.goesOn = true
     const days = Math.floor((Date.parse(found.certificate.valid_to) - Date.now()) / 86_400_000)
     const line = `${found.protocol}, certificate of ${found.issuer}, good for ${days} more days`
     return days < 7 ? warn(line, 'tell the operator: it should have been renewed by now') : ok(line)

@@ -69,7 +69,7 @@ export function edited(text: string, change: Change, file: string): string {
   return mark + after
 }
 
-/** The entry that stands under `name`, with what it says about a key: undefined when there is none. */
+/** The key that the entry under `name` gives, in `variable` or an Authorization header: undefined when there is none. */
 export function existingKey(
   text: string,
   root: string,

@@ -1,4 +1,4 @@
-/** The JSON object in a text, or undefined: the one reading that routes, sockets and console share. */
+/** The JSON object in a text, or undefined: the one reading that HTTP and sockets share. */
 export function recordIn(text: string): Readonly<Record<string, unknown>> | undefined {
   try {
     const value: unknown = JSON.parse(text)

@@ -45,7 +45,7 @@ export interface MootSimulatorOptions {
   readonly tls?: { readonly key: string; readonly cert: string } | undefined
 }
 
-/** A call as it arrived, for the tests and the console. */
+/** A call as it arrived, for the tests. */
 export interface SeenCall {
   readonly method: string
   readonly path: string
@@ -220,7 +220,7 @@ export class MootSimulator {
     response.on('close', () => this.#streams.delete(response))
   }
 
-  /** For the command line and the console. */
+  /** For the command line. */
   #control(call: Call): Answer {
     const { body } = call
     const spaceId = string(body.space_id) ?? FIRST_SPACE
