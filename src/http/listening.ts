@@ -4,7 +4,7 @@
  * Not the asking again, nor what its end means: that is the loop's business (push.ts). The one rule: what is read is
  * one stream, and for a moment two, where the first may be bound to nothing.
  */
-import { type Signal, sleep } from '../retry.ts'
+import { Abort, aborted, type Signal, sleep } from '../retry.ts'
 import type { HttpConfig } from './config.ts'
 import type { EventReader, Known } from './events.ts'
 import type { Exchange } from './exchange.ts'
@@ -42,6 +42,8 @@ type OnMissed = (why: string, since: number | undefined) => void
 
 /** What is replayed comes within this; a server that has replaced a stream by another has ended it by then too. */
 const SOON_MS = 1_000
+/** A stream that stays silent is asked about ever more seldom, up to this. */
+const MAX_PATIENCE_MS = 5 * 60_000
 
 export class Listening {
   readonly #config: HttpConfig
@@ -160,11 +162,14 @@ export class Listening {
 
   /**
    * There are stores of events (the example of the TypeScript SDK among them) that take the cursor of this stream,
-   * replay what followed it, and bind what they gave to nothing: but for keep-alives it stays silent for ever. One on
-   * which no event came since the replay is not trusted. A server that holds one stream a session refuses a second
-   * (409), or ends the first for it; where both stand, the one that the server gave without being asked for the past is
-   * its own. (Where a server speaks on several, the break is told for nothing.) One that is cut before that can be told
-   * leaves the next one less time, and one that was of no use leaves the next one next to none.
+   * replay what followed it, and bind what they gave to nothing: but for keep-alives it stays silent for ever. So one on
+   * which no event came since the replay is not trusted, and a second is asked for.
+   *
+   * A server that holds one stream a session refuses that (409), or ends the first for it. (It may refuse it for the one
+   * that broke, of which it does not know yet: it is asked again.) Where both stand, the one that the server gave without
+   * being asked for the past is its own; where a server speaks on several, the break is told for nothing.
+   *
+   * One that is cut before that can be told leaves the next one less time, and one that was of no use next to none.
    */
   async #trusted(resumed: Reading, live: Live, signal: Signal, onMissed: OnMissed): Promise<Reading> {
     const { idlePingMs, minSilenceMs } = this.#config
@@ -177,16 +182,16 @@ export class Listening {
       else if (!resumed.news) this.#patienceMs = Math.min(this.#patienceMs, minSilenceMs)
       return resumed
     }
-    for (;;) {
-      await sleep(this.#patienceMs, signal, resumed.ended)
+    for (let waitMs = this.#patienceMs; ; waitMs = Math.min(2 * waitMs, MAX_PATIENCE_MS)) {
+      await sleep(waitMs, signal, resumed.ended)
       if (resumed.ended.aborted || !isSilent()) return settle()
       if (signal.aborted) return resumed
       const beside = await this.#askBeside(resumed, live, signal)
       if (beside === 'refused') {
         this.#isSound = true
-        return settle()
+        this.#doubted = undefined
       }
-      if (beside === undefined) continue
+      if (typeof beside !== 'object') continue
       const own = this.#read(beside, live, undefined, onMissed)
       await sleep(SOON_MS, own.ended, resumed.ended)
       if (resumed.ended.aborted) return own
@@ -212,16 +217,24 @@ export class Listening {
     }
   }
 
-  /** A stream beside `resumed`; undefined when that cannot be told now. */
+  /** A stream beside `resumed`; refused, because there is one already; undefined when nothing can be told from it. */
   async #askBeside(
     resumed: Reading,
     live: Live,
     signal: Signal,
   ): Promise<EventReader | 'refused' | undefined> {
-    const { headersMs } = this.#config
-    const { outcome } = await this.#exchange.stream(live, undefined, headersMs, signal, resumed.ended)
-    if (outcome.kind === 'unavailable') return undefined
+    const over = new Abort()
+    // (One that ends the first for the second ends it before it gives the second.)
+    void aborted(resumed.ended)
+      .then(() => sleep(SOON_MS, signal, over))
+      .then(() => over.abort())
+    const { outcome } = await this.#exchange.stream(live, undefined, this.#config.headersMs, signal, over)
+    over.abort()
+    if (outcome.kind === 'stream') {
+      if (this.#life.live === live && !signal.aborted) return outcome.events
+      outcome.events.destroy()
+    }
     if (outcome.kind === 'no-such-session') await this.#life.pulse.check(live)
-    return outcome.kind === 'stream' ? outcome.events : 'refused'
+    return outcome.kind === 'refused' && outcome.status === 409 ? 'refused' : undefined
   }
 }

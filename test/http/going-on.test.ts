@@ -183,6 +183,44 @@ test('a stream that is resumed, and bound to nothing, is replaced by one of its 
   await eventually('the end of the silent one', () => server.of('GET')[1]?.aborted === true)
 })
 
+test.each([401, 403, 404, 409, 500, 502])(
+  'a stream that is resumed, and bound to nothing, is replaced though %d is said to the first that is asked for beside it',
+  async (status) => {
+    const server = await ScriptedServer.start({ replay: true })
+    server.before((x) => {
+      if (withCursor(x)) return x.stream()
+      return x.request.method === 'GET' && server.of('GET').length === 3 ? (x.reply(status) ?? true) : false
+    })
+    const far = await open(server, { idlePingMs: 50 })
+    await cut(server, far)
+    await eventually('the refusal', () => server.of('GET')[2]?.status === status)
+    await eventually('a stream that hears', () => server.listening())
+    server.push(message('two'))
+    await eventually('what is said then', () => far.texts().includes('two'))
+    await eventually('the fact', () => far.pushes('up').at(-1)?.continuous === false)
+    expect(server.sessions).toHaveLength(1)
+  },
+)
+
+test('a server that ends a resumed stream before it gives the one that is asked for beside it is asked once', async () => {
+  const server = await ScriptedServer.start({ replay: true })
+  server.before(({ request, response, session }) => {
+    if (request.method !== 'GET' || session?.push.open !== true) return false
+    session.push.hangUp()
+    setTimeout(() => session.push.attach(response), 30)
+    return true
+  })
+  const far = await open(server, { idlePingMs: 50 })
+  await cut(server, far)
+  await eventually('the one beside it', () => server.of('GET').length === 3)
+  await eventually('a stream that hears', () => server.listening())
+  await pause(2_500)
+  expect(server.of('GET')).toHaveLength(3)
+  expect(far.pushes('down')).toHaveLength(1)
+  server.push(message('two'))
+  await eventually('what is said then', () => far.texts().includes('two'))
+})
+
 test('streams that are resumed, bound to nothing, and cut before that shows: the second is replaced; so is each later one', async () => {
   const server = await ScriptedServer.start({ replay: true })
   const deaf: EventStream[] = []
