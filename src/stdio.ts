@@ -160,7 +160,6 @@ class LineWriter {
   readonly #output: Writable
   #gathered: Buffer[] = []
   #gatheredBytes = 0
-  #gathering = false
   /** Lines of this tick so far, and whether the last tick had more than one: then the first waits for the rest. */
   #lines = 0
   #busy = false
@@ -186,12 +185,9 @@ class LineWriter {
     if (this.#broken !== undefined) return Promise.reject(this.#broken)
     this.#gathered.push(isOneLine ? raw : onOneLine(raw))
     this.#gatheredBytes += raw.length + 1
-    this.#lines++
-    const first = !this.#gathering
+    const first = this.#lines++ === 0
     if (first) {
-      this.#gathering = true
       setImmediate(() => {
-        this.#gathering = false
         this.#busy = this.#lines > 1
         this.#lines = 0
         this.#send()

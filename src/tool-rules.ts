@@ -29,7 +29,6 @@ export interface ToolRules {
 }
 
 interface OpenCall {
-  readonly name: string
   /** Raw token of `_meta.progressToken`: progress of it is a sign of life. */
   readonly progressToken: string | undefined
   lastSign: number
@@ -75,7 +74,6 @@ export function withToolRules(open: OpenUpstream, rules: ToolRules): OpenUpstrea
     const call = async (request: Request, name: string): Promise<void> => {
       if (timeoutMs === undefined) return await upstream.send(request)
       const open: OpenCall = {
-        name,
         progressToken: textMember(request.raw, request.params, '_meta', 'progressToken'),
         lastSign: performance.now(),
         ended: new AbortController(),
@@ -105,10 +103,17 @@ export function withToolRules(open: OpenUpstream, rules: ToolRules): OpenUpstrea
       )
     }
 
+    const list = (request: Request): Promise<void> => {
+      lists.add(request.id)
+      // (One that fails is not answered through here.)
+      return upstream.send(request).finally(() => lists.delete(request.id))
+    }
+
     const ask = (request: Request): Promise<void> => {
-      if (request.method === METHOD.toolsList && ignore.length > 0) lists.add(request.id)
       const name = nameCalled(request)
-      return name === undefined ? upstream.send(request) : call(request, name)
+      if (name !== undefined) return call(request, name)
+      const isFiltered = request.method === METHOD.toolsList && hidden.length > 0
+      return isFiltered ? list(request) : upstream.send(request)
     }
 
     return {

@@ -18,10 +18,10 @@ import {
   sameId,
   textMember,
 } from '../protocol.ts'
-import { type Clock, firstOf, systemClock, turn } from '../retry.ts'
+import { firstOf, systemClock, turn } from '../retry.ts'
 import type { Lane as LaneName, OpenUpstream, Outlet, Room, Upstream } from '../sides.ts'
 import type { Level, Status } from '../status.ts'
-import { Breaks, type Gap, type Outage, type Recovery } from './breaks.ts'
+import { Breaks, type BreaksOptions, type Gap, type Outage, type Recovery } from './breaks.ts'
 import { type FilterRule, passes } from './filter.ts'
 import { Hold, Lane } from './lane.ts'
 import { repaired, verdict } from './meta.ts'
@@ -30,23 +30,16 @@ import { type ChannelDraft, channelNotification } from './notification.ts'
 import { type CatchUp, Tools } from './tools.ts'
 
 /** All times in milliseconds. */
-export interface ChannelOptions {
+export interface ChannelOptions extends BreaksOptions {
   /** Events within this time of the client's `notifications/initialized` wait; 0 holds nothing. */
   readonly holdMs: number
   /** False: neither `channel_gap` nor `channel_down`. */
   readonly gapNotice: boolean
-  /** After a gap notice further breaks are gathered for so long and told together. */
-  readonly gapIntervalMs: number
-  /** A stream down for so long is told of. */
-  readonly downAfterMs: number
-  /** A first stream that opens later than this after `notifications/initialized` counts as a break. */
-  readonly lateFirstMs: number
   /** A gap notice waits at most so long for the server's tool names. */
   readonly toolsPatienceMs: number
   /** From `parseFilter`; empty: everything. */
   readonly only: readonly FilterRule[]
   readonly drop: readonly FilterRule[]
-  readonly clock: Clock
   /** Cuts secrets out of the reasons that a notice tells. */
   readonly redact: (text: string) => string
 }

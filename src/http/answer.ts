@@ -24,7 +24,7 @@ import { readOn } from './read-on.ts'
 import { Resumption } from './resumption.ts'
 import type { SessionLife } from './session.ts'
 import type { Live } from './session-state.ts'
-import { responseSignature } from './signature.ts'
+import { isSessionRefusal, responseSignature } from './signature.ts'
 
 /**
  * An answer on the heels of a progress notification waits this long. Clients of the TypeScript SDK handle
@@ -199,9 +199,8 @@ export class Answers {
   async #meansLost(response: Response, request: Request, live: Live): Promise<boolean> {
     // (In a session that has been left meanwhile the answer stands: it may have run.)
     if (response.error === undefined || live.id === undefined || this.#life.live !== live) return false
-    const signature = responseSignature(response)
-    if (!/^HTTP 200, -320\d\d,/.test(signature) || !(await this.#life.pulse.gone(live, signature)))
-      return false
+    const said = responseSignature(response)
+    if (!isSessionRefusal(said) || !(await this.#life.pulse.gone(live, said))) return false
     // An error that names no request was raised before any was looked at; one that does may come of having run it.
     return response.id === undefined || isRepeatable(request.method)
   }

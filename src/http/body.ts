@@ -86,13 +86,8 @@ export class Body {
     { maxBytes, expectedBytes }: { readonly maxBytes: number; readonly expectedBytes: number },
     settle: (all: Buffer | Error) => void,
   ): void {
-    if (this.#error !== undefined) return settle(this.#error)
-    const waiting = this.#waiting()
     this.#gathering = { all: new Gathered(), maxBytes, expectedBytes, settle }
-    if (expectedBytes > maxBytes) return this.#abort(overLimit(maxBytes))
-    if (waiting !== undefined) this.push(waiting)
-    if (this.#ended) this.end()
-    else this.#resume()
+    if (expectedBytes > maxBytes) this.#abort(overLimit(maxBytes))
   }
 
   /** Ends the transfer; the socket goes with it unless the body was over. Idempotent. */

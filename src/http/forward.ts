@@ -101,7 +101,6 @@ export class Forwarder {
       first ??= live
       // A later session heard it from the renewal, or is to hear it from the client that has initialized again.
       if (live !== first && message.method === METHOD.initialized) return
-      flight.sent = false
       const askedAt = clock.uptime()
       const outcome = await this.#exchange.call({
         method: 'POST',

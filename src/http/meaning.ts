@@ -33,7 +33,7 @@ export async function meaningOf(call: Call, reply: Reply, config: HttpConfig): P
     // [MCP 2026-07-28 transports] It is also how a server says of a request that it does not know the method.
     const isOfRequest = call.method === 'POST' && error.id !== undefined
     return isOfRequest && error.code === String(RPC.methodNotFound)
-      ? { kind: 'refused', status, location: undefined, ...error }
+      ? { kind: 'refused', status, ...error }
       : { kind: 'no-such-session', ...error }
   }
   if (status === 401 || status === 403) {
@@ -43,7 +43,7 @@ export async function meaningOf(call: Call, reply: Reply, config: HttpConfig): P
     const { source, problem } = credentials
     const isOfKey = call.session === undefined && [challenge, source, problem].some(Boolean)
     if (status === 403 && !isOfKey && error.rpcError !== undefined) {
-      return { kind: 'refused', status, location: undefined, ...error }
+      return { kind: 'refused', status, ...error }
     }
     return {
       kind: 'unauthorized',
@@ -62,7 +62,7 @@ export async function meaningOf(call: Call, reply: Reply, config: HttpConfig): P
     const why = `HTTP ${status}${text === '' ? '' : `: ${text}`}`
     return { kind: 'unavailable', sent: true, why, cause: undefined, status, retryAfterMs, rpcError }
   }
-  return { kind: 'refused', status, location: undefined, ...(await readError(reply, redact)) }
+  return { kind: 'refused', status, ...(await readError(reply, redact)) }
 }
 
 /** 2xx, and neither JSON nor a stream that can be read. */
@@ -136,7 +136,7 @@ function excerpt(body: Buffer, { body: { failed } }: Reply, redact: Redactor): s
 }
 
 export function refusal(status: number, text: string): Refused {
-  return { kind: 'refused', status, text, rpcError: undefined, location: undefined }
+  return { kind: 'refused', status, text, rpcError: undefined }
 }
 
 function notAskedFor(compressed: string): string {

@@ -37,7 +37,7 @@ export interface Refused {
   /** `code` and `message` of the server's JSON-RPC error, as they stand there. */
   readonly code?: string | undefined
   readonly message?: string | undefined
-  readonly location: string | undefined
+  readonly location?: string | undefined
 }
 
 export interface Unavailable {
@@ -52,7 +52,7 @@ export interface Unavailable {
 }
 
 /** It got through, and was taken. */
-export type Success = Outcome & { kind: 'accepted' | 'answer' | 'stream' }
+export type Success = Accepted | Answer | Stream
 
 export function isSuccess(outcome: Outcome): outcome is Success {
   return outcome.kind === 'accepted' || outcome.kind === 'answer' || outcome.kind === 'stream'

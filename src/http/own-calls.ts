@@ -81,9 +81,9 @@ export class OwnCalls {
   ): Promise<Response | undefined> {
     if (outcome.kind === 'answer') return await this.#lookFor(id, outcome.text, session)
     let { events } = outcome
-    for (let cursor: string | undefined; ; ) {
+    for (;;) {
       const response = await this.#readEvents(events, id, session)
-      cursor = events.cursor
+      const { cursor } = events
       if (response !== undefined || cursor === undefined) return response
       await sleep(Math.max(events.retryMs ?? 0, POLL_FLOOR_MS), signal)
       const resumed = await this.#exchange.call({ method: 'GET', session, cursor, signal })

@@ -18,7 +18,7 @@ import { type EventReader, MAX_RETRY_MS } from './events.ts'
 import type { Exchange } from './exchange.ts'
 import type { Incoming } from './incoming.ts'
 import { Listening } from './listening.ts'
-import { type Outcome, type Success, sayOutcome } from './outcome.ts'
+import { type Outcome, type Refused, type Success, sayOutcome } from './outcome.ts'
 import { Place } from './place.ts'
 import type { SessionLife } from './session.ts'
 import type { Live } from './session-state.ts'
@@ -209,7 +209,7 @@ export class Push {
     switch (outcome.kind) {
       case 'not-offered':
         if (!this.#everUp) return await this.#notOffered(live, sayOutcome(outcome))
-        if (await this.#life.pulse.gone(live, sayOutcome(outcome), true)) return
+        if (await this.#life.pulse.gone(live, signatureOf(outcome), true)) return
         return await this.#retryRefused(sayOutcome(outcome))
       case 'no-such-session':
         // A session that GET never knew but ping does: renewing it would not help.
@@ -250,7 +250,7 @@ export class Push {
     return await this.#life.pulse.gone(live, said, true)
   }
 
-  async #refused(outcome: Outcome & { kind: 'refused' }, live: Live): Promise<void> {
+  async #refused(outcome: Refused, live: Live): Promise<void> {
     const why = sayOutcome(outcome)
     // 409: the server still holds our old stream; it will notice that it is gone.
     if (outcome.status === 409) {

@@ -18,6 +18,7 @@ export function signatureOf(outcome: Outcome): Signature {
     case 'unavailable':
       return outcome.status === undefined ? 'unavailable' : `HTTP ${outcome.status}`
     case 'unauthorized':
+    case 'not-offered':
       return `HTTP ${outcome.status}`
     default:
       return outcome.kind

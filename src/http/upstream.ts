@@ -100,16 +100,17 @@ class HttpUpstream implements Upstream {
     const before = this.#barrier
     const open = [...this.#flights.values()]
     if (this.#initializing !== undefined) abortAll([this.#initializing], errors.superseded)
+    const flight = this.#takeOff(request.id)
+    this.#initializing = flight
     // Everything behind it waits.
     const task = (async () => {
-      await before
-      if (this.#life.current.state !== 'new') abortAll(open, errors.superseded)
-      this.#push?.stop()
-      this.#push = undefined
-      this.#initialized = undefined
-      const flight = this.#takeOff(request.id)
-      this.#initializing = flight
       try {
+        await before
+        if (flight.aborted) throw flight.reason
+        if (this.#life.current.state !== 'new') abortAll(open, errors.superseded)
+        this.#push?.stop()
+        this.#push = undefined
+        this.#initialized = undefined
         const response = await this.#life.initialize(request, flight)
         await this.#outlet.deliver(response, 'answer')
       } catch (error) {

@@ -63,3 +63,17 @@ test('a call of a hidden tool is refused, whatever line ends its name holds', as
   expect(server.posts('tools/call')).toEqual([])
   expect(server.posts('tools/call')).toEqual([])
 })
+
+test('a list that fails leaves the answer to a later request that has its id as it is', async () => {
+  const server = await ScriptedServer.start({ tools: [{ name: 'admin' }] })
+  let refused = 1
+  server.before((x) => x.rpc.method === 'tools/list' && refused-- > 0 && (x.reply(400) ?? true))
+  server.on('tools/call', (x) => x.result({ tools: [{ name: 'admin' }] }))
+  const bridge = await BridgeProcess.connected(server.url, { args: ['--ignore-tool', 'admin'] })
+  bridge.send('{"jsonrpc":"2.0","id":5,"method":"tools/list"}')
+  expect((await bridge.reply(5)).error).toBeDefined()
+  bridge.send('{"jsonrpc":"2.0","id":5,"method":"tools/call","params":{"name":"audit"}}')
+  await bridge.waitFor('its answer', () => bridge.answersTo(5).length === 2)
+  expect(bridge.answersTo(5)[1]?.result).toEqual({ tools: [{ name: 'admin' }] })
+  expect((await bridge.call('tools/list')).result).toEqual({ tools: [] })
+})

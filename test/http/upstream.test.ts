@@ -61,6 +61,32 @@ test('a GET that a balancer has swallowed is made again, and one that only begin
   expect(gaps[2]).toBeGreaterThanOrEqual(390)
 })
 
+test('an initialize that waits for a notification is withdrawn by its cancellation: nothing is sent', async () => {
+  const server = await ScriptedServer.start()
+  server.before((x) => x.rpc.method === 'notifications/x')
+  const { upstream, delivered } = await connected(server, { barrierMs: 200 })
+  void upstream.send(compose({ jsonrpc: '2.0', method: 'notifications/x' })).catch(() => undefined)
+  await eventually('the notification', () => server.posts('notifications/x').length === 1)
+  const before = delivered.length
+  const opening = upstream.send(compose(initialize(5)))
+  const requestId = 5
+  await upstream.send(compose({ jsonrpc: '2.0', method: 'notifications/cancelled', params: { requestId } }))
+  await opening
+  expect(delivered).toHaveLength(before)
+  expect(server.posts('initialize')).toHaveLength(1)
+  expect(server.posts('notifications/cancelled')).toHaveLength(0)
+})
+
+test('of two that initialize at once while the server is away the first is superseded', async () => {
+  const server = await ScriptedServer.start()
+  await server.down()
+  const { upstream } = connect(server, { patienceMs: 1_000 })
+  const first = upstream.send(compose(initialize(1)))
+  const second = upstream.send(compose(initialize(2)))
+  await expect(first).rejects.toMatchObject({ code: 'SUPERSEDED' })
+  await expect(second).rejects.toMatchObject({ code: 'SERVER_UNREACHABLE' })
+})
+
 test('a server whose headers came by themselves is not given ever more time for them', async () => {
   const server = await ScriptedServer.start()
   await connected(server, {
