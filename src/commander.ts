@@ -15,6 +15,9 @@ import { program as programWords } from './commands/shell-line.ts'
 import type { OptionSpec, OptionValues } from './options.ts'
 import { VERSION } from './version.ts'
 
+/** What every command takes. */
+const STANDARD: ReadonlySet<string> = new Set(['--help', '--version'])
+
 /** As who has only npx can run it. */
 const PROGRAM = programWords(false).join(' ')
 
@@ -51,7 +54,8 @@ export async function runCommand(
   const examples = spec.examples.map((line) => `  ${line.replace('chamade-mcp', PROGRAM)}`)
   program.addHelpText('after', () => `\nExamples:\n${examples.join('\n')}\n`)
   try {
-    await program.parseAsync(named === undefined ? args : args.slice(1), { from: 'user' })
+    const given = named === undefined ? args : args.slice(1)
+    await program.parseAsync(withoutValues(given, spec.options), { from: 'user' })
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2
     throw error
@@ -101,17 +105,29 @@ function quiet(command: Command, io: Io, options: readonly OptionSpec[]): Comman
       writeOut: (text) => io.stdout.write(text),
       writeErr: (text) => io.stderr.write(text),
       outputError: (text, write) => {
-        const said = switchWithValue(text, options) ?? text.trimEnd().replaceAll(/(--[\w-]+)=[^'\s]*/g, '$1')
-        write(`${said}\ntry: ${command.name()} --help\n`)
+        const said = switchWithValue(text, options) ?? text.trimEnd()
+        write(`${said.replace(/(unknown option '-[^-])[\s\S]*'/, "$1'")}\ntry: ${command.name()} --help\n`)
       },
     })
+}
+
+/** What is no option is said, and looked for, without the value it was given: that may be a key. */
+function withoutValues(words: readonly string[], options: readonly OptionSpec[]): readonly string[] {
+  const flags = new Map(options.map((option) => [`--${longName(option)}`, option.flags]))
+  const end = words.indexOf('--')
+  return words.map((word, i) => {
+    const isValue = flags.get(words[i - 1] ?? '')?.includes('<') === true
+    const [name, value] = isValue || (end !== -1 && i > end) ? [] : word.split('=', 2)
+    const isOption = name?.startsWith('--') === true && value !== undefined
+    return isOption && !flags.has(name) && !STANDARD.has(name) ? name : word
+  })
 }
 
 /** Commander knows no `--stateful=maybe`; we know `--stateful`. */
 function switchWithValue(text: string, options: readonly OptionSpec[]): string | undefined {
   const [, name] = /unknown option '--([\w-]+)=/.exec(text) ?? []
   const known = options.some((option) => longName(option) === name)
-  return known || name === 'help' || name === 'version' ? `error: --${name} takes no value` : undefined
+  return known || STANDARD.has(`--${name}`) ? `error: --${name} takes no value` : undefined
 }
 
 function build(spec: CommandSpec, io: Io, isSubcommand: boolean): Command {

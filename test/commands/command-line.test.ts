@@ -98,6 +98,18 @@ test.each([
 })
 
 test.each([
+  [['--headers=Authorization: Bearer s3cr3t'], "'--headers'\n(Did you mean --header?)"],
+  [['-HX-Api-Key: s3cr3t'], "'-H'"],
+  [['doctor', "--Header=X-Api-Key: it's s3cr3t"], "'--Header'\n(Did you mean --header?)"],
+  [['call', 'login', '--argument={"password": "s3cr3t"}'], "'--argument'\n(Did you mean --arguments?)"],
+])('%j: what is no option is said without its value, which may be a key', async (args, said) => {
+  const { code, stdout, stderr } = await runCli(args)
+  expect(code).toBe(2)
+  expect(stderr.startsWith(`error: unknown option ${said}\ntry: `)).toBe(true)
+  expect(stdout + stderr).not.toContain('s3cr3t')
+})
+
+test.each([
   [['--ca', '/nope'], {}, 'the CA certificate /nope cannot be read'],
   [['--cert', '/nope', '--key', '/nope'], {}, 'the client certificate /nope cannot be read'],
   [['--key', '/nope'], {}, 'belong together'],
