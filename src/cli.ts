@@ -59,7 +59,7 @@ const COMMANDS: readonly CommandEntry[] = [
 
 /** What ends it, and their numbers, the same on every system. */
 const SIGNALS = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 } as const
-/** A command that was told to end and has not done so by then (it reads a stdin that stays open) is left alone. */
+/** A command that was told to end and has not done so by then is left alone. */
 const GOODBYE_MS = 2_000
 
 async function main(): Promise<void> {

@@ -14,6 +14,7 @@ import { type Answer, McpClient, record, type Tool, text } from './client.ts'
 import type { CommandSpec, Io } from './command.ts'
 import { CONNECTION_OPTIONS, reportTo, serverSide } from './far-side.ts'
 import { indented } from './indented.ts'
+import { stdinText } from './stdin.ts'
 import { harmless } from './terminal.ts'
 import { parameters, refuseAddress, toolNamed } from './tools.ts'
 
@@ -167,15 +168,7 @@ function notJson(what: string): BridgeError {
 
 async function wholeArguments(text: string | undefined, io: Io): Promise<Readonly<Record<string, string>>> {
   if (text === undefined) return {}
-  let source = text
-  if (text === '-') {
-    const chunks: Buffer[] = []
-    for await (const chunk of io.stdin) chunks.push(Buffer.from(chunk as Buffer))
-    // Programs of Windows begin with a byte order mark.
-    source = Buffer.concat(chunks)
-      .toString('utf8')
-      .replace(/^\uFEFF/, '')
-  }
+  const source = text === '-' ? await stdinText(io) : text
   const said = text === '-' ? 'what --arguments read from stdin' : '--arguments'
   if (!isJson(source)) {
     const hint = 'write one object, quoted for the shell: --arguments \'{"key": "value"}\''

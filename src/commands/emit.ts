@@ -15,6 +15,7 @@ import { MOOT_FAULTS } from '../simulator/moot/faults.ts'
 import type { CommandSpec, Io } from './command.ts'
 import { letHappen, simulatorsHere, type Wanted } from './emit/running.ts'
 import { shellLine } from './shell-line.ts'
+import { stdinText } from './stdin.ts'
 import { numberOf, portOf } from './values.ts'
 
 function linesOf(faults: Readonly<Record<string, string>>): string {
@@ -194,11 +195,7 @@ function metaOf(values: OptionValues): Readonly<Record<string, string>> {
 /** JSON values on stdin: one a line, or one text that is an object or a list. */
 async function readStdin(values: OptionValues, io: Io): Promise<readonly Asked[]> {
   if (io.stdin.isTTY === true) throw invalid('say what to emit', shellLine('emit --help'))
-  let given = ''
-  io.stdin.setEncoding('utf8')
-  for await (const chunk of io.stdin) given += String(chunk)
-  // Programs of Windows begin with a byte order mark.
-  const found = valuesOf(given.replace(/^\uFEFF/, ''))
+  const found = valuesOf(await stdinText(io))
   if (found.length === 0) throw invalid('there was nothing on stdin', shellLine('emit --help'))
   return found.map(({ value, where }) => {
     if (typeof value !== 'object' || value === null) throw invalid(`${where} is no object`, EVENT)

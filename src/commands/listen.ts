@@ -58,6 +58,8 @@ On a terminal one line an event: time, kind, sender, latency, text. Otherwise on
 
 /** Why it ended: the time of --for was over. */
 const TIME_IS_OVER = 'time is over'
+/** The server has no push stream. */
+const NOT_OFFERED = 'not offered'
 const HANDSHAKE_GRACE_MS = 1_500
 /** While a stream stays down, the attempts are told this often. */
 const RETRY_TOLD_MS = 30_000
@@ -169,6 +171,7 @@ class Listening {
       stop()
       await client.close()
     }
+    if (this.#done.signal.reason === NOT_OFFERED) throw notOffered(this.#side.where)
     if (!this.#listened && this.#seen === 0 && this.#done.signal.reason === TIME_IS_OVER)
       throw neverListened(this.#side.where, forMs)
     const short = Number.isFinite(this.#wanted.count) && this.#seen < this.#wanted.count
@@ -244,7 +247,15 @@ try: give it longer with --for; what --only and --drop leave out is not counted\
       status.kind === 'failed' ||
       (status.kind === 'push' && status.state !== 'up')
     this.#page.status(bad ? 'warn' : 'info', inShell(this.#redact(render(status))))
+    if (status.kind === 'push' && status.state === 'not-offered' && status.stream === undefined)
+      this.#done.abort(NOT_OFFERED)
   }
+}
+
+function notOffered(where: string): BridgeError {
+  return new BridgeError('SERVER_CONFUSED', `nothing can be listened to: ${where} offers no push stream`, {
+    hint: 'check the URL; the warning before says what the server answered',
+  })
 }
 
 function neverListened(where: string, forMs = 0): BridgeError {

@@ -3,8 +3,11 @@
  */
 import fs from 'node:fs'
 import { dirname, join } from 'node:path'
+import { PassThrough } from 'node:stream'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { argumentsOf } from '../../src/commands/call.ts'
+import type { Io } from '../../src/commands/command.ts'
+import { stdinText } from '../../src/commands/stdin.ts'
 import { type Simulator, startSimulator } from '../../src/simulator/simulator.ts'
 import { emptyFolder } from '../support/empty-folder.ts'
 import { eventually } from '../support/eventually.ts'
@@ -73,6 +76,15 @@ describe('call', () => {
     })
     expect(code).toBe(0)
     expect(agents).toHaveLength(1)
+  })
+
+  test('waits for a stdin that stays open no longer than it may', async () => {
+    const stdin = new PassThrough()
+    const stop = new AbortController()
+    const read = stdinText({ stdin, signal: stop.signal } as unknown as Io)
+    stdin.write('{')
+    stop.abort('SIGINT')
+    await expect(read).rejects.toBe('SIGINT')
   })
 
   test('says how --arguments are written when they are no JSON object', async () => {

@@ -98,7 +98,8 @@ test('fails when --for ends before it could listen, and says what was not reache
   const nobody = new ScriptedServer()
   await nobody.up()
   await nobody.down()
-  const deaf = await ScriptedServer.start({ push: false })
+  const deaf = await ScriptedServer.start()
+  deaf.before((x) => x.request.method === 'GET' && (x.reply(503) ?? true))
   const moot = await startMootSimulator({ key: 'convo_listen-test' })
   onTestFinished(() => moot.close())
   const env = { CONVO_API_KEY: 'convo_wr0ng-k3y' }
@@ -115,6 +116,18 @@ test('fails when --for ends before it could listen, and says what was not reache
   expect(refused.stderr).toContain(`no push stream of ${moot.url} was open within 700 ms\ntry: `)
   expect(refused.stdout + refused.stderr).not.toContain('convo_wr0ng-k3y')
 })
+
+test.each([[[]], [['--count', '1']], [['--for', '10s']]])(
+  'fails where the server has no push stream, and ends its session (%j)',
+  async (args) => {
+    const deaf = await ScriptedServer.start({ push: false })
+    const { code, stdout, stderr } = await runCli(['listen', deaf.url, ...args])
+    expect(code).toBe(1)
+    expect(stdout).toContain('the server offers no push stream: HTTP 405')
+    expect(stderr).toMatch(/^error: nothing can be listened to: .* offers no push stream\ntry: .*\n$/)
+    expect([...deaf.sessions.values()].map(({ endedBy }) => endedBy)).toEqual(['delete'])
+  },
+)
 
 test('fails when --for ends and the spaces of a moot were listed, but none was heard', async () => {
   const moot = await startMootSimulator({ key: 'convo_listen-test' })
