@@ -27,7 +27,7 @@ import type { Outlet } from '../sides.ts'
 import type { HttpConfig } from './config.ts'
 import type { EventReader } from './events.ts'
 import type { Exchange } from './exchange.ts'
-import type { Outcome } from './outcome.ts'
+import { isSuccess, type Outcome, sayOutcome } from './outcome.ts'
 import { readOn } from './read-on.ts'
 import type { SessionHeaders } from './round-trip.ts'
 import { responseSignature, type Signature, signatureOf } from './signature.ts'
@@ -155,8 +155,11 @@ export class OwnCalls {
     this.#outlet.report({ kind: 'dropped', what, why })
   }
 
-  /** `initialized`, in the words of the client. Throws when the new session is gone already, or does not take it. */
-  async initialized(session: SessionHeaders, body: Buffer, over: Signal): Promise<void> {
+  /**
+   * `initialized`, in the words of the client. Gives why the server refuses it, if it does; throws when nothing else would
+   * be taken in the new session either.
+   */
+  async initialized(session: SessionHeaders, body: Buffer, over: Signal): Promise<string | undefined> {
     const outcome = await this.#exchange.call({ method: 'POST', body, session, signal: over })
     if (outcome.kind === 'stream') void this.#readOn(outcome.events, session)
     const { where } = this.#exchange
@@ -167,6 +170,7 @@ export class OwnCalls {
       const text = `${where} opened a session and took no initialized: ${outcome.why}`
       throw new BridgeError('SERVER_UNREACHABLE', text)
     }
+    return isSuccess(outcome) ? undefined : sayOutcome(outcome)
   }
 
   /** A request of our own in the session; `params` is JSON text. Gives what the reply says. */

@@ -39,7 +39,7 @@ const LEAVE_LIMIT_MS = 1_000
 /** That the server serves is told so many of those who wait, and this often at most. */
 const TOLD = 5
 const TOLD_AGAIN_MS = 1_000
-/** The last of so many that nothing could be set in is used as it is. */
+/** The last of so many in a row that would not be made like the one before is used as it is. */
 const RESTORES = 3
 /** The last of the time for a goodbye: what a DELETE needs. */
 const DELETE_MS = 50
@@ -72,7 +72,7 @@ export class SessionLife {
   #candidate: Live | undefined
   /** Attempts at the next session that failed since this one was lost. */
   #failedInRow = 0
-  /** Sessions that were gone, as it seemed, before what was set in the one before could be set in them. */
+  /** Sessions in a row that would not be made like the one before. */
   #unrestoredInRow = 0
   /** Called with the generation that was lost, before anything else happens. */
   onLost: (generation: number, reason: string) => void = () => undefined
@@ -425,15 +425,23 @@ export class SessionLife {
   /** Makes the new session like the one before. Throws, and ends it, when it is gone already. */
   async #resume(next: Live, initialized: Buffer, over: Signal): Promise<void> {
     try {
-      await this.#calls.initialized(next, initialized, over)
-      // (Time after time, that is of what was asked.)
-      if (!(await this.#memory.restore(next)) && ++this.#unrestoredInRow < RESTORES)
-        throw errors.notRenewed(this.#exchange.where, 'HTTP 404')
+      const refused = await this.#calls.initialized(next, initialized, over)
+      if (refused !== undefined) this.#insist(refused)
+      if (!(await this.#memory.restore(next))) this.#insist('HTTP 404')
       this.#unrestoredInRow = 0
     } catch (error) {
       void this.#calls.delete(next, this.#config.privateLimitMs)
       throw error
     }
+  }
+
+  /**
+   * Throws: another session may take what this one did not. Said in several in a row it is about what was asked: the last
+   * is used without. So is the first of all, of a client that knows no better.
+   */
+  #insist(why: string): void {
+    if (this.#generation === 0 || ++this.#unrestoredInRow >= RESTORES) return
+    throw errors.notRenewed(this.#exchange.where, why)
   }
 
   /** One that a hung backend has swallowed must leave time for another; a server that is slow gets more each time. */

@@ -615,6 +615,31 @@ test('a session that was lost while everybody was refused is made anew for the f
   expect(await far.call(1)).toBeUndefined()
 })
 
+test.each([400, 403, 500])(
+  'a new session whose initialized is refused with %d is left for one that takes it',
+  async (status) => {
+    const server = await ScriptedServer.start()
+    const far = await open(server)
+    let refused = 1
+    server.before(
+      (x) => x.rpc.method === 'notifications/initialized' && refused-- > 0 && (x.reply(status) ?? true),
+    )
+    server.wipe()
+    expect(await far.call(2)).toBeUndefined()
+    expect(server.session.initialized).toBe(true)
+    expect([...server.sessions.values()].at(-2)?.endedBy).toBe('delete')
+  },
+)
+
+test('a server that refuses every initialized of a new session is used all the same in the end', async () => {
+  const server = await ScriptedServer.start()
+  const far = await open(server)
+  server.on('notifications/initialized', (x) => x.reply(400))
+  server.wipe()
+  expect(await far.call(2)).toBeUndefined()
+  await eventually('the push stream', () => server.listening())
+})
+
 test('a server that says 404 to what was set before, and to a ping, is used all the same in the end', async () => {
   const server = await ScriptedServer.start()
   server.on('resources/subscribe', (x) => x.result({}))
