@@ -45,15 +45,15 @@ export class Body {
     this.#valve = valve
   }
 
-  /** True once the last byte has been read, or the transfer failed: the socket is not in use any more. */
+  /** True once the last byte has come, read or not, or the transfer failed: the socket is not in use any more. */
   get over(): boolean {
     return this.#ended || this.#error !== undefined
   }
 
   /**
-   * Wall time (ms) at which it ended: whoever does not read hears of it later. Of one that broke while the
-   * reader held it up, since when it did: what the server could not send is gone. Of one that the system gave up, when
-   * it was last heard: that the path is dead (a router forgot it) is found out by the next probe.
+   * Wall time (ms) at which it ended: whoever does not read hears of it later. Of one that ended while the reader
+   * held it up, since when it did: from then on nobody knows, and what the server could not send is gone. Of one that the
+   * system gave up, when it was last heard: that the path is dead (a router forgot it) is found out by the next probe.
    */
   get endedAt(): number | undefined {
     return this.#endedAt
@@ -122,7 +122,7 @@ export class Body {
 
   end(): void {
     this.#ended = true
-    this.#endedAt = systemClock.now()
+    this.#noteEnd(systemClock.now())
     this.#reader?.resolve(undefined)
     this.#reader = undefined
     const gathering = this.#gathering
@@ -133,12 +133,8 @@ export class Body {
   fail(error: Error): void {
     if (this.over) return
     this.#error = error
-    this.#noteBehind()
-    const behind = this.#behind
-    const isBehind = behind !== undefined && systemClock.uptime() < behind.until
     const now = systemClock.now()
-    const brokeAt = isOfSystem(error) ? Math.max(this.#heardAt, now - FOUND_OUT_MS) : now
-    this.#endedAt = isBehind ? Math.min(behind.since, brokeAt) : brokeAt
+    this.#noteEnd(isOfSystem(error) ? Math.max(this.#heardAt, now - FOUND_OUT_MS) : now)
     this.#reader?.reject(error)
     this.#reader = undefined
     const gathering = this.#gathering
@@ -168,6 +164,14 @@ export class Body {
     this.#noteBehind()
     this.#pausedAt = undefined
     this.#valve.resume()
+  }
+
+  /** `at`: when it ended (wall, ms), had the reader taken what there was. */
+  #noteEnd(at: number): void {
+    this.#noteBehind()
+    const behind = this.#behind
+    const isBehind = behind !== undefined && systemClock.uptime() < behind.until
+    this.#endedAt = isBehind ? Math.min(behind.since, at) : at
   }
 
   #noteBehind(): void {

@@ -92,7 +92,7 @@ export class EventReader {
     return this.#quietSince
   }
 
-  /** True once nothing more will come. */
+  /** True once the transfer is over; what has come may still be unread. */
   get over(): boolean {
     return this.#body.over
   }

@@ -151,7 +151,8 @@ export class Listening {
           if (isNews) this.#life.prove(live)
           this.#place.moved(stream.cursor, event)
         },
-        (why) => onMissed(why, undefined),
+        // (In a replay it may be of any moment since the break.)
+        (why) => onMissed(why, this.#isReplaying(stream) ? this.#silentSince : undefined),
       )
       .finally(() => {
         this.#streams.delete(stream)
@@ -206,6 +207,11 @@ export class Listening {
       onMissed('the server said nothing on the stream it resumed', this.#silentSince)
       return own
     }
+  }
+
+  #isReplaying(stream: PushStream): boolean {
+    const doubted = this.#doubted
+    return doubted?.stream.stream === stream && doubted.replayed === Number.POSITIVE_INFINITY
   }
 
   /** How many events have come once the replay is over. */

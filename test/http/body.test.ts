@@ -16,17 +16,25 @@ function fill(body: Body): void {
   for (let i = 0; i < 4; i++) body.push(piece)
 }
 
-test('one that breaks behind a reader who held up the socket ended when that began', async () => {
-  const body = filled()
-  const stoppedAt = Date.now()
-  await pause(200)
-  await body.read()
-  body.push(piece)
-  body.fail(new Error('reset'))
-  expect(body.endedAt).toBeLessThanOrEqual(stoppedAt)
-})
+const ends = [
+  ['breaks', (body: Body) => body.fail(new Error('reset'))],
+  ['ends', (body: Body) => body.end()],
+] as const
 
-test('one that breaks behind a reader who took every burst at once ended then', async () => {
+test.each(ends)(
+  'one that %s behind a reader who held up the socket ended when that began',
+  async (_, end) => {
+    const body = filled()
+    const stoppedAt = Date.now()
+    await pause(200)
+    await body.read()
+    body.push(piece)
+    end(body)
+    expect(body.endedAt).toBeLessThanOrEqual(stoppedAt)
+  },
+)
+
+test.each(ends)('one that %s behind a reader who took every burst at once ended then', async (_, end) => {
   const body = filled()
   for (let i = 0; i < 10; i++) {
     await body.read()
@@ -35,7 +43,7 @@ test('one that breaks behind a reader who took every burst at once ended then', 
   }
   await body.read()
   const before = Date.now()
-  body.fail(new Error('reset'))
+  end(body)
   expect(body.endedAt).toBeGreaterThanOrEqual(before)
 })
 

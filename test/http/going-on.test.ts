@@ -303,6 +303,22 @@ test('a stream that is resumed, speaks, and ends with its session: the break beg
   expect(far.pushes('down').at(-1)?.at).toBeGreaterThanOrEqual(heardFrom)
 })
 
+test('of a replayed event that is too long it is told that it may be of any moment since the break', async () => {
+  const server = await ScriptedServer.start({ replay: true })
+  const far = await open(server, { maxMessageBytes: 1_000 })
+  const through = server.before((x) => withCursor(x) && (x.reply(503) ?? true))
+  await cut(server, far)
+  await eventually('the break', () => far.pushes('down').length === 1)
+  const brokeAt = far.pushes('down')[0]?.at
+  await pause(200)
+  server.push(message('x'.repeat(2_000)))
+  server.push(message('two'))
+  through()
+  await eventually('what is not too long', () => far.texts().includes('two'))
+  expect(far.pushes('up').at(-1)?.continuous).toBe(false)
+  expect(far.pushes('down').at(-1)?.at).toBe(brokeAt)
+})
+
 test('a stream that is resumed, quiet, and resumed again was away for as long as there was none', async () => {
   const server = await ScriptedServer.start({ replay: true })
   const far = await open(server)
