@@ -19,7 +19,7 @@ import {
   withSpan,
 } from './protocol.ts'
 import { sleep, turn } from './retry.ts'
-import type { OpenUpstream } from './sides.ts'
+import type { OpenUpstream, Room } from './sides.ts'
 
 export interface ToolRules {
   /** Globs (`*`, `?`) of tool names to hide. */
@@ -53,6 +53,16 @@ export function withToolRules(open: OpenUpstream, rules: ToolRules): OpenUpstrea
     const calls = new Map<string, OpenCall>()
     /** Calls that were given up and may still be answered: their ids wait until that is over. */
     const givenUp = new Map<string, GivenUp>()
+    /** What the client has not taken yet: behind it the answer may wait. */
+    let untaken = 0
+    const taken = (room: Room): Room => {
+      if (room === undefined) return room
+      untaken++
+      return room.finally(() => {
+        untaken--
+        for (const call of calls.values()) call.lastSign = performance.now()
+      })
+    }
     const upstream = open({
       report: outlet.report,
       deliver: (message, lane, isWanted) => {
@@ -63,11 +73,12 @@ export function withToolRules(open: OpenUpstream, rules: ToolRules): OpenUpstrea
             return undefined
           }
           calls.get(message.id)?.ended.abort()
-          if (lists.delete(message.id)) return outlet.deliver(withoutHidden(message, isHidden), lane)
+          if (lists.delete(message.id)) return taken(outlet.deliver(withoutHidden(message, isHidden), lane))
         }
         if (message.kind === 'notification' && message.method === 'notifications/progress')
           noteProgress(message, calls)
-        return outlet.deliver(message, lane, isWanted)
+        const room = outlet.deliver(message, lane, isWanted)
+        return lane === 'answer' ? taken(room) : room
       },
     })
 
@@ -80,7 +91,7 @@ export function withToolRules(open: OpenUpstream, rules: ToolRules): OpenUpstrea
       }
       calls.set(request.id, open)
       const answered = upstream.send(request).finally(() => open.ended.abort())
-      const late = watch(open, timeoutMs)
+      const late = watch(open, timeoutMs, () => untaken > 0)
       try {
         if ((await Promise.race([answered.then(() => 'answered'), late])) !== 'late') return await answered
       } finally {
@@ -129,10 +140,13 @@ export function withToolRules(open: OpenUpstream, rules: ToolRules): OpenUpstrea
   }
 }
 
-/** Resolves with `late` once nothing was heard of the call for `timeoutMs`; with `ended` when it ended before. */
-async function watch(call: OpenCall, timeoutMs: number): Promise<'late' | 'ended'> {
+/**
+ * Resolves with `late` once nothing was heard of the call for `timeoutMs`; with `ended` when it ended before. While
+ * `isHeldUp` nothing can be heard.
+ */
+async function watch(call: OpenCall, timeoutMs: number, isHeldUp: () => boolean): Promise<'late' | 'ended'> {
   while (!call.ended.signal.aborted) {
-    const left = call.lastSign + timeoutMs - performance.now()
+    const left = isHeldUp() ? timeoutMs : call.lastSign + timeoutMs - performance.now()
     if (left <= 0) return 'late'
     await sleep(left, call.ended.signal)
   }

@@ -4,6 +4,7 @@ import { errors } from '../src/errors.ts'
 import { compose, success } from '../src/protocol.ts'
 import type { OpenUpstream } from '../src/sides.ts'
 import { withToolRules } from '../src/tool-rules.ts'
+import { pause } from './support/eventually.ts'
 
 test.each([
   ['answer', undefined],
@@ -34,4 +35,37 @@ test.each([
   const call = compose({ jsonrpc: '2.0', id: 1, method: 'tools/call', params: { name: 'pay' } })
   await expect(upstream.send(call)).rejects.toThrow(/may (still )?have run/)
   expect(delivered).toEqual([])
+})
+
+test('silence does not count while the client takes nothing of what comes before the answer', async () => {
+  const delivered: string[] = []
+  let take: () => void = () => undefined
+  const open: OpenUpstream = ({ deliver }) => ({
+    send: async (message) => {
+      if (message.kind !== 'request') return
+      const params = { progressToken: 1, progress: 1 }
+      await deliver(compose({ jsonrpc: '2.0', method: 'notifications/progress', params }), 'answer')
+      void deliver(success('1', '{}'), 'answer')
+    },
+    close: () => Promise.resolve(),
+  })
+  const upstream = withToolRules(open, { ignore: [], timeoutMs: 20 })({
+    deliver: (message) => {
+      delivered.push(message.kind)
+      return message.kind === 'notification' ? new Promise<void>((resolve) => (take = resolve)) : undefined
+    },
+    report: () => undefined,
+  })
+  const called = upstream.send(
+    compose({
+      jsonrpc: '2.0',
+      id: 1,
+      method: 'tools/call',
+      params: { name: 'pay', _meta: { progressToken: 1 } },
+    }),
+  )
+  await pause(100)
+  take()
+  await called
+  expect(delivered).toEqual(['notification', 'response'])
 })
