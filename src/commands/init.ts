@@ -12,7 +12,7 @@ import { asGiven, type OptionValues } from '../options.ts'
 import type { CommandSpec, Io } from './command.ts'
 import { CLIENTS, type Client, clientNamed, paths, type Scope } from './init/clients.ts'
 import { unifiedDiff } from './init/diff.ts'
-import { edited, entriesOf, existingKey } from './init/edit.ts'
+import { edited, entriesOf, existingKey, refuseLax } from './init/edit.ts'
 import {
   claudeAddLine,
   entryFor,
@@ -226,6 +226,7 @@ async function editOf(
   const entry = entryFor(client, wish, io.platform)
   const change = { root: client.root, name: wish.name, entry, input: inputFor(client, wish) }
   const after = edited(before ?? '', change, file)
+  if (client.strict) refuseLax(before ?? '', client.title, file)
   if (after !== before && !mode.print) await mayBeWritten(file)
   return { client, wish, edit: { file, before, after } }
 }

@@ -7,6 +7,7 @@ import { PassThrough } from 'node:stream'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { argumentsOf } from '../../src/commands/call.ts'
 import type { Io } from '../../src/commands/command.ts'
+import { configured as entriesHere } from '../../src/commands/doctor/entries.ts'
 import { stdinText } from '../../src/commands/stdin.ts'
 import { type Simulator, startSimulator } from '../../src/simulator/simulator.ts'
 import { emptyFolder } from '../support/empty-folder.ts'
@@ -469,6 +470,34 @@ describe('--entry', () => {
       const { code, stderr } = await runCli(['tools', '--entry', 'chamade'], { cwd, env })
       expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
     }
+  })
+
+  test('finds what Claude Code starts in a folder of a project: the nearest above, and its own for the repository', async () => {
+    const home = emptyFolder()
+    const top = realpathSync(emptyFolder())
+    const here = join(top, 'repository', 'packages', 'one')
+    mkdirSync(here, { recursive: true })
+    mkdirSync(join(top, 'repository', '.git'))
+    const entry = (n: number): object => ({
+      ...ours,
+      args: [...ours.args, '--url', `http://127.0.0.1:${n}/`],
+    })
+    const file = (folder: string, mcpServers: object): void =>
+      writeFileSync(join(folder, '.mcp.json'), JSON.stringify({ mcpServers }))
+    file(top, { far: entry(1), both: entry(1), own: entry(1) })
+    file(join(here, '..'), { both: entry(2) })
+    const projects = { [join(top, 'repository')]: { mcpServers: { own: entry(3) } } }
+    const mcpServers = { far: entry(4), own: entry(4), user: entry(4) }
+    writeFileSync(join(home, '.claude.json'), JSON.stringify({ projects, mcpServers }))
+    const place = { platform: process.platform, cwd: here, homedir: home, env: {} }
+    const { entries } = await entriesHere(place)
+    const first = (name: string): string => JSON.stringify(entries.find((each) => each.name === name)?.entry)
+    expect(['far', 'both', 'own', 'user'].map((name) => /127\.0\.0\.1:(\d)/.exec(first(name))?.[1])).toEqual([
+      '1',
+      '2',
+      '3',
+      '4',
+    ])
   })
 
   test('says that the entry has an option that there is not: with it nothing starts', async () => {

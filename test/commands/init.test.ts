@@ -142,6 +142,30 @@ describe('init', () => {
     expect(existsSync(join(cwd, '.mcp.json.bak'))).toBe(false)
   })
 
+  test.each([
+    ['a comment', '{\n  // mine\n  "mcpServers": {}\n}\n', 2],
+    ['a trailing comma', '{\n  "mcpServers": {\n    "a": { "command": "x" },\n  }\n}\n', 4],
+  ])(
+    'leaves a file that Claude Code ignores for %s as it is, and says so; so does doctor',
+    async (_, lax, line) => {
+      const cwd = emptyFolder()
+      writeFileSync(join(cwd, '.mcp.json'), lax)
+      const { code, stderr } = await runCli(['init', '--yes'], { cwd })
+      expect(code).toBe(2)
+      expect(stderr).toMatch(
+        new RegExp(
+          `is not changed: line ${line}, column \\d+: Claude Code takes no comments and no trailing commas`,
+        ),
+      )
+      expect(read(cwd, '.mcp.json')).toBe(lax)
+      const report = await runCli(['doctor', '--url', 'http://127.0.0.1:9/', '--json'], { cwd })
+      expect(report.stdout).toContain(`.mcp.json is broken (line ${line}: its client takes no comments`)
+      mkdirSync(join(cwd, '.vscode'))
+      writeFileSync(join(cwd, '.vscode', 'mcp.json'), lax.replace('mcpServers', 'servers'))
+      expect((await runCli(['init', '--client', 'vscode', '--yes'], { cwd })).code).toBe(0)
+    },
+  )
+
   test('leaves a file that is no UTF-8 as it is, byte for byte', async () => {
     const cwd = emptyFolder()
     const latin = Buffer.from('{"mcpServers":{"x":{"command":"/home/Jos\xe9/x"}}}\n', 'latin1')

@@ -60,8 +60,8 @@ const switches: Check<MachineContext> = {
         return fail(`${name} is set: it ${why}`, `unset ${name} where Claude Code is started`)
     }
     for (const file of settingsFiles(io)) {
-      const { value, why } = await readSettings(file)
-      if (why !== undefined) return warn(`${file} is broken (${why})`, 'mend it')
+      const { value, wrong } = await readSettings(file)
+      if (wrong !== undefined) return warn(`${file} ${wrong.problem}`, wrong.advice)
       const variables = record(value?.env)
       const name = Object.keys(SWITCHES).find((each) => on(each, variables[each]))
       if (name !== undefined)

@@ -4,9 +4,11 @@
  * Reads only; a file that is absent is no news, one that is broken is. The one rule: values of entries are
  * looked at and never shown.
  */
+import { stat } from 'node:fs/promises'
 import { type ParseError, parse, printParseErrorCode } from 'jsonc-parser'
 import { record } from '../client.ts'
 import { CLIENTS, type Place, paths } from '../init/clients.ts'
+import { laxAt, NO_LAX } from '../init/edit.ts'
 import { bytesOf } from '../init/files.ts'
 import { channelEntries, isOurs } from '../init/launch.ts'
 
@@ -29,14 +31,20 @@ export interface Found {
 
 export interface Configured {
   readonly entries: readonly Found[]
-  /** Files that cannot be read, with why. */
-  readonly broken: readonly { readonly file: string; readonly why: string }[]
+  /** Files that cannot be read. */
+  readonly broken: readonly ({ readonly file: string } & Unreadable)[]
+}
+
+/** What is wrong with a file, as a clause, and what helps. */
+export interface Unreadable {
+  readonly problem: string
+  readonly advice: string
 }
 
 /** All of them: project and user files of the four clients, and Claude Code's own file. */
 export async function configured(place: Place): Promise<Configured> {
   const entries: Found[] = []
-  const broken: { file: string; why: string }[] = []
+  const broken: ({ file: string } & Unreadable)[] = []
   const take = (
     client: string,
     file: string,
@@ -55,19 +63,21 @@ export async function configured(place: Place): Promise<Configured> {
       entries.push({ client, file, name, entry, pushes: pushing.has(name), disabled, declined, unapproved })
     }
   }
-  const load = async (file: string): Promise<Plain | undefined> => {
-    const found = await readSettings(file)
-    if (found.why !== undefined) broken.push({ file, why: found.why })
+  const load = async (file: string, strict = false): Promise<Plain | undefined> => {
+    const found = await readSettings(file, strict)
+    if (found.wrong !== undefined) broken.push({ file, ...found.wrong })
     return found.value
   }
   const own = await load(claudeFile(place))
-  const project = record(record(own?.projects)[place.cwd])
+  const above = upward(place)
+  const project = record(record(own?.projects)[(await repositoryOf(above, place)) ?? place.cwd])
   const choices = [project, ...(await settingsOf(place))]
   const off = new Set(strings(project.disabledMcpServers))
   const no = new Set(choices.flatMap((each) => strings(each.disabledMcpjsonServers)))
   const on = new Set(choices.flatMap((each) => strings(each.enabledMcpjsonServers)))
   const all = choices.some((each) => each.enableAllProjectMcpServers === true)
-  // Of one name it is the first that Claude Code starts: its own for this folder, the project's, the user's.
+  // Of one name it is the first that Claude Code starts: its own for this repository (or folder), the project's (of
+  // folders above too, the nearest first), the user's. (Measured with 2.1.330.)
   take('Claude Code', claudeFile(place), project.mcpServers, off)
   for (const client of CLIENTS) {
     for (const scope of client.scopes) {
@@ -76,13 +86,35 @@ export async function configured(place: Place): Promise<Configured> {
         take(client.title, claudeFile(place), own?.mcpServers, off)
         continue
       }
-      const root = (await load(file))?.[client.root]
-      if (client.name === 'claude-code')
-        take(client.title, file, root, off, no, (name) => all || on.has(name))
-      else take(client.title, file, root)
+      if (client.name !== 'claude-code') {
+        take(client.title, file, (await load(file, client.strict))?.[client.root])
+        continue
+      }
+      for (const cwd of above) {
+        const each = client.file({ ...place, cwd }, scope) ?? file
+        const root = (await load(each, client.strict))?.[client.root]
+        take(client.title, each, root, off, no, (name) => all || on.has(name))
+      }
     }
   }
   return { entries, broken }
+}
+
+/** The folder that this is, and those above it. */
+function upward(place: Place): readonly string[] {
+  const { dirname } = paths(place)
+  const folders = [place.cwd]
+  for (let at = place.cwd; dirname(at) !== at; at = dirname(at)) folders.push(dirname(at))
+  return folders
+}
+
+/** The git repository that holds this folder. */
+async function repositoryOf(above: readonly string[], place: Place): Promise<string | undefined> {
+  for (const folder of above) {
+    const found = await stat(paths(place).join(folder, '.git')).catch(() => undefined)
+    if (found !== undefined) return folder
+  }
+  return undefined
 }
 
 /** Claude Code's settings, the ones that win first. */
@@ -105,24 +137,33 @@ function claudeFolder(place: Place): string {
   return place.env.CLAUDE_CONFIG_DIR || paths(place).join(place.homedir, '.claude')
 }
 
-/** A JSON file with comments. Undefined value: absent, or broken when `why` says so. */
-export async function readSettings(file: string): Promise<{ value: Plain | undefined; why?: string }> {
+/** A JSON file; with comments, unless `strict`. Undefined value: absent, or not to be read when something is `wrong`. */
+export async function readSettings(
+  file: string,
+  strict = false,
+): Promise<{ readonly value: Plain | undefined; readonly wrong?: Unreadable }> {
   let text: string
   try {
     text = (await bytesOf(file)).toString('utf8')
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException
-    return code === 'ENOENT' || code === 'ENOTDIR'
-      ? { value: undefined }
-      : { value: undefined, why: code ?? message }
+    if (code === 'ENOENT' || code === 'ENOTDIR') return { value: undefined }
+    const wrong = {
+      problem: `cannot be read (${code ?? message})`,
+      advice: 'check the path and its permissions',
+    }
+    return { value: undefined, wrong }
   }
   if (text.trim() === '') return { value: {} }
   const problems: ParseError[] = []
   const value = record(parse(text.replace(/^\uFEFF/, ''), problems, { allowTrailingComma: true }))
   const [first] = problems
-  if (first === undefined) return { value }
-  const line = text.slice(0, first.offset).split('\n').length
-  return { value: undefined, why: `line ${line}: ${printParseErrorCode(first.error)}` }
+  const at = first?.offset ?? (strict ? laxAt(text) : undefined)
+  if (at === undefined) return { value }
+  const line = text.slice(0, at).split('\n').length
+  const why = first === undefined ? `its client takes ${NO_LAX}` : printParseErrorCode(first.error)
+  const advice = 'mend it: its client ignores the whole file'
+  return { value: undefined, wrong: { problem: `is broken (line ${line}: ${why})`, advice } }
 }
 
 function claudeFile(place: Place): string {

@@ -115,8 +115,7 @@ const config: Check<MachineContext> = {
   name: 'config',
   run({ entries, io }) {
     const [bad] = entries.broken
-    if (bad !== undefined)
-      return fail(`${bad.file} is broken (${bad.why})`, 'mend it: its client ignores the whole file')
+    if (bad !== undefined) return fail(`${bad.file} ${bad.problem}`, bad.advice)
     if (entries.entries.length === 0)
       return warn('no client here has an entry for this server', shellLine('init'))
     for (const each of entries.entries) {

@@ -25,6 +25,8 @@ export interface Client {
   readonly scopes: readonly [Scope, ...Scope[]]
   /** Member of the file that holds the entries. */
   readonly root: 'mcpServers' | 'servers'
+  /** Ignores a whole file that holds a comment or a trailing comma, as far as was measured. */
+  readonly strict: boolean
   /** Does an entry say `"type": "stdio"`? */
   readonly typed: boolean
   /** Shows `notifications/claude/channel` to the agent. */
@@ -40,6 +42,7 @@ export const CLAUDE_CODE: Client = {
   title: 'Claude Code',
   scopes: ['project', 'user'],
   root: 'mcpServers',
+  strict: true,
   typed: true,
   channels: true,
   reference: (variable) => `\${${variable}}`,
@@ -53,6 +56,7 @@ export const CLIENTS: readonly Client[] = [
     title: 'Claude Desktop',
     scopes: ['user'],
     root: 'mcpServers',
+    strict: false,
     typed: false,
     channels: false,
     reference: () => undefined,
@@ -63,6 +67,7 @@ export const CLIENTS: readonly Client[] = [
     title: 'Cursor',
     scopes: ['project', 'user'],
     root: 'mcpServers',
+    strict: false,
     typed: false,
     channels: false,
     reference: (variable) => `\${env:${variable}}`,
@@ -74,6 +79,7 @@ export const CLIENTS: readonly Client[] = [
     title: 'VS Code',
     scopes: ['project', 'user'],
     root: 'servers',
+    strict: false,
     typed: true,
     channels: false,
     reference: (variable) => `\${input:${inputId(variable)}}`,

@@ -69,6 +69,24 @@ export function edited(text: string, change: Change, file: string): string {
   return mark + after
 }
 
+/** Refuses what a client that takes only JSON would ignore, the whole file of it. */
+export function refuseLax(text: string, title: string, file: string): void {
+  const offset = laxAt(text)
+  if (offset === undefined) return
+  throw broken(file, `${place(text, offset)}: ${title} takes ${NO_LAX}, and ignores the whole file`)
+}
+
+/** What a strict reader does not take. */
+export const NO_LAX = 'no comments and no trailing commas'
+
+/** Where the first comment or trailing comma stands. */
+export function laxAt(text: string): number | undefined {
+  if (text.trim() === '') return undefined
+  const problems: ParseError[] = []
+  parseTree(text.replace(/^\uFEFF/, ' '), problems, { disallowComments: true, allowTrailingComma: false })
+  return problems[0]?.offset
+}
+
 /** The key that the entry under `name` gives, in `variable` or an Authorization header: undefined when there is none. */
 export function existingKey(
   text: string,
