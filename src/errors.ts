@@ -68,7 +68,7 @@ const NEXT_TRIES = 'nothing was run, the next request tries again'
 const NOT_SHARED =
   'try again in a moment; if it stays so, several server processes may not share their sessions'
 
-/** Builders for the errors that more than one place raises. `where` is a host and a path, without scheme. */
+/** Builders, so that the words stand on one page. `where` is a host and a path, without scheme. */
 export const errors = {
   /** `waitedMs`: for so long it was tried; undefined when one attempt says nothing of that. */
   unreachable: (where: string, why: string, waitedMs: number | undefined, cause?: unknown): BridgeError => {
@@ -92,6 +92,8 @@ export const errors = {
     ),
   refused: (where: string, status: number, text: string, rpcError?: string): BridgeError =>
     new BridgeError('SERVER_REFUSED', `${where} answered HTTP ${status}${text === '' ? '' : `: ${text}`}`, {
+      hint:
+        status < 300 ? 'check the path in the URL: a web page may be there, and no MCP endpoint' : undefined,
       rpcError,
     }),
   mayHaveRun: (method: string, where: string, why: string, cause?: unknown): BridgeError =>
@@ -178,10 +180,13 @@ export const errors = {
 /** (A header wins over a key file, and that over CHAMADE_API_KEY: who has one of them is not helped by what it wins over.) */
 function refusedHint(source: string): string {
   if (source.startsWith('--header')) return 'check that header, and the variables in it'
-  return source === 'CHAMADE_API_KEY' ? KEY_HINT : 'put another key there; it is read again by itself'
+  return source === 'CHAMADE_API_KEY'
+    ? `check that key, or make a new one; ${KEY_HINT}`
+    : 'put another key there; it is read again by itself'
 }
 
 function wayHint(cause: unknown): string {
+  if (proxyRefusal(cause) !== undefined) return 'check the proxy that is set (HTTPS_PROXY)'
   return isPlainHttp(cause) ? 'http:// in the URL' : 'check the URL and your network'
 }
 

@@ -178,6 +178,13 @@ function callOf(agent: Agent, id: string | undefined, state?: 'active'): Call {
   const call = id === undefined ? agent.calls.latest(state) : agent.calls.get(id)
   if (call !== undefined) return call
   if (id !== undefined) throw new BadHappening(`there is no call "${id}"`)
+  const waiting = state === 'active' ? agent.calls.latest() : undefined
+  if (waiting?.state === 'ringing')
+    throw new BadHappening(
+      `call ${waiting.id} is still ringing: the agent has to accept it (chamade_call_accept)`,
+    )
+  if (waiting !== undefined)
+    throw new BadHappening(`call ${waiting.id} is still ${waiting.state}: try again in a moment`)
   throw new BadHappening(`there is no ${state ?? 'open'} call: ring one, or let the agent join a meeting`)
 }
 

@@ -219,7 +219,7 @@ describe.each([
     const advice =
       'set CHAMADE_API_KEY in this shell or the entry that --entry names (or --api-key-file PATH)'
     expect(await hintOf(server.url, '')).toBe(advice)
-    expect(await hintOf(server.url, 'chmd_wrong')).toBe(advice)
+    expect(await hintOf(server.url, 'chmd_wrong')).toBe(`check that key, or make a new one; ${advice}`)
     expect(await hintOf(server.url, '${CHAMADE_API_KEY}')).toBe('set CHAMADE_API_KEY in this shell')
     expect(await hintOf(server.url, 'put-your-key-here')).toBe('put your key there')
   })

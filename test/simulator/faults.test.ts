@@ -298,6 +298,9 @@ it('says what is wrong with what it is told', async () => {
     expect(answer.status).toBe(422)
     expect((answer.body as { error: string }).error).toContain(sentence)
   }
+  await control(simulator, 'emit', { type: 'call', from: 'Alice' })
+  const { body } = await control(simulator, 'emit', { type: 'transcript', speaker: 'A', text: 'x' })
+  expect((body as { error: string }).error).toMatch(/is still ringing: .*chamade_call_accept/)
 })
 
 it('emits over HTTP, reports where it went, and shows it in state and timeline', async () => {

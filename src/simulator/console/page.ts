@@ -97,7 +97,7 @@ export const PAGE = `<!doctype html>
           <button class="main">Say</button>
           <button type="button" id="hangup">Hang up</button>
         </div>
-        <p class="hint" id="no-call">No call is active: ring the phone, or ask the agent to join a meeting.</p>
+        <p class="hint" id="no-call"></p>
       </form>
     </section>
     <section aria-labelledby="h-fault">

@@ -277,6 +277,9 @@ const drawCalls = (agent) => {
   select.replaceChildren(...active.map((call) => new Option(call.platform + ' · ' + call.peer, call.id)))
   if (active.some((call) => call.id === before)) select.value = before
   $('no-call').hidden = active.length > 0
+  $('no-call').textContent = agent.calls.some((call) => call.state === 'ringing')
+    ? 'It rings: the agent has to accept it (chamade_call_accept).'
+    : 'No call is active: ring the phone, or ask the agent to join a meeting.'
   $('line').querySelector('.main').disabled = active.length === 0
   $('hangup').disabled = !agent.calls.some((call) => ['active', 'ringing', 'connecting'].includes(call.state))
 }
