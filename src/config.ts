@@ -57,7 +57,6 @@ export async function serverSettings(
     url: url.href,
     stateful,
     credentials,
-    userAgent: `chamade-mcp/${VERSION}`,
     version: VERSION,
     redact,
     patienceMs: patience(values) ?? DEFAULT_TIMING.patienceMs,

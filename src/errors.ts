@@ -1,6 +1,5 @@
 /**
- * The codes of every failure a person can meet, and what those say that more than one room raises: what happened, and
- * the one thing to do about it.
+ * The codes of every failure a person can meet, and what they say: what happened, and the one thing to do about it.
  *
  * Not for what a server may legitimately do (that is returned, as an Outcome): these are final failures.
  * The one rule: a text names what happened and to what, never a secret. Callers pass addresses without login and query.
@@ -90,10 +89,9 @@ export const errors = {
       `${where} answered ${status} and asks to wait ${seconds(retryAfterMs)}, longer than is left for this request (--patience)`,
       { hint: `try again in ${seconds(retryAfterMs)}`, retryAfterMs },
     ),
-  refused: (where: string, status: number, text: string, rpcError?: string): BridgeError =>
+  refused: (where: string, status: number, text: string, rpcError?: string, hint?: string): BridgeError =>
     new BridgeError('SERVER_REFUSED', `${where} answered HTTP ${status}${text === '' ? '' : `: ${text}`}`, {
-      hint:
-        status < 300 ? 'check the path in the URL: a web page may be there, and no MCP endpoint' : undefined,
+      hint,
       rpcError,
     }),
   mayHaveRun: (method: string, where: string, why: string, cause?: unknown): BridgeError =>

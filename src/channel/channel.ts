@@ -19,11 +19,11 @@ import {
   textMember,
 } from '../protocol.ts'
 import { firstOf, systemClock, turn } from '../retry.ts'
-import type { Lane as LaneName, OpenUpstream, Outlet, Room, Upstream } from '../sides.ts'
+import type { Lane, OpenUpstream, Outlet, Room, Upstream } from '../sides.ts'
 import type { Level, Status } from '../status.ts'
 import { Breaks, type BreaksOptions, type Gap, type Outage, type Recovery } from './breaks.ts'
 import { type FilterRule, passes } from './filter.ts'
-import { Hold, Lane } from './lane.ts'
+import { Hold, Queue } from './lane.ts'
 import { repaired, verdict } from './meta.ts'
 import { downNotice, gapNotice, upNotice } from './notice.ts'
 import { type ChannelDraft, channelNotification } from './notification.ts'
@@ -77,7 +77,7 @@ class Channel implements Upstream {
   readonly #options: ChannelOptions
   readonly #outlet: Outlet
   readonly #upstream: Upstream
-  readonly #lane = new Lane()
+  readonly #lane = new Queue()
   readonly #tools = new Tools((request) => this.#upstream.send(request))
   readonly #breaks: Breaks
   readonly #closing = new AbortController()
@@ -158,7 +158,7 @@ class Channel implements Upstream {
     before.release()
   }
 
-  #deliver(message: Message, lane: LaneName, isWanted?: () => boolean): Room {
+  #deliver(message: Message, lane: Lane, isWanted?: () => boolean): Room {
     if (message.kind === 'response' && this.#answered(message)) return undefined
     if (!this.#active || message.kind !== 'notification' || message.method !== METHOD.channel) {
       if (lane === 'answer' || !this.#lane.busy) return this.#outlet.deliver(message, lane)
@@ -241,14 +241,14 @@ class Channel implements Upstream {
 
   #tell(draft: () => Promise<ChannelDraft>, told: () => void): void {
     if (!this.#active) return
-    const turn = this.#lane.run(async () => {
+    const said = this.#lane.run(async () => {
       const notice = channelNotification(await draft())
       if (!this.#active || this.#closing.signal.aborted) return
       await this.#say(notice)
       told()
     })
     // A client that is gone needs no notice; that it is gone is the bridge's to say.
-    turn.catch(() => undefined)
+    said.catch(() => undefined)
   }
 }
 

@@ -8,7 +8,7 @@ import { Abort, aborted, sleep } from '../retry.ts'
 import type { Room } from '../sides.ts'
 
 /** Runs tasks one after the other, in the order of the calls. */
-export class Lane {
+export class Queue {
   #tail: Promise<void> | undefined
 
   /** True while a task runs or waits: whoever comes now has to queue behind it. */

@@ -32,8 +32,7 @@ export interface HttpConfig extends HttpTiming {
   /** Push was asked for: its absence is worth a warning. */
   readonly stateful: boolean
   readonly credentials: Credentials
-  readonly userAgent: string
-  /** Name and version we give when we shake hands for ourselves. */
+  /** Ours, for the User-Agent, and for when we shake hands for ourselves. */
   readonly version: string
   /** Longest answer or event, bytes. */
   readonly maxMessageBytes: number
@@ -61,7 +60,6 @@ export interface HttpConfig extends HttpTiming {
 export interface HttpTiming {
   /** How long a client's `initialize`, or its request while the server is away, waits for the server. */
   readonly patienceMs: number
-  readonly connectTimeoutMs: number
   /** How long what follows a notification waits for its response headers. */
   readonly barrierMs: number
   /** A notification, or a message of ours, that has no answer by then has failed. */
@@ -92,12 +90,14 @@ export interface HttpTiming {
   readonly backoff: BackoffOptions
 }
 
+/** How long each step on the way to a server may take. */
+export const CONNECT_TIMEOUT_MS = 10_000
+
 /** Node gives each but the last of a name's addresses 250 ms: too few on a long way (a satellite, a busy cell). */
 export const LONG_WAY_MS = 2_500
 
 export const DEFAULT_TIMING: HttpTiming = {
   patienceMs: 25_000,
-  connectTimeoutMs: 10_000,
   barrierMs: 2_000,
   privateLimitMs: 30_000,
   cancelGraceMs: 5_000,
@@ -112,6 +112,12 @@ export const DEFAULT_TIMING: HttpTiming = {
   clockJumpMs: 5_000,
   backoff: DEFAULT_BACKOFF,
 }
+
+/** The last attempt within a patience may take so long beyond it. */
+export const LAST_ATTEMPT_MS = 1_000
+
+/** A stream that ended before its answer, and again brought nothing, is not asked for more often. */
+export const POLL_FLOOR_MS = 100
 
 /** Idle connections close after this, whatever the server allows. */
 export const KEEP_ALIVE_MS = 4_000

@@ -8,7 +8,7 @@
 import type { Dispatcher } from 'undici'
 import buildConnector from 'undici/lib/core/connect.js'
 import Client from 'undici/lib/dispatcher/client.js'
-import { type HttpConfig, KEEP_ALIVE_MS, LONG_WAY_MS, type Tls } from './config.ts'
+import { CONNECT_TIMEOUT_MS, type HttpConfig, KEEP_ALIVE_MS, LONG_WAY_MS, type Tls } from './config.ts'
 
 /** Idle connections kept for reuse; more are closed. */
 const MAX_IDLE = 64
@@ -93,8 +93,8 @@ export class Connections {
   }
 
   #opener(): () => Dispatcher {
-    const { tls, proxy, connectTimeoutMs, patienceMs } = this.#config
-    const stepMs = Math.min(connectTimeoutMs, Math.max(patienceMs, LEAST_MS))
+    const { tls, proxy, patienceMs } = this.#config
+    const stepMs = Math.min(CONNECT_TIMEOUT_MS, Math.max(patienceMs, LEAST_MS))
     if (proxy !== undefined) return () => proxy.open(stepMs)
     // One connector for all clients, so that they share its TLS session tickets.
     const connect = buildConnector({

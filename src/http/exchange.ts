@@ -196,7 +196,7 @@ export class Exchange {
 
   #written(call: Call, used: Readonly<Record<string, string>>): readonly string[] {
     const headers: Record<string, string> = {
-      'user-agent': this.#config.userAgent,
+      'user-agent': `chamade-mcp/${this.#config.version}`,
       ...used,
       accept: call.method === 'GET' ? 'text/event-stream' : 'application/json, text/event-stream',
       // [RFC 9110 §12.5.3] Without it any coding will do.

@@ -118,7 +118,7 @@ export class Forwarder {
         case 'accepted':
         case 'answer':
         case 'stream': {
-          this.#life.seen(live)
+          this.#life.served(live)
           const taken = take(outcome, live)
           if (taken === true || (await taken)) return this.#life.prove(live)
           flight.sent = false
@@ -170,7 +170,7 @@ export class Forwarder {
       }
       if (!lost) continue
       if (++renewals > MAX_RENEWALS) throw errors.sessionLost(message.method, this.#exchange.where, said)
-      // (While the server kept it, nobody waited for the server.)
+      // (Patience is for the time without a server: what this one took to refuse is given back.)
       deadline += clock.uptime() - askedAt
     }
   }

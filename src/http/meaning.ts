@@ -77,7 +77,8 @@ async function understandSuccess(call: Call, reply: Reply, redact: Redactor): Pr
     const body = await beginning(reply.body)
     if (body.length === 0 && !reply.body.failed) return { kind: 'accepted' }
     const text = excerpt(body, reply, redact)
-    return refusal(reply.status, `${type.split(';')[0]}, not JSON${text === '' ? '' : `: ${text}`}`)
+    const why = `${type.split(';')[0]}, not JSON${text === '' ? '' : `: ${text}`}`
+    return { ...refusal(reply.status, why), isPage: type.includes('html') }
   }
   if (call.method === 'GET') {
     // [WHATWG HTML §9.2.5] "no content" is how a server of event streams says that there is none to be had.

@@ -15,7 +15,7 @@ import { invalid, reasonOf } from '../errors.ts'
 import { extraCertificates, pem } from '../pem.ts'
 import { askedOnce, loginOf } from '../proxy.ts'
 import { systemCertificates } from '../system-trust.ts'
-import { DEFAULT_TIMING, KEEP_ALIVE_MS, type Tls } from './config.ts'
+import { CONNECT_TIMEOUT_MS, KEEP_ALIVE_MS, type Tls } from './config.ts'
 
 type Environment = Readonly<Record<string, string | undefined>>
 
@@ -32,11 +32,7 @@ export interface TlsFiles {
  * A way through `proxy`, for one call at a time: a tunnel for https, plain forwarding for http. `stepMs`: how long each
  * step to get there may take (a connection, the tunnel, the TLS handshake); nothing has been sent to the server till then.
  */
-export function throughProxy(
-  proxy: URL,
-  options: Tls | undefined,
-  stepMs = DEFAULT_TIMING.connectTimeoutMs,
-): Dispatcher {
+export function throughProxy(proxy: URL, options: Tls | undefined, stepMs = CONNECT_TIMEOUT_MS): Dispatcher {
   const dials = { ...options, timeout: stepMs }
   // A tunnel is asked for with `connect`, which undici hangs on its dispatchers only in its index; `doctor` asks with
   // `request`.

@@ -14,7 +14,7 @@ import {
   withId,
 } from '../protocol.ts'
 import { Backoff, firstOf, limit, MAX_WAIT_MS, type Signal, sleep, turn } from '../retry.ts'
-import type { HttpConfig } from './config.ts'
+import { type HttpConfig, LAST_ATTEMPT_MS } from './config.ts'
 import type { Exchange } from './exchange.ts'
 import { type Outcome, sayOutcome } from './outcome.ts'
 import type { OwnCalls } from './own-calls.ts'
@@ -40,8 +40,6 @@ const ALONE_PART = 1 / 2
 const LEAST_ALONE_MS = 1_000
 /** For the end of a session that nobody waited for. */
 const ABANDONED_LIMIT_MS = 1_000
-/** The last attempt within a patience may take so long beyond it. */
-export const LAST_ATTEMPT_MS = 1_000
 
 export class Opening {
   readonly #config: HttpConfig
@@ -216,7 +214,13 @@ export class Opening {
         if (outcome.rpcError === undefined && [400, 404, 405].includes(outcome.status)) {
           return errors.noEndpoint(where, outcome.status)
         }
-        return errors.refused(where, outcome.status, outcome.text, outcome.rpcError)
+        return errors.refused(
+          where,
+          outcome.status,
+          outcome.text,
+          outcome.rpcError,
+          outcome.isPage === true ? 'check the path in the URL: a web page is there' : undefined,
+        )
       case 'unavailable':
         if (isCertificateFailure(outcome.cause)) return errors.certificate(where, outcome.cause)
         return errors.unreachable(where, outcome.why, waitedMs, outcome.cause)

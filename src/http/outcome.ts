@@ -1,7 +1,7 @@
 /**
  * What a reply means: the vocabulary between one call and those who decide what to do about it.
  *
- * No call, no state; exchange.ts says which it is. The one rule: every text in it is short and safe to show.
+ * No call, no state; round-trip.ts, exchange.ts and meaning.ts say which it is. The one rule: every text in it is short and safe to show.
  */
 import type { Accepted, Answer, Stream } from './round-trip.ts'
 
@@ -38,6 +38,8 @@ export interface Refused {
   readonly code?: string | undefined
   readonly message?: string | undefined
   readonly location?: string | undefined
+  /** A page for people, in the place of an answer. */
+  readonly isPage?: boolean
 }
 
 export interface Unavailable {

@@ -24,16 +24,13 @@ import {
 } from '../protocol.ts'
 import { firstOf, limit, type Signal, sleep, turn } from '../retry.ts'
 import type { Outlet } from '../sides.ts'
-import type { HttpConfig } from './config.ts'
+import { type HttpConfig, POLL_FLOOR_MS } from './config.ts'
 import type { EventReader } from './events.ts'
 import type { Exchange } from './exchange.ts'
 import { isSuccess, type Outcome, sayOutcome } from './outcome.ts'
 import { readOn } from './read-on.ts'
 import type { SessionHeaders } from './round-trip.ts'
 import { responseSignature, type Signature, signatureOf } from './signature.ts'
-
-/** A stream that ended before its answer, and again brought nothing, is not asked for more often. */
-export const POLL_FLOOR_MS = 100
 
 /** The `initialized` of a client that never wrote one. */
 export const INITIALIZED = composeNotification(METHOD.initialized)

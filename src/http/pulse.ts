@@ -28,7 +28,7 @@ const AGAIN_MS = 300
 /** The session whose pulse it is: which is live, and what is to be told of it. */
 interface Life {
   readonly live: Live | undefined
-  seen(live: Live): void
+  served(live: Live): void
   lose(live: Live, reason: string): void
   giveUp(live: Live, reason: string): void
   /** Would the server begin a session now? */
@@ -40,11 +40,9 @@ export class Pulse {
   readonly #life: Life
   /** The deciding ping under way: all who were refused meanwhile wait for the same one. */
   #deciding: { readonly session: SessionHeaders; readonly said: Promise<Signature> } | undefined
-  /** The last session was given up for a refused ping alone. */
-  #pingRefused = false
+  #lostByPingAlone = false
   #refusesAnybody = false
-  /** Under way: would the server begin a session? */
-  #opens: Promise<boolean> | undefined
+  #askingToOpen: Promise<boolean> | undefined
   /** A ping was refused in a session just made. */
   #refusesPings = false
 
@@ -65,9 +63,9 @@ export class Pulse {
 
   /**
    * Is the session gone, though the server said something other than 404? True when it is, and `refusal` was said for
-   * that. A POST is refused in the words of the ping, and otherwise for a reason of its own; a GET may have words of
-   * its own (`inAnyWords`). A message that was refused already does not wait for the ping long, and no longer than
-   * until `signal` is aborted; a word that comes later counts all the same.
+   * that: a ping is refused with the same status and code. For a refused GET any refusal of the ping will do that may
+   * mean the session (`inAnyWords`). A message does not wait for the ping long, and no longer than until `signal` is
+   * aborted; a word that comes later counts all the same.
    */
   async gone(live: Live, refusal: Signature, inAnyWords = false, signal?: Signal): Promise<boolean> {
     if (this.#life.live !== live) return true
@@ -82,7 +80,7 @@ export class Pulse {
       if (said === 'no-such-session') this.#life.lose(live, '404 to a ping')
       else if (isGone) this.#life.giveUp(live, `the server refuses it (${said})`)
       // (That it knows no ping is said by a server that serves.)
-      else if (said === 'ok' || isOfMethod(said)) this.#life.seen(live)
+      else if (said === 'ok' || isOfMethod(said)) this.#life.served(live)
       return isGone || (isUndecided(said) && this.#life.live !== live)
     })
     const limitMs = inAnyWords ? MAX_WAIT_MS : REFUSED_LIMIT_MS
@@ -102,18 +100,18 @@ export class Pulse {
     }
     if (isUndecided(said) || isSaidInFront(said)) return 'failed'
     if (isSessionRefusal(said) && !this.#refusesPings) {
-      this.#pingRefused = true
+      this.#lostByPingAlone = true
       this.#life.giveUp(live, 'the server refuses a ping')
       return 'lost'
     }
-    this.#life.seen(live)
+    this.#life.served(live)
     return 'alive'
   }
 
   /** A session was made in the place of another: if that one refused a ping, is that what this server says to any? */
   renewed(fresh: Live): void {
-    if (!this.#pingRefused) return
-    this.#pingRefused = false
+    if (!this.#lostByPingAlone) return
+    this.#lostByPingAlone = false
     void this.#ping(fresh).then((said) => {
       this.#refusesPings = isSessionRefusal(said)
     })
@@ -141,10 +139,10 @@ export class Pulse {
 
   /** What is refused alike to whoever comes without a session is not said of this one. */
   async #isToAnybody(live: Live): Promise<boolean> {
-    this.#opens ??= this.#life.opens().finally(() => {
-      this.#opens = undefined
+    this.#askingToOpen ??= this.#life.opens().finally(() => {
+      this.#askingToOpen = undefined
     })
-    this.#refusesAnybody = !(await this.#opens)
+    this.#refusesAnybody = !(await this.#askingToOpen)
     // (Where it opens, what was said before may be over for this one too.)
     return this.#refusesAnybody || (await this.#decide(live)) === 'ok'
   }

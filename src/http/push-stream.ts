@@ -79,7 +79,7 @@ export class PushStream {
         if (event === undefined) {
           event = await this.#events.next()
           if (event === undefined) break
-          this.#life.seen(this.#live)
+          this.#life.served(this.#live)
         }
         if (event.kind === 'comment') {
           this.#liveness.beat(clock.uptime())

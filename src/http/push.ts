@@ -55,8 +55,8 @@ export class Push {
   #down: { readonly since: number; readonly at: number } | undefined
   #refusalsInRow = 0
   /**
-   * While there is none: wall time from which on a server that could not give it is asked before its time, once, when
-   * it serves something else.
+   * While the GET gets a 5xx or no connection: once the server is seen to serve something else after this wall time, the
+   * GET is tried at once. Once an outage: infinite from then on.
    */
   #unservedSince: number | undefined
   /** Headers came by themselves once, and not with the first event. */
@@ -172,7 +172,7 @@ export class Push {
       this.#headersMs = this.#config.headersMs
       this.#refusalsInRow = 0
       this.#upInSession = true
-      this.#life.seen(live)
+      this.#life.served(live)
       return await this.#hold(outcome.events, live, cursor)
     }
     await this.#understand(outcome, live)

@@ -8,12 +8,10 @@
  */
 import { seconds } from '../errors.ts'
 import { Backoff, type Signal, sleep } from '../retry.ts'
-import type { HttpConfig } from './config.ts'
+import { type HttpConfig, LAST_ATTEMPT_MS, POLL_FLOOR_MS } from './config.ts'
 import type { EventReader } from './events.ts'
 import type { Exchange } from './exchange.ts'
-import { LAST_ATTEMPT_MS } from './opening.ts'
 import { type Outcome, sayOutcome } from './outcome.ts'
-import { POLL_FLOOR_MS } from './own-calls.ts'
 import type { SessionLife } from './session.ts'
 import type { Live } from './session-state.ts'
 import { isOfTheMoment, mayMeanSession, refusalSignature, signatureOf } from './signature.ts'

@@ -13,15 +13,16 @@ import { textAt } from '../json.ts'
 import type { Request, Response } from '../protocol.ts'
 import { Abort, Backoff, limit, type Signal, sleep } from '../retry.ts'
 import type { Outlet } from '../sides.ts'
-import type { HttpConfig } from './config.ts'
+import { type HttpConfig, LAST_ATTEMPT_MS } from './config.ts'
 import type { Exchange } from './exchange.ts'
 import { quoted } from './meaning.ts'
 import { difference, Memory, type Seen, seenIn } from './memory.ts'
-import { isFinal, LAST_ATTEMPT_MS, Opening } from './opening.ts'
+import { isFinal, Opening } from './opening.ts'
 import { INITIALIZED, OwnCalls } from './own-calls.ts'
 import { Pulse } from './pulse.ts'
 import type { SessionHeaders } from './round-trip.ts'
 import { type Live, type Session, SessionState } from './session-state.ts'
+import { Waiting } from './waiting.ts'
 
 /** What was said to open a session, kept to be said again. */
 interface Handshake {
@@ -36,10 +37,7 @@ interface Handshake {
 
 /** A client that initializes again does not wait longer for the old session's end, or renewal. */
 const LEAVE_LIMIT_MS = 1_000
-/** That the server serves is told so many of those who wait, and this often at most. */
-const TOLD = 5
-const TOLD_AGAIN_MS = 1_000
-/** The last of so many in a row that would not be made like the one before is used as it is. */
+/** After so many sessions in a row that would not be made like the one before, the last is used as it is. */
 const RESTORES = 3
 /** The last of the time for a goodbye: what a DELETE needs. */
 const DELETE_MS = 50
@@ -64,10 +62,7 @@ export class SessionLife {
   #liveSince = 0
   /** Wall time at which the session was last seen to be alive. */
   #servedAt = 0
-  /** Who waits until the server serves, who has waited longest first. */
-  readonly #waiting = new Set<Abort>()
-  /** Wall time at which some of them were told last that it does. */
-  #toldAt = 0
+  readonly #waiting = new Waiting()
   /** A session that the server has opened and that is not live yet. */
   #candidate: Live | undefined
   /** Attempts at the next session that failed since this one was lost. */
@@ -114,11 +109,8 @@ export class SessionLife {
   }
 
   /** The same, and no longer than until the server is seen to serve others. */
-  async servedWithin(ms: number, ...signals: readonly Signal[]): Promise<void> {
-    const served = new Abort()
-    this.#waiting.add(served)
-    await this.changedWithin(ms, served, ...signals)
-    this.#waiting.delete(served)
+  servedWithin(ms: number, ...signals: readonly Signal[]): Promise<void> {
+    return this.#waiting.with((served) => this.changedWithin(ms, served, ...signals))
   }
 
   /**
@@ -202,15 +194,11 @@ export class SessionLife {
   }
 
   /** There is life in it. */
-  seen(live: Live): void {
+  served(live: Live): void {
     if (this.#state.live !== live) return
     this.pulse.served()
-    const now = this.#config.clock.now()
-    this.#servedAt = now
-    // (Not each time, and not all: one that serves this and not that, or so many a second, would be asked by all at once.)
-    if (this.#waiting.size === 0 || Math.abs(now - this.#toldAt) < TOLD_AGAIN_MS) return
-    this.#toldAt = now
-    for (const served of [...this.#waiting].slice(0, TOLD)) served.abort()
+    this.#servedAt = this.#config.clock.now()
+    this.#waiting.served(this.#servedAt)
   }
 
   /** Wall time from which on a session that turns out to be gone may have been so, its stream open or not. */

@@ -294,7 +294,7 @@ describe('errors name their cause', () => {
     })
     const bridge = await BridgeProcess.connected(server.url)
     expect((await bridge.call('tools/call')).error?.message).toMatch(
-      /text\/html, not JSON: please; it may have run\. Try: check the path in the URL/,
+      /text\/html, not JSON: please; it may have run/,
     )
   })
 })

@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest'
 import { BridgeProcess } from '../support/bridge-process.ts'
 import { eventually } from '../support/eventually.ts'
-import { heard, initialize, initialized, notification, sse } from '../support/messages.ts'
+import { heard, initialize, initialized, initializeParams, notification, sse } from '../support/messages.ts'
 import { type Exchange, ScriptedServer } from '../support/scripted-server.ts'
 import { stateful } from '../support/settings.ts'
 
@@ -236,4 +236,14 @@ test('an initialize that nobody waits for does not keep the goodbye to the sessi
   bridge.eof()
   expect((await bridge.gone()).code).toBe(0)
   expect((server.of('DELETE')[0]?.at ?? Number.POSITIVE_INFINITY) - at).toBeLessThan(500)
+})
+
+test('a web page in the place of an MCP endpoint is told of, with what to look at', async () => {
+  const server = await ScriptedServer.start()
+  server.before((x) => x.reply(200, '<html><h1>Welcome</h1></html>', { 'content-type': 'text/html' }) ?? true)
+  const bridge = BridgeProcess.start(server.url)
+  const { error } = await bridge.call('initialize', initializeParams)
+  expect(error?.message).toMatch(
+    /answered HTTP 200: text\/html, not JSON: Welcome\. Try: check the path in the URL/,
+  )
 })

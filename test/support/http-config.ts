@@ -9,7 +9,6 @@ export function httpConfig(url: string, more: Partial<HttpConfig> = {}): HttpCon
     url,
     stateful: true,
     credentials: { source: undefined, headers: () => headers, renew: async () => false },
-    userAgent: 'test',
     version: '0',
     maxMessageBytes: 1 << 20,
     redact: Object.assign((text: string) => text, { add: () => undefined, addSession: () => undefined }),

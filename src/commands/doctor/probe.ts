@@ -106,7 +106,7 @@ export class Probe {
   ): Promise<RawReply> {
     const url = this.url(session.stateful)
     const headers: Record<string, string> = {
-      'user-agent': this.#config.userAgent,
+      'user-agent': `chamade-mcp/${this.#config.version}`,
       ...this.#config.credentials.headers(),
       accept: method === 'GET' ? 'text/event-stream' : 'application/json, text/event-stream',
       'accept-encoding': 'identity',
