@@ -177,6 +177,20 @@ describe('out there', () => {
     expect(proxied.checks.http).toMatchObject({ state: 'fail', text, advice })
   })
 
+  test.each([
+    [
+      407,
+      'the proxy answered 407: its URL needs a user name and a password',
+      /http:\/\/user:password@host:port/,
+    ],
+    [403, 'the proxy answered 403', /NO_PROXY/],
+  ])('names a proxy that answers %d, and what helps', async (status, text, hint) => {
+    const proxy = await httpProxy()
+    proxy.status = status
+    const { checks } = await examine('https://mcp.invalid/mcp/', { env: { HTTPS_PROXY: proxy.url } })
+    expect(checks.http).toMatchObject({ state: 'fail', text, advice: expect.stringMatching(hint) })
+  })
+
   test('names a TLS port that speaks neither', async () => {
     const server = createServer((socket) => socket.on('error', () => undefined).destroy())
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))

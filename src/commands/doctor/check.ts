@@ -4,7 +4,7 @@
  * The one rule: a check says one thing, in one sentence, and with anything but `ok` one thing to do about it.
  * A check never throws at its reader: what it did not expect becomes a failed finding.
  */
-import { BridgeError, isPlainHttp, reasonOf } from '../../errors.ts'
+import { BridgeError, isPlainHttp, proxyRefusal, reasonOf } from '../../errors.ts'
 import { firstOf } from '../../retry.ts'
 
 export type State = 'ok' | 'warn' | 'fail' | 'skip'
@@ -70,5 +70,8 @@ async function findingOf<Context>(
 
 /** What to do about a connection that failed; `otherwise` unless its error tells more. */
 export function connectionAdvice(error: unknown, otherwise: string): string {
+  const refused = proxyRefusal(error)
+  if (refused === '407') return 'write them into the URL of the proxy: http://user:password@host:port'
+  if (refused !== undefined) return 'ask whoever runs the proxy, or name the host in NO_PROXY'
   return isPlainHttp(error) ? 'it may speak plain http: write http:// in the URL' : otherwise
 }
