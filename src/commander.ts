@@ -106,9 +106,16 @@ function quiet(command: Command, io: Io, options: readonly OptionSpec[]): Comman
       writeErr: (text) => io.stderr.write(text),
       outputError: (text, write) => {
         const said = switchWithValue(text, options) ?? text.trimEnd()
-        write(`${said.replace(/(unknown option '-[^-])[\s\S]*'/, "$1'")}\ntry: ${command.name()} --help\n`)
+        write(`${withoutSecrets(said)}\ntry: ${command.name()} --help\n`)
       },
     })
+}
+
+/** Of what is no option the name is said, and what may be a key instead is not. */
+function withoutSecrets(said: string): string {
+  return said
+    .replace(/(unknown option '(?:--[\w-]*|-[^-]))[\s\S]*'/, "$1'")
+    .replace(/(unknown option '--?(?:chmd|convo)_)[^']*/, '$1…')
 }
 
 /** What is no option is said, and looked for, without the value it was given: that may be a key. */
@@ -118,8 +125,8 @@ function withoutValues(words: readonly string[], options: readonly OptionSpec[])
   return words.map((word, i) => {
     const isValue = flags.get(words[i - 1] ?? '')?.includes('<') === true
     const [name, value] = isValue || (end !== -1 && i > end) ? [] : word.split('=', 2)
-    const isOption = name?.startsWith('--') === true && value !== undefined
-    return isOption && !flags.has(name) && !STANDARD.has(name) ? name : word
+    const isOption = /^--./.test(name ?? '') && value !== undefined
+    return name !== undefined && isOption && !flags.has(name) && !STANDARD.has(name) ? name : word
   })
 }
 

@@ -53,14 +53,19 @@ export function withToolRules(open: OpenUpstream, rules: ToolRules): OpenUpstrea
     const calls = new Map<string, OpenCall>()
     /** Calls that were given up and may still be answered: their ids wait until that is over. */
     const givenUp = new Map<string, GivenUp>()
-    /** What the client has not taken yet: behind it the answer may wait. */
+    /** What the client has not taken yet, and since when: behind it the answer may wait. */
     let untaken = 0
+    let heldSince: number | undefined
+    /** How long nothing was heard of a call, ms, while something could be. */
+    const silentMs = ({ lastSign }: OpenCall): number =>
+      Math.max(0, Math.min(heldSince ?? Number.POSITIVE_INFINITY, performance.now()) - lastSign)
     const taken = (room: Room): Room => {
       if (room === undefined) return room
-      untaken++
+      if (untaken++ === 0) heldSince = performance.now()
       return room.finally(() => {
-        untaken--
-        for (const call of calls.values()) call.lastSign = performance.now()
+        if (--untaken > 0) return
+        for (const call of calls.values()) call.lastSign = performance.now() - silentMs(call)
+        heldSince = undefined
       })
     }
     const upstream = open({
@@ -91,7 +96,7 @@ export function withToolRules(open: OpenUpstream, rules: ToolRules): OpenUpstrea
       }
       calls.set(request.id, open)
       const answered = upstream.send(request).finally(() => open.ended.abort())
-      const late = watch(open, timeoutMs, () => untaken > 0)
+      const late = watch(open, timeoutMs, silentMs)
       try {
         if ((await Promise.race([answered.then(() => 'answered'), late])) !== 'late') return await answered
       } finally {
@@ -140,13 +145,14 @@ export function withToolRules(open: OpenUpstream, rules: ToolRules): OpenUpstrea
   }
 }
 
-/**
- * Resolves with `late` once nothing was heard of the call for `timeoutMs`; with `ended` when it ended before. While
- * `isHeldUp` nothing can be heard.
- */
-async function watch(call: OpenCall, timeoutMs: number, isHeldUp: () => boolean): Promise<'late' | 'ended'> {
+/** Resolves with `late` once nothing was heard of the call for `timeoutMs`; with `ended` when it ended before. */
+async function watch(
+  call: OpenCall,
+  timeoutMs: number,
+  silentMs: (call: OpenCall) => number,
+): Promise<'late' | 'ended'> {
   while (!call.ended.signal.aborted) {
-    const left = isHeldUp() ? timeoutMs : call.lastSign + timeoutMs - performance.now()
+    const left = timeoutMs - silentMs(call)
     if (left <= 0) return 'late'
     await sleep(left, call.ended.signal)
   }

@@ -1,5 +1,5 @@
 /** A call that is given up, and what comes for it in that moment. */
-import { expect, test } from 'vitest'
+import { expect, onTestFinished, test } from 'vitest'
 import { errors } from '../src/errors.ts'
 import { compose, success } from '../src/protocol.ts'
 import type { OpenUpstream } from '../src/sides.ts'
@@ -68,4 +68,25 @@ test('silence does not count while the client takes nothing of what comes before
   take()
   await called
   expect(delivered).toEqual(['notification', 'response'])
+})
+
+test('what the client takes a moment for keeps no other call from being given up', async () => {
+  const open: OpenUpstream = ({ deliver }) => ({
+    send: (message) => {
+      if (message.kind === 'request' && message.id === '2') void deliver(success('2', '{}'), 'answer')
+      return message.kind === 'request' && message.id === '1'
+        ? new Promise(() => undefined)
+        : Promise.resolve()
+    },
+    close: () => Promise.resolve(),
+  })
+  const upstream = withToolRules(open, { ignore: [], timeoutMs: 200 })({
+    deliver: () => new Promise((resolve) => setImmediate(resolve)),
+    report: () => undefined,
+  })
+  const call = (id: number): Promise<void> =>
+    upstream.send(compose({ jsonrpc: '2.0', id, method: 'tools/call', params: { name: 'pay' } }))
+  const others = setInterval(() => void call(2), 20)
+  onTestFinished(() => clearInterval(others))
+  await expect(call(1)).rejects.toThrow(/no answer to pay/)
 })

@@ -4,7 +4,7 @@
  * Not the asking again, nor what its end means: that is the loop's business (push.ts). The one rule: what is read is
  * one stream, and for a moment two, where the first may be bound to nothing.
  */
-import { Abort, aborted, type Signal, sleep } from '../retry.ts'
+import { type Signal, sleep } from '../retry.ts'
 import type { HttpConfig } from './config.ts'
 import type { EventReader, Known } from './events.ts'
 import type { Exchange } from './exchange.ts'
@@ -166,8 +166,8 @@ export class Listening {
    * replay what followed it, and bind what they gave to nothing: but for keep-alives it stays silent for ever. So one on
    * which no event came since the replay is not trusted, and a second is asked for.
    *
-   * A server that holds one stream a session refuses that (409), or ends the first for it. (It may refuse it for the one
-   * that broke, of which it does not know yet: it is asked again.) Where both stand, the one that the server gave without
+   * A server that holds one stream a session refuses that, or ends the first for it. (It may refuse it for the one that
+   * broke, of which it does not know yet; or it was cut just then: so it is asked again, ever later.) Where both stand, the one that the server gave without
    * being asked for the past is its own; where a server speaks on several, the break is told for nothing.
    *
    * One that is cut before that can be told leaves the next one less time, and one that was of no use next to none.
@@ -188,6 +188,12 @@ export class Listening {
       if (resumed.ended.aborted || !isSilent()) return settle()
       if (signal.aborted) return resumed
       const beside = await this.#askBeside(resumed, live, signal)
+      if (resumed.ended.aborted) {
+        // (It was ended for the other, perhaps, and is asked for with its cursor now.)
+        if (typeof beside === 'object') beside.destroy()
+        this.#patienceMs = Math.min(2 * this.#patienceMs, MAX_PATIENCE_MS)
+        return resumed
+      }
       if (beside === 'refused') {
         this.#isSound = true
         this.#doubted = undefined
@@ -229,18 +235,12 @@ export class Listening {
     live: Live,
     signal: Signal,
   ): Promise<EventReader | 'refused' | undefined> {
-    const over = new Abort()
-    // (One that ends the first for the second ends it before it gives the second.)
-    void aborted(resumed.ended)
-      .then(() => sleep(SOON_MS, signal, over))
-      .then(() => over.abort())
-    const { outcome } = await this.#exchange.stream(live, undefined, this.#config.headersMs, signal, over)
-    over.abort()
-    if (outcome.kind === 'stream') {
-      if (this.#life.live === live && !signal.aborted) return outcome.events
-      outcome.events.destroy()
-    }
+    const { headersMs } = this.#config
+    const { outcome } = await this.#exchange.stream(live, undefined, headersMs, signal, resumed.ended)
+    if (outcome.kind === 'stream') return outcome.events
     if (outcome.kind === 'no-such-session') await this.#life.pulse.check(live)
-    return outcome.kind === 'refused' && outcome.status === 409 ? 'refused' : undefined
+    // (409 as the TypeScript SDK, 400 as that of C#. What a server fails of says nothing.)
+    const isNo = outcome.kind === 'refused' && outcome.status >= 400 && outcome.status < 500
+    return isNo || outcome.kind === 'not-offered' ? 'refused' : undefined
   }
 }

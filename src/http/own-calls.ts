@@ -167,7 +167,9 @@ export class OwnCalls {
       const text = `${where} opened a session and took no initialized: ${outcome.why}`
       throw new BridgeError('SERVER_UNREACHABLE', text)
     }
-    return isSuccess(outcome) ? undefined : sayOutcome(outcome)
+    // (Some say "OK" to a notification, in plain text.)
+    const isTaken = isSuccess(outcome) || (outcome.kind === 'refused' && outcome.status < 300)
+    return isTaken ? undefined : sayOutcome(outcome)
   }
 
   /** A request of our own in the session; `params` is JSON text. Gives what the reply says. */

@@ -33,6 +33,8 @@ interface Handshake {
   initialized: Buffer | undefined
   /** What the client was told. */
   seen?: Seen
+  /** There was a session of it. */
+  wasLive?: boolean
 }
 
 /** A client that initializes again does not wait longer for the old session's end, or renewal. */
@@ -273,7 +275,8 @@ export class SessionLife {
     this.#candidate = next
     const over = limit(limitMs, this.#calls.ended, ...signals)
     try {
-      if (handshake.initialized !== undefined) await this.#resume(next, handshake.initialized, over.signal)
+      if (handshake.initialized !== undefined)
+        await this.#resume(next, handshake, handshake.initialized, over.signal)
     } finally {
       over.clear()
       if (this.#candidate === next) this.#candidate = undefined
@@ -284,6 +287,7 @@ export class SessionLife {
     }
     if (!this.#state.become(next)) return false
     this.#generation = next.generation
+    handshake.wasLive = true
     this.#proven = false
     this.#liveSince = this.#config.clock.uptime()
     this.#servedAt = this.#config.clock.now()
@@ -411,11 +415,11 @@ export class SessionLife {
   }
 
   /** Makes the new session like the one before. Throws, and ends it, when it is gone already. */
-  async #resume(next: Live, initialized: Buffer, over: Signal): Promise<void> {
+  async #resume(next: Live, handshake: Handshake, initialized: Buffer, over: Signal): Promise<void> {
     try {
       const refused = await this.#calls.initialized(next, initialized, over)
-      if (refused !== undefined) this.#insist(refused)
-      if (!(await this.#memory.restore(next))) this.#insist('HTTP 404')
+      if (refused !== undefined) this.#insist(handshake, `took no initialized: ${refused}`)
+      if (!(await this.#memory.restore(next))) this.#insist(handshake, 'lost it at once')
       this.#unrestoredInRow = 0
     } catch (error) {
       void this.#calls.delete(next, this.#config.privateLimitMs)
@@ -425,11 +429,11 @@ export class SessionLife {
 
   /**
    * Throws: another session may take what this one did not. Said in several in a row it is about what was asked: the last
-   * is used without. So is the first of all, of a client that knows no better.
+   * is used without. So is the first of a handshake, of a client that knows no better.
    */
-  #insist(why: string): void {
-    if (this.#generation === 0 || ++this.#unrestoredInRow >= RESTORES) return
-    throw errors.notRenewed(this.#exchange.where, why)
+  #insist(handshake: Handshake, why: string): void {
+    if (handshake.wasLive !== true || ++this.#unrestoredInRow >= RESTORES) return
+    throw new BridgeError('SERVER_UNREACHABLE', `${this.#exchange.where} opened a session and ${why}`)
   }
 
   /** One that a hung backend has swallowed must leave time for another; a server that is slow gets more each time. */

@@ -14,7 +14,7 @@ import {
   type Request,
   type Response,
 } from '../protocol.ts'
-import { Abort, later, type Signal, sleep, turn } from '../retry.ts'
+import { Abort, aborted, later, type Signal, sleep, turn } from '../retry.ts'
 import type { OpenUpstream, Outlet, Upstream } from '../sides.ts'
 import { Answers } from './answer.ts'
 import { AskedByServer } from './asked.ts'
@@ -105,7 +105,7 @@ class HttpUpstream implements Upstream {
     // Everything behind it waits.
     const task = (async () => {
       try {
-        await before
+        await Promise.race([before, aborted(flight)])
         if (flight.aborted) throw flight.reason
         if (this.#life.current.state !== 'new') abortAll(open, errors.superseded)
         this.#push?.stop()
@@ -120,7 +120,7 @@ class HttpUpstream implements Upstream {
         this.#land(request.id, flight)
       }
     })()
-    this.#raise(task.catch(() => undefined))
+    this.#raise(Promise.all([before, task.catch(() => undefined)]).then(() => undefined))
     await task
   }
 
@@ -249,10 +249,7 @@ class HttpUpstream implements Upstream {
 
   /** Waits for the way to be free, as it stands now. */
   async #pass(signal: Signal): Promise<void> {
-    await new Promise<void>((resolve) => {
-      void this.#barrier?.then(resolve)
-      signal.addEventListener('abort', () => resolve(), { once: true })
-    })
+    await Promise.race([this.#barrier, aborted(signal)])
     if (signal.aborted) throw signal.reason
   }
 

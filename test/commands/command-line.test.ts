@@ -102,6 +102,10 @@ test.each([
   [['-HX-Api-Key: s3cr3t'], "'-H'"],
   [['doctor', "--Header=X-Api-Key: it's s3cr3t"], "'--Header'\n(Did you mean --header?)"],
   [['call', 'login', '--argument={"password": "s3cr3t"}'], "'--argument'\n(Did you mean --arguments?)"],
+  [['--header Authorization: Bearer s3cr3t'], "'--header'"],
+  [['--api-key:s3cr3t'], "'--api-key'"],
+  [['listen', '--chmd_s3cr3t'], "'--chmd_…'"],
+  [['--=s3cr3t'], "'--'"],
 ])('%j: what is no option is said without its value, which may be a key', async (args, said) => {
   const { code, stdout, stderr } = await runCli(args)
   expect(code).toBe(2)

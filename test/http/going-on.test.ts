@@ -202,24 +202,49 @@ test.each([401, 403, 404, 409, 500, 502])(
   },
 )
 
-test('a server that ends a resumed stream before it gives the one that is asked for beside it is asked once', async () => {
+test('a server that ends a resumed stream for the one that is asked for beside it is asked ever later; nothing is lost', async () => {
   const server = await ScriptedServer.start({ replay: true })
-  server.before(({ request, response, session }) => {
-    if (request.method !== 'GET' || session?.push.open !== true) return false
-    session.push.hangUp()
-    setTimeout(() => session.push.attach(response), 30)
+  const beside: number[] = []
+  server.before((x) => {
+    if (x.request.method !== 'GET' || x.session?.push.open !== true) return false
+    beside.push(Date.now())
+    x.session.push.hangUp()
+    server.push(message(`while it is asked (${beside.length})`))
     return true
   })
-  const far = await open(server, { idlePingMs: 50 })
+  const far = await open(server, { idlePingMs: 300 })
   await cut(server, far)
-  await eventually('the one beside it', () => server.of('GET').length === 3)
-  await eventually('a stream that hears', () => server.listening())
-  await pause(2_500)
-  expect(server.of('GET')).toHaveLength(3)
-  expect(far.pushes('down')).toHaveLength(1)
-  server.push(message('two'))
-  await eventually('what is said then', () => far.texts().includes('two'))
+  await eventually('three questions', () => beside.length === 3, 15_000)
+  const [first = 0, second = 0, third = 0] = beside
+  // (A second for the replay, and 600 and 1,200 ms.)
+  expect(second - first).toBeGreaterThanOrEqual(1_550)
+  expect(third - second).toBeGreaterThanOrEqual(2_150)
+  await eventually('the last event', () => far.texts().includes('while it is asked (3)'))
+  expect(far.texts().slice(1)).toEqual([1, 2, 3].map((n) => `while it is asked (${n})`))
+  expect(far.pushes('up').every(({ continuous }) => continuous)).toBe(true)
 })
+
+test.each([400, 405, 409])(
+  'a stream that is resumed and stays quiet beside one that is refused with %d is not doubted when its session is lost',
+  async (status) => {
+    const server = await ScriptedServer.start({ replay: true })
+    server.before(
+      (x) => x.request.method === 'GET' && x.session?.push.open === true && (x.reply(status) ?? true),
+    )
+    const far = await open(server, { idlePingMs: 50 })
+    await cut(server, far)
+    await eventually('the refusal', () =>
+      server.of('GET').some((get) => get.status === status && get.headers['last-event-id'] === undefined),
+    )
+    await pause(500)
+    const lostFrom = Date.now() - 400
+    const { push } = server.session
+    server.wipe()
+    push.hangUp()
+    await eventually('the fact', () => far.pushes('up').at(-1)?.continuous === false)
+    expect(far.pushes('down').at(-1)?.at).toBeGreaterThan(lostFrom)
+  },
+)
 
 test('streams that are resumed, bound to nothing, and cut before that shows: the second is replaced; so is each later one', async () => {
   const server = await ScriptedServer.start({ replay: true })
@@ -646,6 +671,25 @@ test.each([400, 403, 500])(
     expect([...server.sessions.values()].at(-2)?.endedBy).toBe('delete')
   },
 )
+
+test('a server that says OK to initialized in plain text has taken it', async () => {
+  const server = await ScriptedServer.start()
+  const far = await open(server)
+  server.on('notifications/initialized', (x) => x.reply(200, 'OK', { 'content-type': 'text/plain' }))
+  server.wipe()
+  expect(await far.call(2)).toBeUndefined()
+  expect(server.sessions.size).toBe(2)
+})
+
+test('the first session of a second initialize whose initialized is refused is used as it is', async () => {
+  const server = await ScriptedServer.start()
+  const far = await open(server)
+  server.on('notifications/initialized', (x) => x.reply(400))
+  let refused = 1
+  server.before((x) => x.rpc.method === 'initialize' && refused-- > 0 && (x.reply(400) ?? true))
+  await far.send(initialize(7)).catch(() => undefined)
+  expect(await far.call(8)).toBeUndefined()
+})
 
 test('a server that refuses every initialized of a new session is used all the same in the end', async () => {
   const server = await ScriptedServer.start()
