@@ -14,7 +14,7 @@ import { type OptionSpec, type OptionValues, SERVER_OPTIONS, TWINS } from '../op
 import { record } from './client.ts'
 import { type CommandSpec, camelCase, type Io, longName, withEnvironment } from './command.ts'
 import { connect } from './connect.ts'
-import { configured, type Plain, strings } from './doctor/entries.ts'
+import { configured, type Found, type Plain, strings } from './doctor/entries.ts'
 import { isOurs, isProgram } from './init/launch.ts'
 import { moot } from './moot.ts'
 import { bridgeSettings, checkLogFile } from './run-bridge.ts'
@@ -73,7 +73,11 @@ export async function mootAsked(values: OptionValues, io: Io): Promise<Omit<Aske
 
 async function entryNamed(name: string, io: Io): Promise<Plain> {
   const { entries } = await configured(io)
-  const found = entries.find((each) => each.name === name)
+  const [first, ...others] = entries.filter((each) => each.name === name)
+  const ofClient = others.filter(({ client }) => client === first?.client)
+  // (What waits for an approval may be somebody else's: one that its client starts already goes before it.)
+  const isStarted = ({ disabled, unapproved }: Found): boolean => !disabled && !unapproved
+  const found = first !== undefined && isStarted(first) ? first : (ofClient.find(isStarted) ?? first)
   if (found !== undefined) return found.entry
   const names = [...new Set(entries.map((each) => each.name))]
   throw invalid(

@@ -34,7 +34,7 @@ export const init: CommandSpec = {
   name: 'init',
   summary: `Write the entry for Claude Code, Claude Desktop, Cursor or VS Code.
 
-Shows what it would change and asks first; an existing file keeps its comments and its other entries, and a copy of \
+Shows what it would change and asks first; an existing file keeps its other entries (and its comments, where the client takes them), and a copy of \
 it stays beside it (.bak). The key is named, not written, where the client can read it from somewhere else.`,
   options: [
     {

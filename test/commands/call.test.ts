@@ -486,7 +486,13 @@ describe('--entry', () => {
       writeFileSync(join(folder, '.mcp.json'), JSON.stringify({ mcpServers }))
     file(top, { far: entry(1), both: entry(1), own: entry(1) })
     file(join(here, '..'), { both: entry(2) })
-    const projects = { [join(top, 'repository')]: { mcpServers: { own: entry(3) } } }
+    const common = join(top, 'main', '.git')
+    mkdirSync(join(common, 'worktrees', 'one'), { recursive: true })
+    writeFileSync(join(common, 'worktrees', 'one', 'commondir'), '../..\n')
+    const projects = {
+      [join(top, 'repository')]: { mcpServers: { own: entry(3) } },
+      [join(top, 'main')]: { mcpServers: { own: entry(5) } },
+    }
     const mcpServers = { far: entry(4), own: entry(4), user: entry(4) }
     writeFileSync(join(home, '.claude.json'), JSON.stringify({ projects, mcpServers }))
     const place = { platform: process.platform, cwd: here, homedir: home, env: {} }
@@ -498,6 +504,11 @@ describe('--entry', () => {
       '3',
       '4',
     ])
+    expect(entries.filter(({ name }) => name === 'both')).toHaveLength(1)
+    fs.rmSync(join(top, 'repository', '.git'), { recursive: true })
+    writeFileSync(join(top, 'repository', '.git'), `gitdir: ${join(common, 'worktrees', 'one')}\n`)
+    const inWorktree = (await entriesHere(place)).entries.find(({ name }) => name === 'own')
+    expect(JSON.stringify(inWorktree?.entry)).toContain('127.0.0.1:5')
   })
 
   test('says that the entry has an option that there is not: with it nothing starts', async () => {
@@ -566,7 +577,11 @@ describe('--entry', () => {
     write('.claude.json', { mcpServers: at(3) })
     expect(await asked()).toBe('3')
     write('.mcp.json', { mcpServers: at(2) })
+    expect(await asked()).toBe('3')
+    write('.claude/settings.local.json', { enableAllProjectMcpServers: true })
     expect(await asked()).toBe('2')
+    write('.claude/settings.local.json', { disabledMcpjsonServers: ['chamade'] })
+    expect(await asked()).toBe('3')
     write('.claude.json', { mcpServers: at(3), projects: { [cwd]: { mcpServers: at(1) } } })
     expect(await asked()).toBe('1')
   })

@@ -4,10 +4,10 @@
  * Reads only; a file that is absent is no news, one that is broken is. The one rule: values of entries are
  * looked at and never shown.
  */
-import { stat } from 'node:fs/promises'
+import { readFile, stat } from 'node:fs/promises'
 import { type ParseError, parse, printParseErrorCode } from 'jsonc-parser'
 import { record } from '../client.ts'
-import { CLIENTS, type Place, paths } from '../init/clients.ts'
+import { CLAUDE_CODE, CLIENTS, type Place, paths } from '../init/clients.ts'
 import { laxAt, NO_LAX } from '../init/edit.ts'
 import { bytesOf } from '../init/files.ts'
 import { channelEntries, isOurs } from '../init/launch.ts'
@@ -44,6 +44,8 @@ export interface Unreadable {
 /** All of them: project and user files of the four clients, and Claude Code's own file. */
 export async function configured(place: Place): Promise<Configured> {
   const entries: Found[] = []
+  /** By Claude Code: of one name the first. */
+  const started = new Set<string>()
   const broken: ({ file: string } & Unreadable)[] = []
   const take = (
     client: string,
@@ -53,13 +55,17 @@ export async function configured(place: Place): Promise<Configured> {
     no: ReadonlySet<string> = NONE,
     approved: (name: string) => boolean = () => true,
   ): void => {
-    const all = new Map(Object.entries(record(root)).map(([name, entry]) => [name, record(entry)]))
+    const named = Object.entries(record(root)).filter(
+      ([name]) => !started.has(name) || client !== CLAUDE_CODE.title,
+    )
+    const all = new Map(named.map(([name, entry]) => [name, record(entry)]))
     const pushing = new Set(channelEntries(all))
     for (const [name, entry] of all) {
       if (!isOurs(entry) && !pushing.has(name)) continue
       const declined = no.has(name)
       const disabled = declined || off.has(name)
       const unapproved = !disabled && !approved(name)
+      if (client === CLAUDE_CODE.title && !disabled && !unapproved) started.add(name)
       entries.push({ client, file, name, entry, pushes: pushing.has(name), disabled, declined, unapproved })
     }
   }
@@ -70,7 +76,9 @@ export async function configured(place: Place): Promise<Configured> {
   }
   const own = await load(claudeFile(place))
   const above = upward(place)
-  const project = record(record(own?.projects)[(await repositoryOf(above, place)) ?? place.cwd])
+  const key = (await repositoryOf(above, place)) ?? place.cwd
+  const projects = record(own?.projects)
+  const project = record(projects[key] ?? projects[key.replaceAll('\\', '/')])
   const choices = [project, ...(await settingsOf(place))]
   const off = new Set(strings(project.disabledMcpServers))
   const no = new Set(choices.flatMap((each) => strings(each.disabledMcpjsonServers)))
@@ -90,9 +98,12 @@ export async function configured(place: Place): Promise<Configured> {
         take(client.title, file, (await load(file, client.strict))?.[client.root])
         continue
       }
+      const nearer = new Set<string>()
       for (const cwd of above) {
         const each = client.file({ ...place, cwd }, scope) ?? file
-        const root = (await load(each, client.strict))?.[client.root]
+        const whole = Object.entries(record((await load(each, client.strict))?.[client.root]))
+        const root = Object.fromEntries(whole.filter(([name]) => !nearer.has(name)))
+        for (const [name] of whole) nearer.add(name)
         take(client.title, each, root, off, no, (name) => all || on.has(name))
       }
     }
@@ -100,19 +111,25 @@ export async function configured(place: Place): Promise<Configured> {
   return { entries, broken }
 }
 
-/** The folder that this is, and those above it. */
+/** The folder that this is, and those above it but for the root. */
 function upward(place: Place): readonly string[] {
   const { dirname } = paths(place)
-  const folders = [place.cwd]
-  for (let at = place.cwd; dirname(at) !== at; at = dirname(at)) folders.push(dirname(at))
+  const folders: string[] = []
+  for (let at = place.cwd; dirname(at) !== at; at = dirname(at)) folders.push(at)
   return folders
 }
 
-/** The git repository that holds this folder. */
+/** The git repository that holds this folder; of a worktree the main one. */
 async function repositoryOf(above: readonly string[], place: Place): Promise<string | undefined> {
+  const { dirname, join, resolve } = paths(place)
   for (const folder of above) {
-    const found = await stat(paths(place).join(folder, '.git')).catch(() => undefined)
-    if (found !== undefined) return folder
+    const git = join(folder, '.git')
+    if ((await stat(git).catch(() => undefined)) === undefined) continue
+    // (Of a worktree it is a file, and leads to a folder that names the common one; that of a submodule names none.)
+    const link = await readFile(git, 'utf8').catch(() => '')
+    const own = resolve(folder, /^gitdir: (.+)$/m.exec(link)?.[1] ?? '')
+    const common = await readFile(join(own, 'commondir'), 'utf8').catch(() => undefined)
+    return common === undefined ? folder : dirname(resolve(own, common.trim()))
   }
   return undefined
 }
