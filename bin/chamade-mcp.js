@@ -57,8 +57,7 @@ const requireBeside = Module.createRequire(file)
 requireBeside.cache[file] = main
 /** Flags of V8 that are off until the code is kept. */
 let waiting = []
-// Of all that can be run only a bridge has to start quickly, and the longer it ran the more of its code is compiled. A
-// run that is soon over leaves what it has, a longer one replaces that.
+// Only a bridge to a server has to start quickly; the longer it ran, the more of its code is compiled.
 if (!/^([a-z]+|-h|--help|-V|--version)$/.test(process.argv[2] ?? '')) {
   // What ran often enough to be compiled by Sparkplug is so again at once with every start from that cache: 2 ms. And
   // what the start alone needs would be thrown away by the sixth collection, which a load brings within a second: 8.
@@ -67,8 +66,7 @@ if (!/^([a-z]+|-h|--help|-V|--version)$/.test(process.argv[2] ?? '')) {
     setTimeout(() => writeCache(false), 1_000).unref()
   }
   if (!fits) {
-    // Some hosts end a bridge by a signal that nobody hears: what there is when the first request is on its way is
-    // kept then (61 ms to 47 for the next start).
+    // (A host may end it by a signal that nobody hears: 61 ms to 47 for the next start.)
     setImmediate(() => setImmediate(writeCache, true))
     process.once('exit', (code) => (code === 0 || code > 128) && !fits && writeCache(true))
   }
