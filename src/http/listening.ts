@@ -167,8 +167,9 @@ export class Listening {
    * which no event came since the replay is not trusted, and a second is asked for.
    *
    * A server that holds one stream a session refuses that, or ends the first for it. (It may refuse it for the one that
-   * broke, of which it does not know yet; or it was cut just then: so it is asked again, ever later.) Where both stand, the one that the server gave without
-   * being asked for the past is its own; where a server speaks on several, the break is told for nothing.
+   * broke, of which it does not know yet; or it was cut just then: so it is asked again, ever later.) Where both stand,
+   * the one that the server gave without being asked for the past is its own; where a server speaks on several, the
+   * break is told for nothing.
    *
    * One that is cut before that can be told leaves the next one less time, and one that was of no use next to none.
    */

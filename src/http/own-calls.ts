@@ -5,7 +5,7 @@
  * opening.ts says it.
  * The one rule: the client sees no id of ours. Answers to them end here; what else comes with them goes on.
  */
-import { BridgeError, errors } from '../errors.ts'
+import { errors } from '../errors.ts'
 import {
   composeNotification,
   composeRequest,
@@ -163,10 +163,7 @@ export class OwnCalls {
     if (outcome.kind === 'no-such-session') throw errors.lostAtOnce(where)
     // (Who was let in for `initialize` just now: nothing that is said in this session would be taken.)
     if (outcome.kind === 'unauthorized' && outcome.status === 401) throw this.#exchange.unauthorized(outcome)
-    if (outcome.kind === 'unavailable') {
-      const text = `${where} opened a session and took no initialized: ${outcome.why}`
-      throw new BridgeError('SERVER_UNREACHABLE', text)
-    }
+    if (outcome.kind === 'unavailable') throw errors.notInitialized(where, outcome.why)
     // (Some say "OK" to a notification, in plain text.)
     const isTaken = isSuccess(outcome) || (outcome.kind === 'refused' && outcome.status < 300)
     return isTaken ? undefined : sayOutcome(outcome)

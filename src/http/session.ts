@@ -418,8 +418,9 @@ export class SessionLife {
   async #resume(next: Live, handshake: Handshake, initialized: Buffer, over: Signal): Promise<void> {
     try {
       const refused = await this.#calls.initialized(next, initialized, over)
-      if (refused !== undefined) this.#insist(handshake, `took no initialized: ${refused}`)
-      if (!(await this.#memory.restore(next))) this.#insist(handshake, 'lost it at once')
+      const { where } = this.#exchange
+      if (refused !== undefined) this.#insist(handshake, errors.notInitialized(where, refused))
+      if (!(await this.#memory.restore(next))) this.#insist(handshake, errors.lostAtOnce(where))
       this.#unrestoredInRow = 0
     } catch (error) {
       void this.#calls.delete(next, this.#config.privateLimitMs)
@@ -428,12 +429,11 @@ export class SessionLife {
   }
 
   /**
-   * Throws: another session may take what this one did not. Said in several in a row it is about what was asked: the last
+   * Throws `why`: another session may take what this one did not. Said in several in a row it is about what was asked: the last
    * is used without. So is the first of a handshake, of a client that knows no better.
    */
-  #insist(handshake: Handshake, why: string): void {
-    if (handshake.wasLive !== true || ++this.#unrestoredInRow >= RESTORES) return
-    throw new BridgeError('SERVER_UNREACHABLE', `${this.#exchange.where} opened a session and ${why}`)
+  #insist(handshake: Handshake, why: BridgeError): void {
+    if (handshake.wasLive === true && ++this.#unrestoredInRow < RESTORES) throw why
   }
 
   /** One that a hung backend has swallowed must leave time for another; a server that is slow gets more each time. */
