@@ -16,7 +16,7 @@ export interface SessionStatus {
   readonly state: 'opening' | 'live' | 'reopening' | 'lost'
   /** Counts sessions of this process from 1. */
   readonly generation: number
-  /** Why it changed, one clause. Absent when all went as planned. */
+  /** Why it changed, one clause, or why it is `opening` still. Absent when all went as planned. */
   readonly reason?: string
   /** `live` only: what differs from what the client was told at its `initialize`, one clause. */
   readonly changed?: string
@@ -94,6 +94,7 @@ export function levelOf(status: Status): Level {
   switch (status.kind) {
     case 'session':
       if (status.changed !== undefined) return 'warn'
+      if (status.state === 'opening' && status.reason !== undefined) return 'warn'
       return status.state === 'lost' ? 'warn' : 'info'
     case 'push':
       if (status.severe === true) return 'warn'
@@ -239,7 +240,7 @@ const UNPRINTABLE = /\s*[\p{Cc}\u2028\u2029]+\s*/gu
 
 /**
  * A sink that writes one line per fact; while a stream stays down: the first failure, then at growing intervals. Who
- * was warned that it is down, or that the session is lost, reads that this is over.
+ * was warned that it is down, or that there is no session, reads that this is over.
  */
 export function statusLog(options: SinkOptions): (status: Status) => void {
   const limit = LEVELS.indexOf(options.level)
@@ -271,8 +272,9 @@ export function statusLog(options: SinkOptions): (status: Status) => void {
     }
     if (status.kind === 'push' || status.kind === 'session') {
       const name = nameOf(status)
-      if (['retrying', 'lost', 'not-offered'].includes(status.state) && level === 'warn') warnedOf.add(name)
-      if (['up', 'live'].includes(status.state) && warnedOf.delete(name)) level = 'warn'
+      if (status.state !== 'up' && status.state !== 'live') {
+        if (level === 'warn') warnedOf.add(name)
+      } else if (warnedOf.delete(name)) level = 'warn'
     }
     if (LEVELS.indexOf(level) > limit) return
     const at = new Date().toISOString()

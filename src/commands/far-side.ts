@@ -3,10 +3,8 @@
  */
 import { DEFAULT_CHANNEL, withChannel } from '../channel/channel.ts'
 import { serverSettings } from '../config.ts'
-import { type BridgeError, seconds } from '../errors.ts'
 import { openHttp } from '../http/upstream.ts'
 import { type OptionSpec, type OptionValues, SERVER_OPTIONS } from '../options.ts'
-import { METHOD } from '../protocol.ts'
 import type { OpenUpstream } from '../sides.ts'
 import { type NoteStatus, type Redactor, type Status, statusLog } from '../status.ts'
 import { type Io, withEnvironment } from './command.ts'
@@ -18,9 +16,6 @@ import { FEED_OPTIONS } from './moot.ts'
 export const CONNECTION_OPTIONS: readonly OptionSpec[] = SERVER_OPTIONS.filter(
   ({ flags }) => !flags.startsWith('--max-message'),
 ).concat(ENTRY_OPTION)
-
-/** A server that is well has answered by then. */
-const SLOW_MS = 1_500
 
 export interface FarSide {
   readonly open: OpenUpstream
@@ -43,29 +38,7 @@ export async function serverSide(
   const { origin, pathname } = new URL(http.url)
   const where = `${origin}${pathname}`
   const patienceMs = Math.min(http.patienceMs, limitMs)
-  let fact = `${where} has not answered yet`
-  const onRetry = ({ message }: BridgeError): void => {
-    fact = message
-  }
-  const note = (): string => `${fact}; trying for ${seconds(patienceMs)}`
-  return { open: saidToBeSlow(openHttp({ ...http, patienceMs, onRetry }), note), where, notes }
-}
-
-/** Who waits for the handshake is told so, and why, while the time for it is not over. */
-function saidToBeSlow(open: OpenUpstream, text: () => string): OpenUpstream {
-  return (outlet) => {
-    const upstream = open(outlet)
-    return {
-      send: (message) => {
-        const sent = upstream.send(message)
-        if (message.kind !== 'request' || message.method !== METHOD.initialize) return sent
-        const say = (): void => outlet.report({ kind: 'note', level: 'warn', text: text() })
-        const timer = setTimeout(say, SLOW_MS)
-        return sent.finally(() => clearTimeout(timer))
-      },
-      close: (deadlineMs) => upstream.close(deadlineMs),
-    }
-  }
+  return { open: openHttp({ ...http, patienceMs }), where, notes }
 }
 
 /** The spaces of a moot; the values are flags of `chamade-mcp moot`. */

@@ -11,7 +11,7 @@ import { BridgeError, invalid, seconds } from '../errors.ts'
 import { nameGiven, type OptionValues } from '../options.ts'
 import type { Notification } from '../protocol.ts'
 import { aborted, later } from '../retry.ts'
-import { ALL_SPACES, type Redactor, redactor, render, type Status } from '../status.ts'
+import { ALL_SPACES, levelOf, type Redactor, redactor, render, type Status } from '../status.ts'
 import { McpClient, type ServerIdentity } from './client.ts'
 import type { CommandSpec, Io } from './command.ts'
 import { type Asked, mootAsked, withoutTwins } from './entry.ts'
@@ -224,7 +224,7 @@ try: give it longer with --for; what --only and --drop leave out is not counted\
     if (this.#done.signal.aborted) return
     switch (status.kind) {
       case 'session':
-        if (status.state === 'opening' || (status.state === 'live' && status.generation === 1)) return
+        if (status.reason === undefined && (status.state === 'opening' || status.generation === 1)) return
         break
       case 'gap':
         return // Its notice is on the page already.
@@ -242,10 +242,7 @@ try: give it longer with --for; what --only and --drop leave out is not counted\
         break
       default:
     }
-    const bad =
-      status.kind === 'dropped' ||
-      status.kind === 'failed' ||
-      (status.kind === 'push' && status.state !== 'up')
+    const bad = levelOf(status) === 'warn' || (status.kind === 'push' && status.state !== 'up')
     this.#page.status(bad ? 'warn' : 'info', inShell(this.#redact(render(status))))
     if (status.kind === 'push' && status.state === 'not-offered' && status.stream === undefined)
       this.#done.abort(NOT_OFFERED)

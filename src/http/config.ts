@@ -3,7 +3,6 @@
  */
 import type { SecureContext } from 'node:tls'
 import type { Dispatcher } from 'undici'
-import type { BridgeError } from '../errors.ts'
 import { type BackoffOptions, type Clock, DEFAULT_BACKOFF, systemClock } from '../retry.ts'
 import type { Redactor } from '../status.ts'
 
@@ -49,8 +48,6 @@ export interface HttpConfig extends HttpTiming {
     readonly url: URL
     readonly variable: string
   }
-  /** Told why an `initialize` failed that is sent once more. */
-  readonly onRetry?: (failure: BridgeError) => void
   /** Told every session id; cuts secrets out of what is quoted from the server. */
   readonly redact: Redactor
   readonly clock: Clock

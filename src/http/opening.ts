@@ -61,9 +61,15 @@ export class Opening {
 
   /**
    * `initialize`, as often as `patienceMs` allows. Resolves with the server's answer, good or bad. An attempt that a
-   * balancer has swallowed leaves time for another; of a server that is only slow the first answer is taken.
+   * balancer has swallowed leaves time for another; of a server that is only slow the first answer is taken. `onRetry`
+   * is told why one failed that is sent once more.
    */
-  async initialize(request: Request, patienceMs: number, signal: Signal): Promise<Opened> {
+  async initialize(
+    request: Request,
+    patienceMs: number,
+    signal: Signal,
+    onRetry: (failure: BridgeError) => void,
+  ): Promise<Opened> {
     const { clock, random, backoff } = this.#config
     const began = clock.uptime()
     const deadline = began + patienceMs
@@ -101,7 +107,7 @@ export class Opening {
           isEnough = true
           continue
         }
-        this.#config.onRetry?.(failure)
+        onRetry(failure)
         const busyMs = outcome.kind === 'unavailable' ? outcome.retryAfterMs : undefined
         await sleep(Math.min(tries.next(0, busyMs), deadline - now), this.#closing, signal)
         if (this.#closing.aborted && open.size === 0) throw failure

@@ -8,11 +8,12 @@
  *
  * [MCP 2025-11-25 transports, Session Management] 404 to a session id: start a new session without one.
  */
-import { BridgeError, errors, reasonOf } from '../errors.ts'
+import { BridgeError, errors, reasonOf, seconds } from '../errors.ts'
 import { textAt } from '../json.ts'
 import type { Request, Response } from '../protocol.ts'
 import { Abort, Backoff, limit, type Signal, sleep } from '../retry.ts'
 import type { Outlet } from '../sides.ts'
+import type { SessionStatus } from '../status.ts'
 import { type HttpConfig, LAST_ATTEMPT_MS } from './config.ts'
 import type { Exchange } from './exchange.ts'
 import { quoted } from './meaning.ts'
@@ -41,6 +42,8 @@ interface Handshake {
 const LEAVE_LIMIT_MS = 1_000
 /** After so many sessions in a row that would not be made like the one before, the last is used as it is. */
 const RESTORES = 3
+/** A server that is well has answered `initialize` by then. */
+const SLOW_MS = 1_500
 /** The last of the time for a goodbye: what a DELETE needs. */
 const DELETE_MS = 50
 
@@ -308,11 +311,18 @@ export class SessionLife {
     const { current } = this
     const cause = current.state === 'new' ? current.cause : undefined
     if (!this.#state.become({ state: 'opening', cause })) throw errors.closing()
-    this.#outlet.report({ kind: 'session', state: 'opening', generation: this.#generation + 1 })
+    const generation = this.#generation + 1
+    this.#report('opening', generation)
+    let fact = `${this.#exchange.where} has not answered yet`
+    const slow = setTimeout(() => {
+      this.#report('opening', generation, `${fact}; trying for ${seconds(patienceMs)}`)
+    }, SLOW_MS)
     try {
       if (left !== undefined) await this.#calls.delete(left, LEAVE_LIMIT_MS)
       if (signal.aborted) throw signal.reason
-      const opened = await this.#opening.initialize(handshake.initialize, patienceMs, signal)
+      const opened = await this.#opening.initialize(handshake.initialize, patienceMs, signal, (failure) => {
+        fact = failure.message
+      })
       if (opened.response.result === undefined) {
         this.#state.become({ state: 'new' })
         return opened.response
@@ -327,6 +337,8 @@ export class SessionLife {
       if (handshake === this.#handshake)
         this.#state.become({ state: 'new', cause: error instanceof BridgeError ? error : cause })
       throw signal.aborted ? signal.reason : error
+    } finally {
+      clearTimeout(slow)
     }
   }
 
@@ -442,7 +454,7 @@ export class SessionLife {
     return Math.min(privateLimitMs, (patienceMs / 3) * 2 ** Math.min(this.#failedInRow, 10))
   }
 
-  #report(state: 'live' | 'reopening' | 'lost', generation: number, reason?: string): void {
+  #report(state: SessionStatus['state'], generation: number, reason?: string): void {
     this.#outlet.report({ kind: 'session', state, generation, ...(reason === undefined ? {} : { reason }) })
   }
 }

@@ -283,7 +283,9 @@ describe('call', () => {
     server.on('initialize', () => undefined)
     const { code, stderr } = await runCli(['tools', '--url', server.url, '--patience', '2s'])
     expect(code).toBe(1)
-    expect(stderr).toMatch(/^\S+ warn http:\S+ has not answered yet; trying for 2 s\nerror: .*\ntry: .*\n$/)
+    expect(stderr).toMatch(
+      /^\S+ warn session 1 opening: 127\S+ has not answered yet; trying for 2 s\nerror: .*\ntry: .*\n$/,
+    )
   })
 
   test('shows blocks that are no text as what they are', async () => {
