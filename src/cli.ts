@@ -1,9 +1,9 @@
 /**
- * The command table, and the only room that touches `process`: argv and environment become option values, errors
- * become a line and a hint, the outcome becomes an exit code.
+ * The command table, and the only room that takes anything from the global `process`: argv and environment become
+ * option values, errors become a line and a hint, the outcome becomes an exit code.
  *
  * A host starts one of these per window and waits for it, so well-formed options of the two bridges are read
- * here (by node's own `parseArgs` in 1 ms); commander is loaded for everything else: subcommands, help, mistakes.
+ * here; commander is loaded for everything else: subcommands, help, mistakes.
  * The one rule: stdout belongs to the command.
  */
 import { setMaxListeners } from 'node:events'

@@ -246,14 +246,23 @@ export function impossible(value: never): never {
   throw new TypeError(`unexpected ${JSON.stringify(value)}`)
 }
 
-/** A page or a JSON error as one short line. Call it with what is redacted: half a key is not known for one. */
-export function plainText(text: string, max = 300): string {
+/** What a text says each time it is said: without what differs, a time, a count, the id of a request. */
+export function gist(text: string): string {
+  return text.replaceAll(/\S*\d\S*/g, '#')
+}
+
+/** A page as one short line. Call it with what is redacted: half a key is not known for one. */
+export function plainText(text: string, max?: number): string {
   // (Only the start is shown, and the expressions take their time over long texts without a ">".)
+  const start = text.slice(0, 4_096)
+  return oneLine(start.replaceAll(/<(script|style)\b[\s\S]*?<\/\1>/gi, ' ').replaceAll(/<[^>]*>/g, ' '), max)
+}
+
+/** The same of what is no page. */
+export function oneLine(text: string, max = 300): string {
   const plain = text
     .slice(0, 4_096)
-    .replaceAll(/<(script|style)\b[\s\S]*?<\/\1>/gi, ' ')
-    .replaceAll(/<[^>]*>/g, ' ')
-    .replaceAll(/[\s\p{Cc}]+/gu, ' ')
+    .replaceAll(/[\s\p{Cc}\p{Bidi_C}]+/gu, ' ')
     .trim()
   return plain.length <= max ? plain : `${plain.slice(0, max)}…`
 }

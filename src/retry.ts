@@ -1,7 +1,8 @@
 /**
  * When to try again: full-jitter backoff, and waits that can be ended.
  *
- * Not a loop: callers own theirs. The one rule: luck and time are injected, so that a fleet can be simulated.
+ * Not a loop: callers own theirs. The one rule: the luck and the time that delays are made of are injected, so that a
+ * fleet can be simulated.
  *
  * "Full jitter" after AWS's exponential-backoff study: a delay is drawn from [0, ceiling], so clients that lost
  * the same server do not come back together. With a cap of 6.5 s at most 1 / 3.25 s of the fleet arrives per

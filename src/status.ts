@@ -236,7 +236,7 @@ export interface SinkOptions {
 /** Of a text in the log; a server may say much. */
 const MOST_CHARACTERS = 2_000
 /** What would begin another line, or steer the terminal of whoever reads the log. */
-const UNPRINTABLE = /\s*[\p{Cc}\u2028\u2029]+\s*/gu
+const UNPRINTABLE = /\s*[\p{Cc}\p{Bidi_C}\u2028\u2029]+\s*/gu
 
 /**
  * A sink that writes one line per fact; while a stream stays down: the first failure, then at growing intervals. Who

@@ -28,7 +28,11 @@ Exit code 1 when the tool reports an error.`,
   options: [
     ...CONNECTION_OPTIONS,
     { flags: '--arguments <json>', description: 'all arguments as one JSON object; - reads it from stdin' },
-    { flags: '--timeout <time>', description: 'cancel the call after so long', fallback: 'never' },
+    {
+      flags: '--timeout <time>',
+      description: 'give up after so long, and cancel the call',
+      fallback: 'never',
+    },
     { flags: '--json', description: 'the whole result as JSON' },
   ],
   examples: [
@@ -54,21 +58,26 @@ async function run(values: OptionValues, operands: readonly string[], io: Io): P
       return Promise.resolve()
     },
   })
+  const { signal, clear } = limit(timeoutMs ?? ENDLESS_MS, io.signal)
+  let isCalled = false
   try {
-    await client.initialize(io.signal)
-    const tool = toolNamed(await client.tools(io.signal), name)
+    await client.initialize(signal)
+    const tool = toolNamed(await client.tools(signal), name)
     const input = jsonObject({ ...whole, ...argumentsOf(pairs, tool) })
     const params = jsonObject({ name: JSON.stringify(name), arguments: input, _meta: '{"progressToken":1}' })
-    const patience = limit(timeoutMs ?? ENDLESS_MS, io.signal)
-    const answer = await client.request('tools/call', params, patience.signal).finally(patience.clear)
-    return show(answer, values.json === true, io)
+    isCalled = true
+    return show(await client.request('tools/call', params, signal), values.json === true, io)
   } catch (error) {
     if (error instanceof DOMException && error.name === 'TimeoutError') {
-      io.stderr.write(`error: ${name} did not answer within --timeout; it was cancelled, and may have run\n`)
+      const what = isCalled
+        ? `${name} did not answer within --timeout; it was cancelled, and may have run`
+        : `${side.where} did not answer within --timeout; nothing was run`
+      io.stderr.write(`error: ${what}\n`)
       return 1
     }
     throw error
   } finally {
+    clear()
     await client.close()
   }
 }

@@ -25,6 +25,8 @@ import type { OpenUpstream, Upstream } from '../sides.ts'
 import type { Status } from '../status.ts'
 import { VERSION } from '../version.ts'
 
+/** Most pages of a list that are asked for. */
+const MAX_PAGES = 1_000
 const GOODBYE_MS = 1_000
 
 /** What the server said to `initialize`. */
@@ -102,7 +104,7 @@ export class McpClient {
       name: text(info.name) ?? 'unnamed',
       version: text(info.version) ?? '?',
       protocolVersion: text(result.protocolVersion) ?? '?',
-      channel: record(record(result.capabilities).experimental)['claude/channel'] !== undefined,
+      channel: declaresChannel(record(result.capabilities)),
     }
   }
 
@@ -153,7 +155,7 @@ export class McpClient {
     const found: ListedTool[] = []
     const seen = new Set<string>()
     let cursor: string | undefined
-    for (;;) {
+    for (let page = 1; ; page++) {
       const answer = await this.request(METHOD.toolsList, cursor === undefined ? {} : { cursor }, signal)
       const { result, elements } = settled(METHOD.toolsList, answer)
       for (const json of elements('tools')) {
@@ -168,6 +170,9 @@ export class McpClient {
       cursor = text(result.nextCursor)
       // Pages that go round have all been seen.
       if (cursor === undefined || seen.has(cursor)) return found
+      if (page >= MAX_PAGES) {
+        throw new BridgeError('SERVER_CONFUSED', `the server's list of tools has no end (${page} pages)`)
+      }
       seen.add(cursor)
     }
   }
@@ -201,6 +206,11 @@ function settled(what: string, answer: Answer): Answer & { readonly ok: true } {
   if (answer.ok) return answer
   const { code, message } = answer.error
   throw new BridgeError('SERVER_REFUSED', `the server refused ${what}: ${message} (${code})`)
+}
+
+/** Does a server that declares these capabilities push events, as a client of it sees that? */
+export function declaresChannel(capabilities: Readonly<Record<string, unknown>>): boolean {
+  return Boolean(record(capabilities.experimental)['claude/channel'])
 }
 
 export function record(value: unknown): Readonly<Record<string, unknown>> {

@@ -7,7 +7,7 @@
 import { existsSync } from 'node:fs'
 import { isAbsolute } from 'node:path'
 import { parseArgs } from 'node:util'
-import { text, timeLimit } from '../config.ts'
+import { list, text, timeLimit } from '../config.ts'
 import { withVariables } from '../credentials.ts'
 import { BridgeError, invalid } from '../errors.ts'
 import { type OptionSpec, type OptionValues, SERVER_OPTIONS, TWINS } from '../options.ts'
@@ -44,7 +44,8 @@ export async function askedFor(values: OptionValues, operands: readonly string[]
     const headers = Object.entries(expanded(record(entry.headers), io.env)).map(
       ([key, value]) => `${key}: ${value}`,
     )
-    return { values: { ...flags, url: here(url, io.env), header: headers }, operands: [], env }
+    const own = { ...(operands.length > 0 ? {} : { url: here(url, io.env) }), header: headers }
+    return { values: { ...own, ...flags, header: [...headers, ...list(flags.header)] }, operands, env }
   }
   if (!isOurs(entry) || isMoot(entry)) {
     throw invalid(

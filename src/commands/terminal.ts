@@ -47,5 +47,5 @@ export function palette(colour: boolean): Palette {
 
 /** `text` without anything a terminal would obey; line ends stay. */
 export function harmless(text: string): string {
-  return text.replaceAll(/[\p{Cc}\u202a-\u202e\u2066-\u2069]/gu, (c) => (c === '\n' || c === '\t' ? c : ''))
+  return text.replaceAll(/[\p{Cc}\p{Bidi_C}]/gu, (c) => (c === '\n' || c === '\t' ? c : ''))
 }

@@ -2,8 +2,7 @@
  * The REST calls of the feed: who am I, join a space, its events, its status, my spaces.
  *
  * Not a retry (but with another key, when the file of a refused one holds one by now), not a cache. The one rule: the
- * token travels in a header and shows nowhere; a reply is what the server said or a Refusal, never an exception (but
- * for a caller's own abort).
+ * token travels in a header and shows nowhere; a reply is what the server said or a Refusal, never an exception.
  */
 import { type Dispatcher, request } from 'undici'
 import { reasonOf, seconds } from '../errors.ts'

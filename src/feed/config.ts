@@ -1,7 +1,7 @@
 /**
  * What can be configured of the moot feed: the documented CONVO_* variables, flags of the same meaning, defaults.
  *
- * Reads no file but the CA certificate and the key file it is told of (key.ts reads that again); connects to nothing.
+ * Reads no files but those with certificates and the key that it is told of (key.ts reads that again); connects to nothing.
  * The one rule: whatever is wrong is said here, before the first byte, as CONFIG_INVALID.
  */
 import { readFileSync } from 'node:fs'
@@ -10,7 +10,7 @@ import type { SecureContext } from 'node:tls'
 import { invalid, reasonOf } from '../errors.ts'
 import { isLoopback } from '../loopback.ts'
 import { nameGiven, shown, TWINS } from '../options.ts'
-import { extraCertificates } from '../pem.ts'
+import { extraCertificates, pem } from '../pem.ts'
 import { type NamedProxy, proxyFor } from '../proxy.ts'
 import { type BackoffOptions, type Clock, DEFAULT_BACKOFF, systemClock } from '../retry.ts'
 import type { NoteStatus, Redactor } from '../status.ts'
@@ -262,19 +262,13 @@ function maxTextOf(setting: Setting | undefined, wording: Wording): number {
   throw invalid(`${name} is no number of characters: "${value.slice(0, 40)}"`, 'give one from 1 to 1000000')
 }
 
-function certificates({ value: path, name }: Setting): string {
-  const text = fileText(path, `the CA certificate of ${name}`)
-  if (text.includes('-----BEGIN CERTIFICATE-----') || text.includes('-----BEGIN TRUSTED CERTIFICATE-----'))
-    return text
-  throw invalid(
-    `${name} names ${path}, which holds no certificate in PEM form`,
-    'convert it: openssl x509 -inform der -in FILE -out FILE.pem',
-  )
-}
-
 /** Naming certificates takes the place of Node's own: these, and what it was told to trust beside them, go on being trusted. */
 export function authorities(named: Setting, env: Environment): string[] {
-  return [...tls().rootCertificates, certificates(named), ...extraCertificates(env)]
+  return [
+    ...tls().rootCertificates,
+    pem(named.value, 'CA certificate', named.name),
+    ...extraCertificates(env),
+  ]
 }
 
 /** (Not imported: few ask before the client has its first answer, and that is 5 ms of every start.) */

@@ -22,7 +22,7 @@ export class Interval {
     this.#current?.abort()
     const current = new AbortController()
     this.#current = current
-    // A client that is gone ends it; the bridge says so.
+    // The end of the bridge ends it.
     this.#run(seconds * 1_000, prompt, current.signal).catch(() => current.abort())
   }
 

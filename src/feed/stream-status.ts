@@ -3,6 +3,7 @@
  *
  * No sockets, no waiting. The one rule: `down` is told only of a stream that was up.
  */
+import { gist } from '../errors.ts'
 import type { Clock } from '../retry.ts'
 import type { Status } from '../status.ts'
 import type { Refusal } from './refusal.ts'
@@ -76,10 +77,9 @@ export class StreamStatus {
     const { error, lasting } = refusal
     this.#attempts++
     this.down(error.message)
-    if (lasting && this.#told !== error.message) {
-      this.#report({ kind: 'failed', what: this.#what, error })
-    }
-    this.#told = error.message
+    const reason = gist(error.message)
+    if (lasting && this.#told !== reason) this.#report({ kind: 'failed', what: this.#what, error })
+    this.#told = reason
     this.#say({ state: 'retrying', reason: error.message, delayMs, ...(lasting ? { severe: true } : {}) })
   }
 

@@ -134,7 +134,7 @@ export function closing(): Refusal {
   return { error: errors.closing(), lasting: false }
 }
 
-/** The client is gone, or we have a bug: the stream can't go on. */
+/** All ends, or we have a bug: the stream can't go on. */
 export function stopped(cause: unknown, what: string, report: (status: Status) => void): void {
   const why = cause instanceof Error ? cause.message : String(cause)
   report({ kind: 'dropped', what: `what was to come of ${what}`, why })

@@ -5,7 +5,7 @@
  * brought back by discovery, and one it asked for is kept through every failure that time may mend.
  */
 import type { ChannelDraft } from '../channel/notification.ts'
-import { BridgeError, seconds } from '../errors.ts'
+import { BridgeError, gist, seconds } from '../errors.ts'
 import { Backoff, ENDLESS_MS, firstOf, limit, sleep } from '../retry.ts'
 import { ALL_SPACES, type Status } from '../status.ts'
 import { type Actor, Backend, type SpaceSummary } from './backend.ts'
@@ -319,9 +319,10 @@ export class Subscriptions {
       if (!found.ok) {
         const { error } = found.no
         waitMs = pauseAfter(found.no, backoff)
+        const reason = gist(error.message)
         if (first?.isUp === false) first.retrying(found.no, waitMs)
-        else if (told !== error.message) this.#report({ kind: 'failed', what: 'looking for spaces', error })
-        told = error.message
+        else if (told !== reason) this.#report({ kind: 'failed', what: 'looking for spaces', error })
+        told = reason
         continue
       }
       if (first?.isUp === false) first.up(true)

@@ -5,7 +5,7 @@
  * is answered at once, whatever the network does; nothing is connected before the client has initialized.
  */
 import { type ChannelDraft, channelNotification } from '../channel/notification.ts'
-import { errors } from '../errors.ts'
+import { errors, gist } from '../errors.ts'
 import { METHOD, type Message } from '../protocol.ts'
 import { Backoff, firstOf, MAX_WAIT_MS, sleep } from '../retry.ts'
 import type { OpenUpstream, Outlet, Upstream } from '../sides.ts'
@@ -116,8 +116,9 @@ class Feed implements Upstream {
       const who = await subscriptions.identity()
       if (who.ok || this.#over.signal.aborted) return
       const { error, lasting, retryAfterMs } = who.no
-      if (told !== error.message) this.#outlet.report({ kind: 'failed', what: 'reaching moot', error })
-      told = error.message
+      const reason = gist(error.message)
+      if (told !== reason) this.#outlet.report({ kind: 'failed', what: 'reaching moot', error })
+      told = reason
       await sleep(lasting ? backoff.slow() : backoff.next(0, retryAfterMs), this.#over.signal)
     }
   }

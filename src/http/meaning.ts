@@ -6,7 +6,7 @@
  *
  * [MCP 2025-11-25 transports, Streamable HTTP; RFC 9110 §15]
  */
-import { plainText } from '../errors.ts'
+import { oneLine, plainText } from '../errors.ts'
 import { Gathered } from '../gathered.ts'
 import { textAt, withoutByteOrderMark } from '../json.ts'
 import { parse, RPC, textMember } from '../protocol.ts'
@@ -126,7 +126,7 @@ export function quoted(
   redact: Redactor,
 ): { readonly text: string; readonly rpcError: string } {
   const rpcError = withoutSecrets(error, redact)
-  return { text: plainText(rpcError), rpcError }
+  return { text: oneLine(rpcError), rpcError }
 }
 
 /** A page as one short line. */
@@ -141,7 +141,7 @@ export function refusal(status: number, text: string): Refused {
 }
 
 function notAskedFor(compressed: string): string {
-  return `its body is compressed (${plainText(compressed)}), though "identity" was asked for`
+  return `its body is compressed (${oneLine(compressed)}), though "identity" was asked for`
 }
 
 /** JSON text with secrets cut out of its strings, names among them, and numbers; all else stands as it stood. */

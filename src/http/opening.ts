@@ -70,12 +70,12 @@ export class Opening {
     signal: Signal,
     onRetry: (failure: BridgeError) => void,
   ): Promise<Opened> {
-    const { clock, random, backoff } = this.#config
+    const { clock, random, backoff, privateLimitMs } = this.#config
     const began = clock.uptime()
     const deadline = began + patienceMs
     const tries = new Backoff(backoff, random)
     const open = new Set<Promise<Attempt>>()
-    let aloneMs = Math.max(LEAST_ALONE_MS, patienceMs * ALONE_PART)
+    let aloneMs = Math.max(LEAST_ALONE_MS, Math.min(patienceMs, privateLimitMs) * ALONE_PART)
     let isEnough = false
     let told: Outcome | undefined
     try {

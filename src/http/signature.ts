@@ -3,6 +3,7 @@
  *
  * No call, no state. The one rule: the words of a server are compared, never read; only statuses and codes are.
  */
+import { gist } from '../errors.ts'
 import { type Response, RPC, textMember } from '../protocol.ts'
 import type { Outcome, Refused } from './outcome.ts'
 
@@ -27,7 +28,12 @@ export function signatureOf(outcome: Outcome): Signature {
 
 export function refusalSignature({ status, code, message }: Refused): Signature {
   if (code === undefined) return `HTTP ${status}`
-  return status === 200 ? `HTTP 200, ${code}, ${message ?? 'no message'}` : `HTTP ${status}, ${code}`
+  return status === 200 ? inWords(code, message) : `HTTP ${status}, ${code}`
+}
+
+/** Of a reply with 200 the words count too. */
+function inWords(code: string, message = 'no message'): Signature {
+  return `HTTP 200, ${code}, ${gist(message)}`
 }
 
 /** The JSON-RPC error code in it, if any. */
@@ -89,5 +95,5 @@ export function responseSignature(response: Response): Signature {
   const { raw, error } = response
   if (error === undefined) return 'ok'
   const code = textMember(raw, error, 'code') ?? 'no code'
-  return `HTTP 200, ${code}, ${textMember(raw, error, 'message') ?? 'no message'}`
+  return inWords(code, textMember(raw, error, 'message'))
 }

@@ -1,8 +1,8 @@
 /**
  * The weather: what goes wrong on demand, and until when.
  *
- * Not the breaking itself where that needs connections (endpoint.ts, simulator.ts do it); here is what holds for
- * the requests to come. The one rule: what lasts ends by itself or by `clear`, and a fault touches only `/mcp`.
+ * Not the breaking itself where that needs connections (breakage.ts does it); here is what holds for the requests to
+ * come. The one rule: what lasts ends by itself or by `clear`, and a fault touches only `/mcp`, but for `refuse`.
  */
 import type { ServerResponse } from 'node:http'
 

@@ -5,8 +5,7 @@
  */
 import type { Agent } from './agent.ts'
 import type { Endpoint, SessionView } from './endpoint.ts'
-import { DM_PLATFORMS } from './events.ts'
-import { FAULTS, type Faults } from './faults.ts'
+import type { Faults } from './faults.ts'
 import type { Journal } from './journal.ts'
 
 export interface State {
@@ -20,9 +19,6 @@ export interface State {
   readonly sessions: readonly SessionView[]
   /** Faults that hold, with milliseconds left. */
   readonly faults: Readonly<Record<string, number>>
-  /** Every fault there is, with what it does. */
-  readonly faultNames: Readonly<Record<string, string>>
-  readonly platforms: readonly string[]
 }
 
 export interface AgentState {
@@ -50,8 +46,6 @@ export function stateOf(world: {
     agents: world.agents.map(agentState),
     sessions: world.endpoint.sessions,
     faults: world.faults.active,
-    faultNames: FAULTS,
-    platforms: DM_PLATFORMS,
   }
 }
 

@@ -6,7 +6,8 @@
  */
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { PLACEHOLDER } from '../../credentials.ts'
+import { PLACEHOLDER, withVariables } from '../../credentials.ts'
+import { DEFAULT_URL } from '../../options.ts'
 import { VERSION } from '../../version.ts'
 import { record, text } from '../client.ts'
 import type { Io } from '../command.ts'
@@ -132,13 +133,13 @@ const config: Check<MachineContext> = {
 
 const duplicates: Check<MachineContext> = {
   name: 'duplicates',
-  run({ entries, processes }) {
+  run({ entries, processes, io }) {
     const active = entries.entries.filter(({ disabled, client }) => !disabled && client === 'Claude Code')
     const doubled = active.find((each, at) =>
-      active.some((other, index) => index < at && sameTarget(each, other)),
+      active.some((other, index) => index < at && sameTarget(each, other, io.env)),
     )
     if (doubled !== undefined) {
-      const other = active.find((each) => each !== doubled && sameTarget(each, doubled))
+      const other = active.find((each) => each !== doubled && sameTarget(each, doubled, io.env))
       return warn(
         `Claude Code has it twice: "${other?.name}" (${other?.file}) and "${doubled.name}" (${doubled.file})`,
         'each opens a session of its own and may get every event: remove one',
@@ -226,24 +227,31 @@ function missingVariable(entry: Found['entry'], io: Io): string | undefined {
   return undefined
 }
 
-/** Two entries that reach the same server. */
-function sameTarget(a: Found, b: Found): boolean {
-  return target(a) === target(b)
+/** Do two entries reach the same server? */
+function sameTarget(a: Found, b: Found, shell: Io['env']): boolean {
+  const reached = target(a, shell)
+  return reached !== undefined && reached === target(b, shell)
 }
 
-function target({ entry }: Found): string {
+/** What an entry reaches; undefined where its address can't be read here. */
+function target({ entry }: Found, shell: Io['env']): string | undefined {
   const args = strings(entry.args)
   const env = record(entry.env)
   if (args.includes('moot') || args.some((word) => word.endsWith('channel_runner'))) {
     return `moot ${text(env.CONVO_API_URL) ?? ''} ${text(env.CONVO_SPACE_ID) ?? ''}`
   }
+  const known = (word: string): string => withVariables(word, shell, (whole) => whole)
   const named =
     text(entry.url) ??
-    args.find((word) => /^https?:/.test(word)) ??
+    args.map(known).find((word) => /^https?:/.test(word)) ??
     text(env.CHAMADE_MCP_URL) ??
     text(env.CHAMADE_URL)
-  if (named === undefined || !URL.canParse(named)) return 'mcp.chamade.io'
-  return new URL(named).host.replace(/^(?!mcp\.)(?=(?:[\w-]+\.)*chamade\.io$)/, 'mcp.')
+  if (named === undefined) return new URL(DEFAULT_URL).host
+  if (!URL.canParse(known(named))) return undefined
+  const { host, pathname, searchParams } = new URL(known(named))
+  if (/(?:^|\.)chamade\.io$/.test(host)) return host.replace(/^(?!mcp\.)/, 'mcp.')
+  searchParams.delete('stateful')
+  return `${host}${pathname.replace(/\/$/, '')}?${searchParams.toString()}`
 }
 
 function isBridge(words: readonly string[]): boolean {

@@ -1,14 +1,18 @@
 /**
  * The checks of the server itself: from its first HTTP answer to the round trip of a ping.
  */
+import { seconds } from '../../errors.ts'
 import { HEADER } from '../../protocol.ts'
-import { record, text } from '../client.ts'
+import { ENDLESS_MS, firstOf, limit } from '../../retry.ts'
+import { declaresChannel, record, text } from '../client.ts'
 import { type Check, type Finding, fail, ok, skip, warn } from './check.ts'
 import type { Facts, ServerContext } from './context.ts'
 import type { Exchanged } from './probe.ts'
-import { watch } from './watch.ts'
+import { BUFFERED, watch } from './watch.ts'
 
 const VERSIONS = ['2024-11-05', '2025-03-26', '2025-06-18', '2025-11-25']
+/** The headers of a push stream come at once, or they are held back. */
+const HEADERS_MS = 10_000
 const ROUND_TRIPS = 10
 /** Enough is known of a slow server after this long. */
 const ROUND_TRIPS_MS = 3_000
@@ -112,10 +116,11 @@ const initialize: Check<ServerContext> = {
 
 const stateless: Check<ServerContext> = {
   name: 'stateless',
-  run({ facts }) {
+  run({ facts, redact }) {
     const { first } = facts
     if (first === undefined || facts.goesOn !== true) return skip('not initialized')
     const id = sessionOf(first)
+    if (id !== undefined) redact.add(id)
     facts.stateless = { stateful: false, id, version: versionOf(first) }
     if (id === undefined) return ok('without ?stateful there is no session: nothing to lose at a restart')
     return ok('a session is kept without ?stateful too')
@@ -150,8 +155,7 @@ const channel: Check<ServerContext> = {
   name: 'channel',
   run({ facts }) {
     if (facts.capabilities === undefined) return skip('not initialized')
-    const declared = record(facts.capabilities.experimental)['claude/channel'] !== undefined
-    return declared
+    return declaresChannel(facts.capabilities)
       ? ok('claude/channel is declared: Claude Code will listen')
       : warn(
           'claude/channel is not declared: Claude Code ignores what this server pushes',
@@ -165,7 +169,17 @@ const push: Check<ServerContext> = {
   async run({ facts, signal }) {
     const { probe, session } = facts
     if (probe === undefined || session === undefined) return skip('no session')
-    const reply = await probe.open('GET', session, undefined, signal)
+    const late = new AbortController()
+    const { signal: over } = limit(ENDLESS_MS, signal, late.signal)
+    const opened = await firstOf([probe.open('GET', session, undefined, over)], HEADERS_MS)
+    if (opened === undefined) {
+      late.abort()
+      return warn(
+        `no response headers within ${seconds(HEADERS_MS)}: they may come with the first event`,
+        BUFFERED,
+      )
+    }
+    const reply = opened.result
     const type = String(reply.headers['content-type'] ?? 'no content type').split(';')[0]
     const took = `${Math.round(reply.headersMs)} ms`
     if (reply.status === 200 && type === 'text/event-stream') {

@@ -7,7 +7,7 @@ import { seconds } from '../../errors.ts'
 import { firstOf } from '../../retry.ts'
 import { type Check, fail, ok, skip, warn } from './check.ts'
 import type { ServerContext } from './context.ts'
-import type { Watched } from './watch.ts'
+import { BUFFERED, type Watched } from './watch.ts'
 
 /** Keep-alives come every 15 to 30 s as a rule: silence that was shorter says nothing. */
 const TELLING_MS = 20_000
@@ -28,7 +28,7 @@ const firstByte: Check<ServerContext> = {
       )
     return warn(
       `nothing in ${seconds(waitMs)}: no keep-alive is sent, or something between holds it back`,
-      'switch off response buffering for text/event-stream (nginx: proxy_buffering off; X-Accel-Buffering: no)',
+      BUFFERED,
     )
   },
 }

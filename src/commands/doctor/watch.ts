@@ -3,6 +3,10 @@
  */
 import type { RawReply } from './probe.ts'
 
+/** What helps where its bytes are held back. */
+export const BUFFERED =
+  'switch off response buffering for text/event-stream (nginx: proxy_buffering off; X-Accel-Buffering: no)'
+
 export interface Watched {
   readonly openedAt: number
   /** Uptime in ms at which each piece came. */

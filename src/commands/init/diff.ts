@@ -12,21 +12,35 @@ const CONTEXT = 3
 /** The diff, coloured, without a newline at its end; empty when the texts are the same. */
 export function unifiedDiff(before: string, after: string, file: string, paint: Palette): string {
   if (before === after) return ''
-  const lines = compare(linesOf(before), linesOf(after))
+  const [old, fresh] = [before, after].map((text) => linesOf(hideSecrets(text)))
+  const lines = compare(linesOf(before), linesOf(after)).map((line) => {
+    const shown = line.mark === '+' ? fresh?.[line.new - 1] : old?.[line.old - 1]
+    return { ...line, text: shown ?? line.text }
+  })
   const head = [before === '' ? '--- (no file)' : `--- ${file}`, `+++ ${file}`].map(paint.bold)
   return [...head, ...hunks(lines).flatMap((hunk) => show(hunk, paint))].join('\n')
 }
 
-/** One line with the values of what looks like a secret hidden; references and the simulator's keys stay. */
-export function hideSecrets(line: string): string {
-  const secret = /("[^"]*(?:key|token|secret|passw|authorization|cookie)[^"]*"\s*:\s*")((?:[^"\\]|\\.)+)"/gi
-  return line.replaceAll(secret, (whole: string, head: string, value: string) =>
-    /^(?:(?:Bearer )?\$\{[^}]+\}|chmd_local_[0-9a-f]+)$/.test(value) ||
-    value === PLACEHOLDER ||
-    head.includes('_FILE"')
-      ? whole
-      : `${head}••••••"`,
-  )
+const NAME = '[^"\\\\:=&?]*(?:key|token|secret|passw|authorization|cookie)[^"\\\\:=&?]*'
+const VALUE = '(?:[^"\\\\]|\\\\.)+'
+/** What may be before a secret, and it: `"NAME": "…`, `"--name", "…`, `"Name: …`, `"--name=…`, `?name=…`, `Bearer …`. */
+const SECRETS = new RegExp(
+  [
+    `("${NAME}"\\s*:\\s*"|"--?${NAME}"\\s*,\\s*"|"${NAME}[:=]\\s*)(${VALUE})(?=")`,
+    `([?&]${NAME}=)([^&"]+)`,
+    `(\\bBearer\\s+)([^"]+)`,
+    `()(\\b(?:chmd|convo)_\\w{6,})`,
+  ].join('|'),
+  'gi',
+)
+
+/** JSON text with the values of what looks like a secret hidden; references, files and the simulator's keys stay. */
+export function hideSecrets(text: string): string {
+  return text.replaceAll(SECRETS, (whole: string, ...groups: readonly (string | undefined)[]) => {
+    const [head = '', value = ''] = groups.slice(0, 8).filter((group) => group !== undefined)
+    const isNone = /^(?:(?:Bearer )?\$\{[^}]+\}|chmd_local_[0-9a-f]+)$/.test(value) || value === PLACEHOLDER
+    return isNone || /[_-]file["=:]/i.test(head) ? whole : `${head}••••••`
+  })
 }
 
 interface Line {
@@ -109,5 +123,5 @@ function show(hunk: readonly Line[], paint: Palette): string[] {
   const [first] = hunk
   const head = `@@ -${old === 0 ? 0 : (first?.old ?? 1)},${old} +${fresh === 0 ? 0 : (first?.new ?? 1)},${fresh} @@`
   const paints = { ' ': (text: string) => text, '-': paint.red, '+': paint.green }
-  return [paint.cyan(head), ...hunk.map((line) => paints[line.mark](`${line.mark}${hideSecrets(line.text)}`))]
+  return [paint.cyan(head), ...hunk.map((line) => paints[line.mark](`${line.mark}${line.text}`))]
 }

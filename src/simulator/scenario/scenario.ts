@@ -144,7 +144,7 @@ function expectationOf(what: Fields): Expectation {
     only(what, ['tool', 'args', 'ok'], 'an expected tool call')
     const tools: readonly unknown[] = Array.isArray(what.tool) ? (what.tool as unknown[]) : [what.tool]
     const args = what.args === undefined ? {} : fieldsOf(what.args, 'args')
-    for (const each of Object.values(args)) if (typeof each === 'string') patternOf(each)
+    checkPatterns(args)
     return { kind: 'tool', tools: tools.map(String), args, ok: what.ok !== false }
   }
   for (const kind of ['stream', 'session', 'call'] as const) {
@@ -158,6 +158,12 @@ function expectationOf(what: Fields): Expectation {
     return { kind, state: String(state) }
   }
   throw new BadScenario('expected is one of tool, stream, session, call')
+}
+
+function checkPatterns(value: unknown): void {
+  if (typeof value === 'string') patternOf(value)
+  else if (typeof value === 'object' && value !== null)
+    for (const each of Object.values(value)) checkPatterns(each)
 }
 
 /** The pattern in "/…/flags", or undefined when the text is meant as it is. */

@@ -1,7 +1,7 @@
 /**
  * What a simulated tool is: a schema, a description, and a function from checked arguments to a result.
  *
- * Not MCP: `server.ts` speaks it. The one rule: a tool never sees arguments its schema does not allow, and a
+ * Not MCP: `server.ts` speaks it. The one rule: a tool never sees an argument of its schema with a value that this does not allow, and a
  * refusal is a ToolError with a sentence an agent can act on.
  */
 import type { Agent } from '../agent.ts'
