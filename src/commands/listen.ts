@@ -130,6 +130,8 @@ class Listening {
   readonly #done = new AbortController()
   /** A push stream was open. (To know the spaces of an agent is not to hear them.) */
   #listened = false
+  /** Moot has told which spaces there are, and named none. */
+  #isNowhere = false
   #seen = 0
   /** When a failed attempt was last told (uptime, ms). */
   #retryTold = Number.NEGATIVE_INFINITY
@@ -173,7 +175,7 @@ class Listening {
     }
     if (this.#done.signal.reason === NOT_OFFERED) throw notOffered(this.#side.where)
     if (!this.#listened && this.#seen === 0 && this.#done.signal.reason === TIME_IS_OVER)
-      throw neverListened(this.#side.where, forMs)
+      throw this.#isNowhere ? nowhere(this.#side.where) : neverListened(this.#side.where, forMs)
     const short = Number.isFinite(this.#wanted.count) && this.#seen < this.#wanted.count
     if (short && this.#done.signal.reason === TIME_IS_OVER)
       this.#io.stderr.write(`error: ${this.#seen} of ${this.#wanted.count} events came within --for
@@ -232,6 +234,7 @@ try: give it longer with --for; what --only and --drop leave out is not counted\
         if (status.level === 'debug') return
         break
       case 'push':
+        this.#isNowhere = status.stream === ALL_SPACES && status.state === 'up'
         if (status.state === 'up') {
           this.#listened ||= status.stream !== ALL_SPACES
           this.#retryTold = Number.NEGATIVE_INFINITY
@@ -253,6 +256,16 @@ function notOffered(where: string): BridgeError {
   return new BridgeError('SERVER_CONFUSED', `nothing can be listened to: ${where} offers no push stream`, {
     hint: 'check the URL; the warning before says what the server answered',
   })
+}
+
+function nowhere(where: string): BridgeError {
+  return new BridgeError(
+    'FEED_REFUSED',
+    `nothing was listened to: ${where} has no active space of this agent`,
+    {
+      hint: 'have it invited to a space, or name one to join: --space ID',
+    },
+  )
 }
 
 function neverListened(where: string, forMs = 0): BridgeError {

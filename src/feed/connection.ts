@@ -289,15 +289,12 @@ function watching(seen: Seen): Dispatcher.DispatcherComposeInterceptor {
   }
 }
 
+type ReplyHeaders = Readonly<Record<string, string | string[] | undefined>>
+
 /** undici's declaration leaves the methods of this class out. */
 interface Handler {
-  onRequestUpgrade(by: unknown, status: number, headers: unknown, socket: Duplex): void
-  onResponseStart(
-    by: unknown,
-    status: number,
-    headers: Readonly<Record<string, string | string[] | undefined>>,
-    statusMessage?: string,
-  ): void
+  onRequestUpgrade(by: unknown, status: number, headers: ReplyHeaders, socket: Duplex): void
+  onResponseStart(by: unknown, status: number, headers: ReplyHeaders, statusMessage?: string): void
   onResponseError(by: unknown, error: Error): void
 }
 const Decorator = DecoratorHandler as unknown as new (handler: Dispatcher.DispatchHandler) => Handler
@@ -311,9 +308,12 @@ class Witness extends Decorator {
   }
 
   override onRequestUpgrade(...args: Parameters<Handler['onRequestUpgrade']>): void {
-    this.#seen.status = args[1]
-    this.#seen.raw = args[3]
-    super.onRequestUpgrade(...args)
+    const [by, status, headers, socket] = args
+    this.#seen.status = status
+    this.#seen.raw = socket
+    // [RFC 6455 §4.1] `Upgrade` is one of its tokens; undici wants it to be the only one.
+    const connection = /(?:^|,)\s*upgrade\s*(?:,|$)/i.test(String(headers.connection)) ? 'upgrade' : ''
+    super.onRequestUpgrade(by, status, { ...headers, connection }, socket)
   }
 
   override onResponseStart(...args: Parameters<Handler['onResponseStart']>): void {

@@ -328,3 +328,16 @@ test('listens to moot spaces with --moot', async () => {
   ])
   expect(cli.stdout).not.toContain('convo_listen-test')
 })
+
+test('of a moot without an active space of the agent it says that, and no word of the key', async () => {
+  const moot = await startMootSimulator({ key: 'convo_listen-test' })
+  onTestFinished(() => moot.close())
+  for (const space of moot.store.spaces.values()) moot.store.setStatus(space, 'archived')
+  const env = { CONVO_API_KEY: 'convo_listen-test' }
+  const { code, stderr } = await runCli(['listen', '--moot', moot.url, '--for', '1s'], { env })
+  expect(stderr).toBe(
+    `error: nothing was listened to: ${moot.url} has no active space of this agent\n` +
+      'try: have it invited to a space, or name one to join: --space ID\n',
+  )
+  expect(code).toBe(1)
+})

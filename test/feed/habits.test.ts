@@ -2,7 +2,8 @@
  * Backends that answer otherwise than the documentation shows: what they leave out or add costs no event, brings
  * none twice, and makes nothing up.
  */
-import { describe, expect, test } from 'vitest'
+import { type AddressInfo, connect, createServer } from 'node:net'
+import { describe, expect, onTestFinished, test } from 'vitest'
 import { FORGOTTEN } from '../../src/feed/history.ts'
 import { eventually, pause } from '../support/eventually.ts'
 import {
@@ -539,6 +540,32 @@ test('a backend that shows no history: each break is a gap', async () => {
   moot.sockets.drop('cut')
   await eventually('it is up again', () => client.pushStatuses(SPACE).at(-1)?.continuous === false)
 })
+
+test.each(['keep-alive, Upgrade', 'upgrade,close'])(
+  'a handshake answered with "Connection: %s"',
+  async (said) => {
+    const moot = await simulator()
+    const { port, hostname } = new URL(moot.url)
+    const between = createServer((near) => {
+      const far = connect(Number(port), hostname)
+      near.on('error', () => far.destroy()).on('close', () => far.destroy())
+      far.on('error', () => near.destroy()).on('close', () => near.destroy())
+      near.pipe(far)
+      far.on('data', (chunk: Buffer) => {
+        const isHandshake = chunk.toString('latin1', 0, 12) === 'HTTP/1.1 101'
+        const text = chunk.toString('latin1').replace('Connection: Upgrade', `Connection: ${said}`)
+        near.write(isHandshake ? Buffer.from(text, 'latin1') : chunk)
+      })
+    })
+    await new Promise<void>((resolve) => between.listen(0, '127.0.0.1', resolve))
+    onTestFinished(() => void between.close())
+    const url = `http://127.0.0.1:${(between.address() as AddressInfo).port}`
+    const client = await connected(moot, { CONVO_API_URL: url, CONVO_SPACE_ID: SPACE })
+    await caughtUp(moot)
+    moot.publish(SPACE, { text: '@MyAgent through it' })
+    await client.hears(1)
+  },
+)
 
 describe('a server that lets everybody in and then closes', () => {
   const letIn = async (status: number, changes: Changes = {}): Promise<[Simulator, FeedClient]> => {
