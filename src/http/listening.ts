@@ -18,7 +18,7 @@ import type { Live } from './session-state.ts'
 /** What a stream has brought. */
 interface Brought {
   readonly events: number
-  /** Among them one that had not come before. */
+  /** Among them something for the client that had not come before. */
   readonly news: boolean
   /** How long it stood before the first of them, ms. */
   readonly quietMs: number
@@ -144,9 +144,8 @@ export class Listening {
     const end = stream
       .read(
         isKnown,
-        (event, repeated) => {
+        (event, isNews) => {
           if (reading.events++ === 0) reading.quietMs = clock.uptime() - upAt
-          const isNews = event.data.length > 0 && !repeated
           reading.news ||= isNews
           if (isNews) this.#life.prove(live)
           this.#place.moved(stream.cursor, event)
@@ -177,7 +176,8 @@ export class Listening {
     const { idlePingMs, minSilenceMs } = this.#config
     const replayed = await this.#replayed(resumed, signal)
     if (this.#doubted !== undefined) this.#doubted.replayed = replayed
-    const isSilent = (): boolean => resumed.events <= replayed
+    // (What the client holds up has come.)
+    const isSilent = (): boolean => resumed.events <= replayed && resumed.stream.heldSince === undefined
     const settle = (): Reading => {
       if (!isSilent()) this.#isSound = true
       if (this.#isSound) this.#patienceMs = idlePingMs
@@ -224,9 +224,10 @@ export class Listening {
   /** How many events have come once the replay is over. */
   async #replayed(resumed: Reading, signal: Signal): Promise<number> {
     for (;;) {
-      const { events } = resumed
+      const { events, stream } = resumed
       await sleep(SOON_MS, signal, resumed.ended)
-      if (resumed.events === events || signal.aborted || resumed.ended.aborted) return events
+      const isOver = resumed.events === events && stream.heldSince === undefined
+      if (isOver || signal.aborted || resumed.ended.aborted) return events
     }
   }
 

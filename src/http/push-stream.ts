@@ -60,12 +60,12 @@ export class PushStream {
 
   /**
    * Delivers every event until the stream ends. `isKnown`: is it the event of the cursor it was asked for? A server
-   * that begins with that one has sent it before. `onDelivered` is told after each delivery, `onTooLong` of an event
-   * that was not taken.
+   * that begins with that one has sent it before. `onRead` is told of each event, and whether the client was given
+   * anything of it; `onTooLong` of one that was not taken.
    */
   async read(
     isKnown: (event: Known) => boolean,
-    onDelivered: (event: Known, repeated: boolean) => void,
+    onRead: (event: Known, isNews: boolean) => void,
     onTooLong: (why: string) => void,
   ): Promise<StreamEnd> {
     const { clock } = this.#config
@@ -93,13 +93,15 @@ export class PushStream {
         }
         const repeated = first && isKnown(event)
         if (event.data.length > 0) first = false
+        let isNews = false
         if (event.data.length > 0 && !repeated) {
           for (const message of parse(event.data)) {
+            isNews ||= message.kind === 'notification' || message.kind === 'request'
             const room = this.#receive(message)
             if (room !== undefined) await room
           }
         }
-        onDelivered(event, repeated)
+        onRead(event, isNews)
       }
     } catch (cause) {
       reason = reasonOf(cause)

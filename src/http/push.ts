@@ -51,9 +51,14 @@ export class Push {
   /** A stream was open once: from then on its absence is a break and not a feature. */
   #everUp = false
   #upInSession = false
-  /** While there is none: uptime at which that was noticed, and wall time from which on something may have been missed. */
-  #down: { readonly since: number; readonly at: number } | undefined
+  /**
+   * While there is none: uptime at which that was noticed, wall time from which on something may have been missed, and
+   * how often it was asked for in vain.
+   */
+  #down: { readonly since: number; readonly at: number; failures: number } | undefined
   #refusalsInRow = 0
+  /** Streams in a row that ended without anything for the client. */
+  #barrenInRow = 0
   /**
    * While the GET gets a 5xx or no connection: once the server is seen to serve something else after this wall time, the
    * GET is tried at once. Once an outage: infinite from then on.
@@ -141,6 +146,7 @@ export class Push {
       this.#generation = live.generation
       this.#place.forget()
       this.#refusalsInRow = 0
+      this.#barrenInRow = 0
       this.#conflictSince = undefined
       this.#retryMs = 0
     }
@@ -200,7 +206,14 @@ export class Push {
     this.#noteDown(end.reason, end.silentSince)
     const delayMs = this.#nextDelay()
     const mostMs = held.news ? Math.max(this.#retryMs, NEWS_AGAIN_MS) : delayMs
-    if (this.#life.live === live) await this.#rest(Math.min(delayMs, mostMs))
+    if (this.#life.live !== live || this.#stopped.aborted) return
+    this.#barrenInRow = held.news ? 0 : this.#barrenInRow + 1
+    if (this.#barrenInRow >= SUSPICIOUS_REFUSALS) {
+      this.#barrenInRow = 0
+      // Some give a stream before they look whose it is.
+      void this.#life.pulse.check(live)
+    }
+    await this.#rest(Math.min(delayMs, mostMs))
   }
 
   /** The GET got no stream: what now? */
@@ -295,14 +308,15 @@ export class Push {
 
   async #again(why: string, delayMs: number, severe: boolean): Promise<void> {
     const { clock } = this.#config
-    this.#down ??= { since: clock.uptime(), at: clock.now() }
+    this.#down ??= { since: clock.uptime(), at: clock.now(), failures: 0 }
+    this.#down.failures++
     // (Who asked for no push is not warned that there is none.)
     const isMissed = this.#everUp || this.#config.stateful
     this.#report({
       state: 'retrying',
       reason: why,
       delayMs: Math.round(delayMs),
-      attempts: this.#backoff.attempts,
+      attempts: this.#down.failures,
       ...(isMissed && (severe || this.#failingForMs > SLOW_AFTER_MS) ? { severe: true } : {}),
     })
     await this.#rest(delayMs)
@@ -353,14 +367,14 @@ export class Push {
     this.#report({
       state: 'up',
       continuous: resumed || (first && this.#generation === 1),
-      ...(broken === undefined ? {} : { downMs: Math.round(downMs), attempts: this.#backoff.attempts }),
+      ...(broken === undefined ? {} : { downMs: Math.round(downMs), attempts: broken.failures + 1 }),
     })
   }
 
   #noteDown(reason: string, noticedAt = this.#config.clock.now()): void {
     if (!this.#everUp || this.#down !== undefined) return
     const at = this.#clockWatch.atTheEarliest(Math.min(noticedAt, this.#listening.unsureSince ?? noticedAt))
-    this.#down = { since: this.#config.clock.uptime(), at }
+    this.#down = { since: this.#config.clock.uptime(), at, failures: 0 }
     this.#report({ state: 'down', reason }, at)
   }
 
@@ -379,7 +393,8 @@ export class Push {
 /** Could it be otherwise without the cursor? What is said in front of the server, or of our old stream, says nothing of it. */
 function mayBeTheCursor(outcome: Outcome): boolean {
   if (outcome.kind === 'unauthorized') return outcome.status === 403
-  return (
-    outcome.kind === 'refused' && outcome.status >= 400 && outcome.status <= 500 && outcome.status !== 409
-  )
+  if (outcome.kind === 'not-offered') return true
+  if (outcome.kind !== 'refused') return false
+  const { status } = outcome
+  return status !== 409 && (status < 300 || (status >= 400 && status <= 501))
 }
