@@ -133,6 +133,31 @@ describe('a push stream', () => {
     },
   )
 
+  const lost = '{"jsonrpc":"2.0","id":null,"error":{"code":-32001,"message":"Session not found"}}'
+  test.each([
+    ['with nothing', ''],
+    ['with an error', `data: ${lost}\n\n`],
+  ])(
+    'that a server gives before it looks for the session, and ends %s: the session is renewed',
+    { timeout: 20_000 },
+    async (_, text) => {
+      const server = await ScriptedServer.start()
+      server.before((x) => {
+        const isLive = server.live().some(({ id }) => id === x.request.headers['mcp-session-id'])
+        if (x.request.method !== 'GET' || isLive) return false
+        x.response.writeHead(200, sse).end(text)
+        return true
+      })
+      const bridge = await BridgeProcess.listening(server)
+      // (Else the notice of the gap would ask for them.)
+      await bridge.call('tools/list')
+      await server.restart()
+      await eventually('the next push stream', () => server.listening(), 15_000)
+      server.push(notification(1))
+      await bridge.waitFor('an event', () => heard(bridge).length === 1)
+    },
+  )
+
   test('and its session, away, are waited for by many requests without a warning', async () => {
     const server = await ScriptedServer.start()
     const bridge = await BridgeProcess.listening(server, { args: ['--stateful', '--silent'] })

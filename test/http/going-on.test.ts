@@ -29,7 +29,7 @@ interface Far {
 async function open(
   server: ScriptedServer,
   timing: Partial<HttpConfig> = {},
-  reading = Promise.resolve(),
+  reading: () => Promise<void> = () => Promise.resolve(),
   isOpen = () => server.listening(),
 ): Promise<Far> {
   const delivered: string[] = []
@@ -39,7 +39,7 @@ async function open(
   const upstream = openHttp(httpConfig(server.url, { backoff, cursorDoubtMs, ...timing }))({
     deliver: (each, lane) => {
       delivered.push(each.raw.toString())
-      return lane === 'push' ? reading : undefined
+      return lane === 'push' ? reading() : undefined
     },
     report: (fact) => void facts.push(fact),
   })
@@ -89,6 +89,9 @@ const refusals: readonly [string, (x: Exchange) => unknown, Partial<HttpTiming>]
   ['500', (x) => x.reply(500), {}],
   ['410', (x) => x.reply(410), {}],
   ['403', (x) => x.reply(403), {}],
+  ['405', (x) => x.reply(405), {}],
+  ['501', (x) => x.reply(501), {}],
+  ['a page', (x) => x.reply(200, '<p>', { 'content-type': 'text/html' }), {}],
   ['no headers', () => undefined, { headersMs: 30 }],
   ['an empty stream', (x) => x.reply(200, '', { 'content-type': 'text/event-stream' }), {}],
 ]
@@ -290,6 +293,46 @@ test('streams that are resumed, quiet, and cut again and again stay one after th
   }
   expect(far.pushes('up').every((up) => up.continuous)).toBe(true)
   expect(server.of('GET').filter(({ status }) => status === 409)).toHaveLength(1)
+})
+
+test('a replay that the client holds up is no silence: all of it arrives, and no break is told', async () => {
+  const server = await ScriptedServer.start()
+  const event = (id: number): string => `id: ${id}\ndata: ${JSON.stringify(message(`${id}`))}\n\n`
+  server.before((x) => {
+    if (x.request.method !== 'GET') return false
+    // (Streams of a session stand beside each other.)
+    const replay = withCursor(x) ? [2, 3, 4, 5].map(event).join('') : event(1)
+    return x.stream().write(server.of('GET').length > 2 ? ': beside\n\n' : replay)
+  })
+  let read: () => void = () => undefined
+  const held = new Promise<void>((resolve) => {
+    read = resolve
+  })
+  let count = 0
+  const reading = (): Promise<void> => (count++ === 1 ? held : Promise.resolve())
+  const far = await open(server, { idlePingMs: 50 }, reading, () => server.of('GET').length === 1)
+  await eventually('the first event', () => far.texts().length === 1)
+  server.cutAll()
+  await eventually('the first of the replay', () => far.texts().length === 2)
+  await pause(2_500)
+  expect(server.of('GET')).toHaveLength(2)
+  read()
+  await eventually('all of it', () => far.texts().length === 5)
+  expect(far.texts()).toEqual(['1', '2', '3', '4', '5'])
+  expect(far.pushes('up').every(({ continuous }) => continuous)).toBe(true)
+})
+
+test('the attempts that a stream took are those of the break', async () => {
+  const server = await ScriptedServer.start()
+  const far = await open(server)
+  let refused = 0
+  server.before((x) => x.request.method === 'GET' && refused++ < 2 && (x.reply(503) ?? true))
+  for (let i = 0; i < 3; i++) {
+    const ups = far.pushes('up').length
+    server.session.push.cut()
+    await eventually('it is up again', () => far.pushes('up').length > ups && server.listening())
+  }
+  expect(far.pushes('up').map(({ attempts }) => attempts)).toEqual([undefined, 3, 1, 1])
 })
 
 test('a stream that is resumed, bound to nothing, and ends with its session: the break began with it', async () => {
@@ -840,13 +883,10 @@ test('a server that ends its stream after each event is asked again soon, each t
 test('a stream that broke while nobody read was down from the moment it broke', async () => {
   const server = await ScriptedServer.start()
   let read: () => void = () => undefined
-  const far = await open(
-    server,
-    {},
-    new Promise((resolve) => {
-      read = resolve
-    }),
-  )
+  const reading = new Promise<void>((resolve) => {
+    read = resolve
+  })
+  const far = await open(server, {}, () => reading)
   server.push(message('one'))
   await eventually('the event', () => far.texts().length === 1)
   const brokeAt = Date.now()

@@ -543,6 +543,16 @@ describe('a first initialize without an answer', () => {
     expect(server.posts('initialize')).toHaveLength(2)
   })
 
+  test('does not keep another waiting for longer, the longer the patience is', async () => {
+    const server = await ScriptedServer.start()
+    let swallowed = 0
+    server.before((x) => x.rpc.method === 'initialize' && swallowed++ === 0)
+    const { upstream, delivered } = connect(server, { patienceMs: 60_000, privateLimitMs: 2_500 })
+    await upstream.send(compose(initialize()))
+    expect(delivered).toEqual([expect.stringContaining('"id":0,"result"')])
+    expect(server.posts('initialize')).toHaveLength(2)
+  })
+
   test('of a server that is slow is the one that counts; the session of the other ends', async () => {
     const server = await ScriptedServer.start()
     const open: (() => void)[] = []
