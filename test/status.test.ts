@@ -37,6 +37,12 @@ test('what a server says at length is not all in the log', () => {
   expect(lines.join('').length).toBeLessThan(2_100)
 })
 
+test('nothing that turns the direction of writing is in the log', () => {
+  const { log, lines } = warnings()
+  log({ kind: 'note', level: 'warn', text: 'of\u202etxt.exe' })
+  expect(lines.join('')).toMatch(/ warn of txt\.exe\n$/)
+})
+
 test('a secret that is learned late is cut out from then on', () => {
   const redact = redactor()
   redact.add('chmd_0123456789')

@@ -564,6 +564,18 @@ describe('servers that do not say 404', () => {
     },
   )
 
+  test('200 with an error whose words differ each time: the next call is answered', async () => {
+    const server = await ScriptedServer.start()
+    let times = 0
+    server.refuseLost = (x) =>
+      x.error(-32001, `Session not found (trace ${++times}, expired ${times} s ago)`, 200)
+    const bridge = await BridgeProcess.connected(server.url)
+    await bridge.call('ping')
+    server.wipe()
+    expect((await bridge.call('tools/call')).error?.message).toMatch(/Session not found/)
+    expect((await bridge.call('tools/call', { n: 1 })).result.echo).toEqual({ n: 1 })
+  })
+
   test.each([
     ['500 in JSON-RPC', 500, true],
     ['500 without a body', 500, false],

@@ -146,6 +146,8 @@ test('--cert without --key, and files that cannot be used, are said before anyth
     [['--cert', cert], /belong together/],
     [['--ca', join(certs, 'no-such-file.pem')], /no-such-file\.pem cannot be read/],
     [['--ca', join(certs, 'README.md')], /is not PEM/],
+    [['--ca', key], /holds no certificate/],
+    [['--cert', cert, '--key', cert], /holds no private key/],
   ]
   for (const [args, text] of wrong) {
     const bridge = BridgeProcess.start('https://localhost:9/mcp', { args })

@@ -121,6 +121,14 @@ describe('call', () => {
     await eventually('the cancellation', () => server.posts('notifications/cancelled').length === 1)
   })
 
+  test.each([['initialize'], ['tools/list']])('--timeout ends the wait for %s too', async (method) => {
+    const server = await ScriptedServer.start()
+    server.on(method, () => undefined)
+    const { code, stderr } = await runCli(['call', 'echo', '--timeout', '500ms', '--url', server.url])
+    expect(stderr).toBe(`error: ${server.url} did not answer within --timeout; nothing was run\n`)
+    expect(code).toBe(1)
+  })
+
   test.each([['initialize'], ['tools/list']])('a refusal of %s is said as one', async (method) => {
     const server = await ScriptedServer.start()
     const message = 'no \u001b[31mway for Bearer chmd_said-again'
@@ -227,6 +235,15 @@ describe('call', () => {
       code: 0,
       stdout: expect.stringMatching(/^echo/) as string,
     })
+  })
+
+  test('a list of tools without an end is one', async () => {
+    const server = await ScriptedServer.start()
+    let page = 0
+    server.on('tools/list', (x) => x.result({ tools: [], nextCursor: `${++page}` }))
+    const { code, stderr } = await runCli(['tools', '--url', server.url])
+    expect(stderr).toMatch(/^error: the server's list of tools has no end \(1000 pages\)\n/)
+    expect(code).toBe(1)
   })
 
   test('no name of a tool steers the terminal', async () => {
@@ -441,6 +458,18 @@ describe('--entry', () => {
     const without = await runCli(['call', 'chamade_account', '--entry', 'chamade'], { cwd })
     expect(without.code).toBe(1)
     expect(without.stderr).toContain('CHAMADE_API_KEY is the literal text ${CHAMADE_API_KEY}')
+  })
+
+  test('of an HTTP entry too, a header and an address given beside it count', async () => {
+    const [there, here] = [await ScriptedServer.start(), await ScriptedServer.start()]
+    const cwd = configured({ type: 'http', url: `${there.url}?stateful`, headers: { 'X-Own': '1' } })
+    const args = ['tools', '--entry', 'chamade', '--header', 'X-Test: 2']
+    expect((await runCli(args, { cwd })).code).toBe(0)
+    expect(there.posts('tools/list')[0]?.headers).toMatchObject({ 'x-own': '1', 'x-test': '2' })
+    expect((await runCli([...args, '--url', here.url], { cwd })).code).toBe(0)
+    await runCli(['listen', here.url, '--entry', 'chamade', '--for', '300ms'], { cwd })
+    expect(there.posts('initialize')).toHaveLength(1)
+    expect(here.posts('initialize')).toHaveLength(2)
   })
 
   test('reads flags, a URL in the arguments, and HTTP entries', async () => {

@@ -320,6 +320,22 @@ describe('out there', () => {
       /claude\/channel is not declared/,
     ],
     [
+      'a channel declared to be none',
+      (s) => {
+        s.capabilities = { experimental: { 'claude/channel': false } }
+      },
+      'channel',
+      'warn',
+      /claude\/channel is not declared/,
+    ],
+    [
+      'headers that wait for the first event',
+      (s) => s.before((x) => x.request.method === 'GET'),
+      'push',
+      'warn',
+      /no response headers within 10 s: they may come with the first event/,
+    ],
+    [
       'no push stream',
       (s) => {
         s.pushOffered = false
@@ -589,6 +605,22 @@ describe('here', () => {
       expect(output).not.toContain('chmd_in-the-args')
     })
   }
+
+  test('takes two servers of one host, or two that are not known, for two', async () => {
+    const http = (url: string): object => ({
+      command: 'npx',
+      args: ['-y', '@chamade/mcp-server@3', '--url', url],
+    })
+    for (const [a, b, isOne] of [
+      ['https://x.example/tickets/mcp', 'https://x.example/wiki/mcp', false],
+      ['${TICKETS_URL}', '${WIKI_URL}', false],
+      ['https://x.example/mcp?stateful', 'https://x.example/mcp/', true],
+      ['${HERE:-https://x.example/mcp}', 'https://x.example/mcp', true],
+    ] as const) {
+      const { checks } = await examine(nowhere, placeWith(config({ a: http(a), b: http(b) })))
+      expect(/twice/.test(checks.duplicates?.text ?? '')).toBe(isOne)
+    }
+  })
 
   test('an entry that was declined in the dialog of Claude Code: what helps is not /mcp, which does not list it', async () => {
     const no = { 'project/.claude/settings.local.json': { disabledMcpjsonServers: ['c'] } }

@@ -332,4 +332,28 @@ describe('the diff', () => {
       expect(hideSecrets(kept)).toBe(kept)
     }
   })
+
+  test('hides them among arguments too, and in addresses', () => {
+    const hidden = [
+      ['["--header", "Authorization: Bearer sk-1"]', '["--header", "Authorization: ••••••"]'],
+      ['["--api-key", "sk-2", "-v"]', '["--api-key", "••••••", "-v"]'],
+      ['[\n  "--token",\n  "sk-3"\n]', '[\n  "--token",\n  "••••••"\n]'],
+      ['["--api-key=sk-4"]', '["--api-key=••••••"]'],
+      ['"https://x.example/mcp?v=1&api_key=sk-5"', '"https://x.example/mcp?v=1&api_key=••••••"'],
+      ['["echo", "chmd_0123456789"]', '["echo", "••••••"]'],
+    ]
+    for (const [text = '', shown] of hidden) expect(hideSecrets(text)).toBe(shown)
+    for (const kept of [
+      '["--api-key-file", "/home/ann/key"]',
+      '["--header", "Authorization: Bearer ${A_KEY}"]',
+      '["chmd_local_0123456789abcdef"]',
+      '["-y", "@chamade/mcp-server@3", "--stateful"]',
+    ]) {
+      expect(hideSecrets(kept)).toBe(kept)
+    }
+    const entry = (n: number): string => `{\n  "args": [\n    "--token",\n    "sk-${n}"\n  ]\n}\n`
+    const diff = unifiedDiff(entry(1), entry(2), 'f', plain)
+    expect(diff).toContain('-    "••••••"\n+    "••••••"')
+    expect(diff).not.toContain('sk-')
+  })
 })

@@ -18,6 +18,7 @@ describe('reading', () => {
     ['steps: [{ fault: earthquake }]', 'there is no fault "earthquake"'],
     ['steps: [{ expect: { stream: sideways } }]', 'never "sideways"'],
     ['steps: [{ expect: { tool: x, args: { text: "/(/" } } }]', 'is no pattern'],
+    ['steps: [{ expect: { tool: x, args: { files: [{ name: "/(/" }] } } }]', 'is no pattern'],
     ['steps: [{ expect: { tool: x, colour: red } }]', 'has no "colour"'],
     ['steps: [{ wait: soon }]', 'must be a duration'],
     ['steps: [{ wait: 1, fault: drop }]', 'exactly one key'],

@@ -243,7 +243,8 @@ function target({ entry }: Found, shell: Io['env']): string | undefined {
   const known = (word: string): string => withVariables(word, shell, (whole) => whole)
   const named =
     text(entry.url) ??
-    args.map(known).find((word) => /^https?:/.test(word)) ??
+    args[args.indexOf('--url') + 1 || args.length] ??
+    args.map((word) => known(word.replace(/^--url=/, ''))).find((word) => /^https?:/.test(word)) ??
     text(env.CHAMADE_MCP_URL) ??
     text(env.CHAMADE_URL)
   if (named === undefined) return new URL(DEFAULT_URL).host
