@@ -229,7 +229,7 @@ describe('imports', () => {
   })
 })
 
-test('process and console are named in cli.ts only', () => {
+test('the global process and console are named in cli.ts only', () => {
   const wrong = files.filter((file) => {
     if (file === 'cli.ts') return false
     const code = readFileSync(join(src, file), 'utf8')

@@ -129,6 +129,13 @@ describe('call', () => {
     expect(code).toBe(1)
   })
 
+  test('what a server says in JSON is shown as it is: no page of which tags are cut', async () => {
+    const server = await ScriptedServer.start()
+    server.on('initialize', (x) => x.error(-32602, 'Map<string, string>, 3 < 5 and 7 > 6', 400))
+    const { stderr } = await runCli(['tools', '--url', server.url])
+    expect(stderr).toContain('Map<string, string>, 3 < 5 and 7 > 6')
+  })
+
   test.each([['initialize'], ['tools/list']])('a refusal of %s is said as one', async (method) => {
     const server = await ScriptedServer.start()
     const message = 'no \u001b[31mway for Bearer chmd_said-again'

@@ -67,6 +67,19 @@ test('what is listed and is no id of a space is left out, and that is said once'
   ])
 })
 
+test('a refusal that names another request each time is told once', async () => {
+  let asked = 0
+  const habit: Habit = (_method, { pathname }) => {
+    if (pathname !== '/api/actors/me') return undefined
+    return { status: 403, body: { detail: `no access (request 7f-${++asked})` } }
+  }
+  const moot = await simulator()
+  const client = await connected(moot, { CONVO_API_URL: await front(moot, habit), CONVO_SPACE_ID: SPACE })
+  await eventually('it is asked again and again', () => asked > 8)
+  expect(client.log.match(/reaching moot failed/g)).toHaveLength(1)
+  expect(client.log.match(/the feed of space \S+ failed/g)).toHaveLength(1)
+})
+
 describe('the status of a space', () => {
   const statuses = (client: FeedClient): readonly (string | undefined)[] =>
     client.told.filter(({ meta }) => meta.event_type === 'status_change').map(({ meta }) => meta.status)

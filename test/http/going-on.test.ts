@@ -258,8 +258,8 @@ test('streams that are resumed, bound to nothing, and cut before that shows: the
     return true
   })
   const far = await open(server, { idlePingMs: 60_000, minSilenceMs: 100 })
-  const cutAt = Date.now()
   await cut(server, far)
+  const cutAt = Date.now()
   await eventually('the first resumed one', () => deaf.length === 1)
   await pause(300)
   deaf[0]?.cut()
