@@ -215,13 +215,8 @@ export class Past {
     if (first === undefined) return events
     const at = events.findIndex((event) => idOf(event) === first)
     if (at === -1) return this.#unsureFrom?.[0] === BEGINNING ? [] : events
-    return events.slice(
-      0,
-      Math.max(
-        at,
-        events.findLastIndex((event) => this.knows(event)),
-      ),
-    )
+    const last = events.findLastIndex((event) => this.knows(event))
+    return events.slice(0, Math.max(at, last))
   }
 
   /** The backend does not know where we were: what it has that we do not know is given, and from there we go on. */
