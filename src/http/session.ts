@@ -8,7 +8,7 @@
  *
  * [MCP 2025-11-25 transports, Session Management] 404 to a session id: start a new session without one.
  */
-import { BridgeError, errors, reasonOf, seconds } from '../errors.ts'
+import { BridgeError, errors, impossible, reasonOf, seconds } from '../errors.ts'
 import { textAt } from '../json.ts'
 import type { Request, Response } from '../protocol.ts'
 import { Abort, Backoff, limit, type Signal, sleep } from '../retry.ts'
@@ -187,6 +187,8 @@ export class SessionLife {
           if (this.#state.current === session) this.attempt()
           break
         }
+        default:
+          return impossible(session)
       }
     }
   }
