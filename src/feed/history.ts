@@ -22,7 +22,7 @@ const DEFAULT_PAGE = 50
 /** Ask from this many events before the last one: several writers may not have been stored in the order sent. */
 const OVERLAP = 20
 /** Stands in the list of ids for the beginning of the space. */
-export const BEGINNING = ''
+const BEGINNING = ''
 /** Events remembered to know them again. */
 const REMEMBERED = 10_000
 /** Behind so many that were told since, a place is no more asked from: they would not all be known again. */
@@ -118,7 +118,6 @@ export class History {
       return page.ok ? yes(this.#oldestFirst(page.value)) : page
     }
     const [place, ...behind] = new Set([...earlier, ...this.place])
-    const isEarlier = place !== this.place[0]
     const [next] = behind
     const given = new Set<string>()
     /** Its pages begin with the oldest: each joins the one before. */
@@ -136,8 +135,7 @@ export class History {
       const at = since === undefined ? -1 : page.value.findIndex((event) => idOf(event) === since)
       const fresh = page.value.slice(at + 1).filter((event) => !given.has(idOf(event)))
       const first = idOf(fresh[0])
-      // (Behind an earlier place others were told than those that the place is made of.)
-      const isNext = pages === 0 && first !== '' && (first === next || (isEarlier && this.knows(fresh[0])))
+      const isNext = pages === 0 && first !== '' && first === next
       // A page that holds all there was begins there whatever others begin with.
       oldest ||= isNext && !holdsAll(page.value)
       const joined = at !== -1 || fresh.length === 0 || isNext || oldest

@@ -9,7 +9,7 @@ import { Backoff, ENDLESS_MS, sleep } from '../retry.ts'
 import type { Status } from '../status.ts'
 import { type Backend, type EventQuery, PAGE, timeOf } from './backend.ts'
 import type { FeedConfig } from './config.ts'
-import { BEGINNING, type FetchPage, FORGOTTEN, History, idOf, MAX_BEHIND, ON_ITS_WAY_MS } from './history.ts'
+import { type FetchPage, FORGOTTEN, History, MAX_BEHIND, ON_ITS_WAY_MS } from './history.ts'
 import { MAX_TRIES, Patience } from './patience.ts'
 import { isAbsent, isDeclined, no, type Refusal, type Reply, yes } from './refusal.ts'
 
@@ -45,9 +45,8 @@ export class Past {
    * it sent there: a second look asks again from these ids.
    */
   #unsureFrom: readonly string[] | undefined
-  /** The id of the first event that came by itself since, and how many did. */
-  #firstSince: string | undefined
-  #countSince = 0
+  /** So many were told since. */
+  #behindUnsure = 0
   /** What came meanwhile and may concern the agent: that is not known yet. */
   #unsure: unknown[] = []
   #catchUps = 0
@@ -105,8 +104,7 @@ export class Past {
     if (caught.ok && this.#pastless === undefined && !signal.aborted) {
       await this.#settled()
       this.#unsureFrom = this.#history.place
-      this.#firstSince = undefined
-      this.#countSince = 0
+      this.#behindUnsure = 0
     }
     if (signal.aborted || caught.ok || !this.#patience.tiresOf(caught.no)) return caught
     live(false, caught.no.error.message)
@@ -150,12 +148,7 @@ export class Past {
   /** It is dealt with: what is missed from now on comes behind it. */
   remember(event: unknown): void {
     this.#history.remember(event)
-  }
-
-  /** It came by itself, whenever it will be dealt with. */
-  came(event: unknown): void {
-    this.#firstSince ??= idOf(event)
-    if (++this.#countSince > MAX_BEHIND) this.#unsureFrom = undefined
+    if (++this.#behindUnsure > MAX_BEHIND) this.#unsureFrom = undefined
   }
 
   /** Is it to wait for the history that is owed, which may make it matter? Then it is given to `tell` again. */
@@ -179,10 +172,7 @@ export class Past {
     isSecondLook = false,
   ): Promise<Reply<unknown>> {
     let isUp = false
-    const first = this.#firstSince
-    // (From the beginning the latest are given: what lies between them and the place may not be had.)
-    const isOfUse = isSecondLook || this.#unsureFrom?.[0] !== BEGINNING
-    for await (const page of this.#history.since(fetch, isOfUse ? this.#unsureFrom : [])) {
+    for await (const page of this.#history.since(fetch, this.#unsureFrom)) {
       if (signal.aborted) return yes(undefined)
       if (!page.ok) {
         if (!isDeclined(page.no) || isUp) return page
@@ -194,29 +184,16 @@ export class Past {
       }
       if (!isUp || missing !== undefined) up(missing === undefined, missing)
       isUp = true
-      const unsent = isSecondLook ? this.#unsent(events, first) : events
-      for (const event of unsent) {
+      // What was said since comes by itself.
+      if (isSecondLook && events.every((event) => this.knows(event))) break
+      for (const event of events) {
         if (this.#isOld(event)) this.#takeAsPast(event)
         else await this.#options.tell(event)
         if (signal.aborted) return yes(undefined)
       }
-      if (isSecondLook && unsent.length < events.length) break
     }
     this.#patience.restore()
     return yes(undefined)
-  }
-
-  /**
-   * Of what a second look brings: what can have been said before `first`, the first that came by itself. What was said
-   * behind it does too, whenever the client takes it.
-   */
-  #unsent(events: readonly unknown[], first: string | undefined): readonly unknown[] {
-    if (events.every((event) => this.knows(event))) return []
-    if (first === undefined) return events
-    const at = events.findIndex((event) => idOf(event) === first)
-    if (at === -1) return this.#unsureFrom?.[0] === BEGINNING ? [] : events
-    const last = events.findLastIndex((event) => this.knows(event))
-    return events.slice(0, Math.max(at, last))
   }
 
   /** The backend does not know where we were: what it has that we do not know is given, and from there we go on. */

@@ -4,7 +4,7 @@
  * Not a retry policy: it only says whether waiting mends it soon. The one rule: no text holds the token; what a
  * server says is cut to one short line and cleaned before it stands anywhere.
  */
-import { BridgeError, reasonOf } from '../errors.ts'
+import { BridgeError, gist, reasonOf } from '../errors.ts'
 import type { NamedProxy } from '../proxy.ts'
 import type { Backoff } from '../retry.ts'
 import { isUntrusted } from '../system-trust.ts'
@@ -29,6 +29,11 @@ export function yes<T>(value: T): Reply<T> {
 
 export function no(refusal: Refusal): { readonly ok: false; readonly no: Refusal } {
   return { ok: false, no: refusal }
+}
+
+/** Equal for refusals that say the same. */
+export function reasonOfRefusal({ status, error }: Refusal): string {
+  return `${status} ${error.code} ${gist(error.message)}`
 }
 
 /** How long to wait before asking again, ms. */

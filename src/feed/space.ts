@@ -104,9 +104,9 @@ export class Space {
   async frame(frame: Frame): Promise<void> {
     switch (frame.type) {
       case 'context_event':
-        if (this.#isElsewhere('an event', frame.data, this.#options.isAnother)) return
-        this.#past.came(frame.data)
-        return this.#event(frame.data, isNameless(frame.data))
+        return this.#isElsewhere('an event', frame.data, this.#options.isAnother)
+          ? undefined
+          : this.#event(frame.data, isNameless(frame.data))
       case 'space_update':
         return this.#statusFrame(frame.data)
       default:

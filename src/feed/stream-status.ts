@@ -3,10 +3,9 @@
  *
  * No sockets, no waiting. The one rule: `down` is told only of a stream that was up.
  */
-import { gist } from '../errors.ts'
 import type { Clock } from '../retry.ts'
 import type { Status } from '../status.ts'
-import type { Refusal } from './refusal.ts'
+import { type Refusal, reasonOfRefusal } from './refusal.ts'
 
 export class StreamStatus {
   readonly #stream: string
@@ -77,7 +76,7 @@ export class StreamStatus {
     const { error, lasting } = refusal
     this.#attempts++
     this.down(error.message)
-    const reason = gist(error.message)
+    const reason = reasonOfRefusal(refusal)
     if (lasting && this.#told !== reason) this.#report({ kind: 'failed', what: this.#what, error })
     this.#told = reason
     this.#say({ state: 'retrying', reason: error.message, delayMs, ...(lasting ? { severe: true } : {}) })

@@ -5,12 +5,12 @@
  * brought back by discovery, and one it asked for is kept through every failure that time may mend.
  */
 import type { ChannelDraft } from '../channel/notification.ts'
-import { BridgeError, gist, seconds } from '../errors.ts'
+import { BridgeError, seconds } from '../errors.ts'
 import { Backoff, ENDLESS_MS, firstOf, limit, sleep } from '../retry.ts'
 import { ALL_SPACES, type Status } from '../status.ts'
 import { type Actor, Backend, type SpaceSummary } from './backend.ts'
 import type { FeedConfig } from './config.ts'
-import { no, pauseAfter, type Refusal, type Reply, yes } from './refusal.ts'
+import { no, pauseAfter, type Refusal, type Reply, reasonOfRefusal, yes } from './refusal.ts'
 import { SharedSocket } from './shared-socket.ts'
 import { Space } from './space.ts'
 import { StreamStatus } from './stream-status.ts'
@@ -319,7 +319,7 @@ export class Subscriptions {
       if (!found.ok) {
         const { error } = found.no
         waitMs = pauseAfter(found.no, backoff)
-        const reason = gist(error.message)
+        const reason = reasonOfRefusal(found.no)
         if (first?.isUp === false) first.retrying(found.no, waitMs)
         else if (told !== reason) this.#report({ kind: 'failed', what: 'looking for spaces', error })
         told = reason

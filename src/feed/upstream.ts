@@ -5,7 +5,7 @@
  * is answered at once, whatever the network does; nothing is connected before the client has initialized.
  */
 import { type ChannelDraft, channelNotification } from '../channel/notification.ts'
-import { errors, gist } from '../errors.ts'
+import { errors } from '../errors.ts'
 import { METHOD, type Message } from '../protocol.ts'
 import { Backoff, firstOf, MAX_WAIT_MS, sleep } from '../retry.ts'
 import type { OpenUpstream, Outlet, Upstream } from '../sides.ts'
@@ -13,6 +13,7 @@ import { VERSION } from '../version.ts'
 import type { FeedConfig } from './config.ts'
 import { Interval } from './interval.ts'
 import { LocalServer } from './local-server.ts'
+import { reasonOfRefusal } from './refusal.ts'
 import type { Subscriptions } from './subscriptions.ts'
 import { intervalDraft } from './texts.ts'
 import { callTool, TOOLS } from './tools.ts'
@@ -116,7 +117,7 @@ class Feed implements Upstream {
       const who = await subscriptions.identity()
       if (who.ok || this.#over.signal.aborted) return
       const { error, lasting, retryAfterMs } = who.no
-      const reason = gist(error.message)
+      const reason = reasonOfRefusal(who.no)
       if (told !== reason) this.#outlet.report({ kind: 'failed', what: 'reaching moot', error })
       told = reason
       await sleep(lasting ? backoff.slow() : backoff.next(0, retryAfterMs), this.#over.signal)

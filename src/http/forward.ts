@@ -27,8 +27,6 @@ import { mayMeanSession, refusalSignature, signatureOf } from './signature.ts'
 export class Flight extends Abort {
   /** True from its first byte on: from here the server may have it. */
   sent = false
-  /** Told so. */
-  onSent: (() => void) | undefined
   /** Nobody wants an answer any more: what the server refuses is not sent again. */
   cancelled = false
 }

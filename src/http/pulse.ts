@@ -72,11 +72,14 @@ export class Pulse {
     if (live.id === undefined && (inAnyWords || !wantsSession(live, refusal))) return false
     const word = inAnyWords ? this.#decide(live) : this.#word(live, refusal)
     const decided = word.then(async (said) => {
-      const isSame = said === refusal && !isOfMethod(said)
+      // (Of a server that refuses every ping nothing is learned by words: they may be those of any failure.)
+      const isInWords = said.startsWith('HTTP 200')
+      const isSame = said === refusal && !isOfMethod(said) && !(isInWords && this.#refusesPings)
       const isRefused = isSame || (inAnyWords && isSessionRefusal(said, refusal))
       const isOfServer = !isSaidInFront(said) && !isOfTheMoment(said)
       const isGone = said === 'no-such-session' || (isRefused && isOfServer)
       if (isGone && mayBeToAnybody(said) && (await this.#isToAnybody(live))) return this.#life.live !== live
+      if (isGone && isInWords) this.#lostByPingAlone = true
       if (said === 'no-such-session') this.#life.lose(live, '404 to a ping')
       else if (isGone) this.#life.giveUp(live, `the server refuses it (${said})`)
       // (That it knows no ping is said by a server that serves.)
@@ -106,6 +109,12 @@ export class Pulse {
     }
     this.#life.served(live)
     return 'alive'
+  }
+
+  /** The same of one whose stream serves nobody, which may be as it should: only 404 says that the session is gone. */
+  async look(live: Live): Promise<void> {
+    if (live.id === undefined) return
+    if ((await this.#ping(live)) === 'no-such-session') this.#life.lose(live, '404 to a ping')
   }
 
   /** A session was made in the place of another: if that one refused a ping, is that what this server says to any? */

@@ -211,7 +211,7 @@ export class Push {
     if (this.#barrenInRow >= SUSPICIOUS_REFUSALS) {
       this.#barrenInRow = 0
       // Some give a stream before they look whose it is.
-      void this.#life.pulse.check(live)
+      void this.#life.pulse.look(live)
     }
     await this.#rest(Math.min(delayMs, mostMs))
   }

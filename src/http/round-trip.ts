@@ -28,8 +28,8 @@ export interface Call {
   readonly cursor?: string | undefined
   /** Ends the call: before its first byte nothing is sent; afterwards its connection is destroyed. */
   readonly signal: Signal
-  /** Its `sent` becomes true, and it is told, when the first byte is about to be written to a connected socket. */
-  readonly flight?: { sent: boolean; readonly onSent?: (() => void) | undefined }
+  /** Its `sent` becomes true when the first byte is about to be written to a connected socket. */
+  readonly flight?: { sent: boolean }
   /** Its `id` becomes that of the session which the head of a 2xx names, whatever becomes of the body. */
   readonly opens?: { id: string | undefined }
 }
@@ -110,9 +110,7 @@ export class RoundTrip implements Dispatcher.DispatchHandler {
     if (signal.aborted) throw new Error('aborted')
     this.#controller = controller
     this.#sent = true
-    if (flight === undefined) return
-    flight.sent = true
-    flight.onSent?.()
+    if (flight !== undefined) flight.sent = true
   }
 
   onResponseStart(controller: Dispatcher.DispatchController, status: number, headers: ReplyHeaders): void {

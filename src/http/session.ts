@@ -316,15 +316,18 @@ export class SessionLife {
     const generation = this.#generation + 1
     this.#report('opening', generation)
     let fact = `${this.#exchange.where} has not answered yet`
-    const slow = setTimeout(() => {
-      this.#report('opening', generation, `${fact}; trying for ${seconds(patienceMs)}`)
-    }, SLOW_MS)
     try {
       if (left !== undefined) await this.#calls.delete(left, LEAVE_LIMIT_MS)
       if (signal.aborted) throw signal.reason
-      const opened = await this.#opening.initialize(handshake.initialize, patienceMs, signal, (failure) => {
+      const slow = setTimeout(() => {
+        this.#report('opening', generation, `${fact}; trying for ${seconds(patienceMs)}`)
+      }, SLOW_MS)
+      const onRetry = (failure: BridgeError): void => {
         fact = failure.message
-      })
+      }
+      const opened = await this.#opening
+        .initialize(handshake.initialize, patienceMs, signal, onRetry)
+        .finally(() => clearTimeout(slow))
       if (opened.response.result === undefined) {
         this.#state.become({ state: 'new' })
         return opened.response
@@ -339,8 +342,6 @@ export class SessionLife {
       if (handshake === this.#handshake)
         this.#state.become({ state: 'new', cause: error instanceof BridgeError ? error : cause })
       throw signal.aborted ? signal.reason : error
-    } finally {
-      clearTimeout(slow)
     }
   }
 

@@ -25,8 +25,6 @@ import { Incoming } from './incoming.ts'
 import { Push } from './push.ts'
 import { SessionLife } from './session.ts'
 
-/** A notification for whose answer nobody waits has come to the server by then, and the next may follow it. */
-const IN_ORDER_MS = 50
 /** Requests that are ended in one go: a few milliseconds. */
 const CLOSED_AT_ONCE = 64
 
@@ -46,8 +44,6 @@ class HttpUpstream implements Upstream {
   /** Requests under way, by id token. */
   readonly #flights = new Map<string, Flight>()
   #initializing: Flight | undefined
-  /** Resolves when the last notification is with the server, or never will be: the next one leaves behind it. */
-  #lastLeft: Promise<unknown> = Promise.resolve()
   /** What later requests and notifications wait for; undefined when the way is free. */
   #barrier: Promise<void> | undefined
   /** When a notification last had its time in vain (uptime, ms): what was written before has waited enough. */
@@ -149,14 +145,9 @@ class HttpUpstream implements Upstream {
     const { clock, barrierMs } = this.#config
     const writtenAt = clock.uptime()
     const before = this.#barrier
-    const ahead = this.#lastLeft
     let open: () => void = () => undefined
     const answered = new Promise<void>((resolve) => {
       open = resolve
-    })
-    let leave: () => void = () => undefined
-    const left = new Promise<void>((resolve) => {
-      leave = resolve
     })
     const task = (async () => {
       await before
@@ -171,35 +162,19 @@ class HttpUpstream implements Upstream {
         this.#startPush(notification)
         open()
       }
+      const waive = (): void => {
+        this.#waivedAt = clock.uptime()
+        pass()
+      }
+      if (writtenAt < this.#waivedAt && !initialized) pass()
+      else timer = setTimeout(waive, barrierMs).unref()
       try {
-        await this.#limited(async (flight) => {
-          const waive = (): void => {
-            pass()
-            if (flight.sent) leave()
-            else flight.onSent = () => setTimeout(leave, IN_ORDER_MS).unref()
-          }
-          const hasWaited = writtenAt < this.#waivedAt && !initialized
-          if (hasWaited) waive()
-          else {
-            timer = setTimeout(() => {
-              this.#waivedAt = clock.uptime()
-              waive()
-            }, barrierMs).unref()
-          }
-          await Promise.race([ahead, aborted(flight)])
-          if (flight.aborted) throw flight.reason
-          await this.#forwarder.notification(notification, flight, () => {
-            leave()
-            pass()
-          })
-        })
+        await this.#limited((flight) => this.#forwarder.notification(notification, flight, pass))
       } finally {
         clearTimeout(timer)
       }
     })()
-    const over = task.catch(() => undefined)
-    this.#raise(Promise.race([answered, over]))
-    this.#lastLeft = Promise.race([left, over])
+    this.#raise(Promise.race([answered, task.catch(() => undefined)]))
     try {
       await task
     } finally {

@@ -90,21 +90,6 @@ test('a notification that is never answered holds up a request for about two sec
   expect(waited).toBeLessThan(3_000)
 })
 
-test('notifications that are written while the server is away arrive in their order', {
-  timeout: 20_000,
-}, async () => {
-  const server = await ScriptedServer.start()
-  const bridge = await BridgeProcess.connected(server.url)
-  await server.down()
-  for (let n = 0; n < 10; n++) bridge.notify('notifications/x', { n })
-  // None is waited for any more.
-  await pause(2_500)
-  await server.up()
-  await eventually('all of them', () => server.posts('notifications/x').length === 10, 10_000)
-  const order = server.posts('notifications/x').map(({ body }) => /"n":(\d)/.exec(body.toString())?.[1])
-  expect(order.join('')).toBe('0123456789')
-})
-
 describe('behind a barrier', () => {
   test('replies to server requests and cancellations do not wait', async () => {
     const server = await ScriptedServer.start()

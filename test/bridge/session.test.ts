@@ -576,6 +576,19 @@ describe('servers that do not say 404', () => {
     expect((await bridge.call('tools/call', { n: 1 })).result.echo).toEqual({ n: 1 })
   })
 
+  test('that refuse a ping in the words of any failure are asked for one session in vain, not for more', async () => {
+    const server = await ScriptedServer.start()
+    let times = 0
+    for (const method of ['ping', 'tools/call'])
+      server.on(method, (x) => x.error(-32000, `request ${++times} failed`, 200))
+    const bridge = await BridgeProcess.connected(server.url)
+    for (let i = 0; i < 4; i++) {
+      expect((await bridge.call('tools/call')).error?.message).toMatch(/^request \d+ failed$/)
+      await pause(100)
+    }
+    expect(server.sessions.size).toBeLessThanOrEqual(2)
+  })
+
   test.each([
     ['500 in JSON-RPC', 500, true],
     ['500 without a body', 500, false],

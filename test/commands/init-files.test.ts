@@ -337,10 +337,13 @@ describe('the diff', () => {
     const hidden = [
       ['["--header", "Authorization: Bearer sk-1"]', '["--header", "Authorization: ••••••"]'],
       ['["--api-key", "sk-2", "-v"]', '["--api-key", "••••••", "-v"]'],
-      ['[\n  "--token",\n  "sk-3"\n]', '[\n  "--token",\n  "••••••"\n]'],
       ['["--api-key=sk-4"]', '["--api-key=••••••"]'],
       ['"https://x.example/mcp?v=1&api_key=sk-5"', '"https://x.example/mcp?v=1&api_key=••••••"'],
       ['["echo", "chmd_0123456789"]', '["echo", "••••••"]'],
+      ['["-e", "--env=GITHUB_TOKEN=ghp_6"]', '["-e", "--env=GITHUB_TOKEN=••••••"]'],
+      ['"--header=X-Api-Key: sk-7"', '"--header=X-Api-Key: ••••••"'],
+      ['"//registry.example/:_authToken": "sk-8"', '"//registry.example/:_authToken": "••••••"'],
+      ['"https://ann:sk-9@x.example/mcp"', '"https://ann:••••••@x.example/mcp"'],
     ]
     for (const [text = '', shown] of hidden) expect(hideSecrets(text)).toBe(shown)
     for (const kept of [
@@ -355,5 +358,14 @@ describe('the diff', () => {
     const diff = unifiedDiff(entry(1), entry(2), 'f', plain)
     expect(diff).toContain('-    "••••••"\n+    "••••••"')
     expect(diff).not.toContain('sk-')
+    const commented = `{ // the key: a Bearer token\n  "X-Api-Key": "sk-1",\n  "a": 1\n}\n`
+    const shown = unifiedDiff(commented, commented.replace('1\n', '2\n'), 'f', plain)
+    expect(shown.split('\n').slice(3)).toEqual([
+      ' { // the key: a Bearer ••••••',
+      '   "X-Api-Key": "••••••",',
+      '-  "a": 1',
+      '+  "a": 2',
+      ' }',
+    ])
   })
 })

@@ -372,42 +372,6 @@ test('what is said between a connection and its place among those that are sent 
   expect(states(client)).toEqual(['up'])
 })
 
-/** 50 a page, and none for "before". */
-const paged = (moot: Simulator): Habit => {
-  return (_method, { pathname, searchParams }) => {
-    if (!pathname.endsWith('/events')) return undefined
-    const { events } = moot.space(SPACE)
-    const since = searchParams.get('since')
-    if (since === null) return { body: events.slice(-50) }
-    return { body: events.slice(events.findIndex(({ event_id }) => event_id === since) + 1).slice(0, 50) }
-  }
-}
-
-test('a second look, while the client takes nothing, tells nothing that comes by itself', async () => {
-  let looks = 0
-  const counted = (moot: Simulator): Habit => {
-    const habit = paged(moot)
-    return (method, url, headers) => {
-      if (url.pathname.endsWith('/events')) looks++
-      return habit(method, url, headers)
-    }
-  }
-  const [moot, client] = await behind(counted, { limits: { lookAgainMs: 300 } })
-  await caughtUp(moot)
-  let open: () => void = () => undefined
-  client.gate = new Promise((resolve) => {
-    open = resolve
-  })
-  const before = looks
-  for (let i = 0; i < 300; i++) moot.publish(SPACE, { text: `@MyAgent ${i}` })
-  await eventually('it has looked', () => looks > before)
-  await pause(100)
-  open()
-  await client.hears(300)
-  const heard = client.contents.map((content) => Number(content.split(' ').at(-1)))
-  expect(heard).toEqual([...Array(300).keys()])
-})
-
 test('what is said between a connection and its place, which is lost before the second look, is fetched', async () => {
   const [moot, client] = await behind(() => () => undefined, {}, 3)
   await caughtUp(moot)
@@ -523,25 +487,6 @@ test('a backend that forgot our place and says nothing of it: what it has is tol
   const up = client.pushStatuses(SPACE).at(-1)
   expect(up).toMatchObject({ state: 'up', continuous: false, reason: FORGOTTEN })
 })
-
-test.each([0, 1])(
-  'pages of 50 and no "before": a break before the second look is filled (past: %i)',
-  async (past) => {
-    const [moot, client] = await behind(paged, {}, past)
-    await caughtUp(moot)
-    for (let i = 0; i < 30; i++) moot.publish(SPACE, { text: `@MyAgent ${i}` })
-    await client.hears(30)
-    for (let i = 30; i < 160; i++) {
-      moot.store.say(moot.space(SPACE), { speaker: moot.alice.actor_id, text: `@MyAgent ${i}` }, true)
-    }
-    moot.sockets.drop('cut')
-    await client.hears(160)
-    expect(client.contents.map((content) => Number(content.split(' ').at(-1)))).toEqual([
-      ...Array(160).keys(),
-    ])
-    expect(client.pushStatuses(SPACE).at(-1)).toMatchObject({ state: 'up', continuous: true })
-  },
-)
 
 test('a backend that shows no history: each break is a gap', async () => {
   const [moot, client] = await behind(() => (_method, url) => {

@@ -12,34 +12,55 @@ const CONTEXT = 3
 /** The diff, coloured, without a newline at its end; empty when the texts are the same. */
 export function unifiedDiff(before: string, after: string, file: string, paint: Palette): string {
   if (before === after) return ''
-  const [old, fresh] = [before, after].map((text) => linesOf(hideSecrets(text)))
-  const lines = compare(linesOf(before), linesOf(after)).map((line) => {
-    const shown = line.mark === '+' ? fresh?.[line.new - 1] : old?.[line.old - 1]
-    return { ...line, text: shown ?? line.text }
-  })
+  const lines = compare(linesOf(before), linesOf(after))
   const head = [before === '' ? '--- (no file)' : `--- ${file}`, `+++ ${file}`].map(paint.bold)
-  return [...head, ...hunks(lines).flatMap((hunk) => show(hunk, paint))].join('\n')
+  return [...head, ...hunks(withoutSecrets(lines)).flatMap((hunk) => show(hunk, paint))].join('\n')
 }
 
-const NAME = '[^"\\\\:=&?]*(?:key|token|secret|passw|authorization|cookie)[^"\\\\:=&?]*'
+const SECRET = '(?:key|token|secret|passw|authorization|cookie)'
+const FLAG = `"--?[^"\\\\:=]*${SECRET}[^"\\\\:=]*"\\s*,\\s*`
 const VALUE = '(?:[^"\\\\]|\\\\.)+'
-/** What may be before a secret, and it: `"NAME": "…`, `"--name", "…`, `"Name: …`, `"--name=…`, `?name=…`, `Bearer …`. */
+/** What may be before a secret in a line, and it. */
 const SECRETS = new RegExp(
   [
-    `("${NAME}"\\s*:\\s*"|"--?${NAME}"\\s*,\\s*"|"${NAME}[:=]\\s*)(${VALUE})(?=")`,
-    `([?&]${NAME}=)([^&"]+)`,
-    `(\\bBearer\\s+)([^"]+)`,
+    `("[^"]*${SECRET}[^"]*"\\s*:\\s*")(${VALUE})(?=")`,
+    `(${FLAG}")(${VALUE})(?=")`,
+    // "Name: value", "--name=value", "--env=NAME=value", a query.
+    `("[^"\\\\]*${SECRET}[\\w.-]*\\s*[:=]\\s*)(${VALUE})(?=")`,
+    `(\\bBearer\\s+)([^"\\s]+)`,
+    `(\\bhttps?://[^\\s"/@:]*:)([^\\s"/@]+)(?=@)`,
     `()(\\b(?:chmd|convo)_\\w{6,})`,
   ].join('|'),
   'gi',
 )
+const BEHIND_FLAG = new RegExp(`${FLAG}$`, 'i')
 
-/** JSON text with the values of what looks like a secret hidden; references, files and the simulator's keys stay. */
-export function hideSecrets(text: string): string {
-  return text.replaceAll(SECRETS, (whole: string, ...groups: readonly (string | undefined)[]) => {
-    const [head = '', value = ''] = groups.slice(0, 8).filter((group) => group !== undefined)
+/**
+ * One line with the values of what looks like a secret hidden; references, files and the simulator's keys stay. `ahead`:
+ * the line before, where a flag may stand whose value this is.
+ */
+export function hideSecrets(line: string, ahead = ''): string {
+  const hide = (whole: string, ...groups: readonly (string | undefined)[]): string => {
+    const [head = '', value = ''] = groups.slice(0, 12).filter((group) => typeof group === 'string')
     const isNone = /^(?:(?:Bearer )?\$\{[^}]+\}|chmd_local_[0-9a-f]+)$/.test(value) || value === PLACEHOLDER
-    return isNone || /[_-]file["=:]/i.test(head) ? whole : `${head}••••••`
+    return isNone || isOfFile(head) ? whole : `${head}••••••`
+  }
+  const isValue = BEHIND_FLAG.test(ahead) && !isOfFile(ahead)
+  const known = isValue ? line.replace(new RegExp(`^(\\s*")(${VALUE})(?=")`), hide) : line
+  return known.replaceAll(SECRETS, hide)
+}
+
+function isOfFile(head: string): boolean {
+  return /[_-]file["=:]/i.test(head)
+}
+
+function withoutSecrets(lines: readonly Line[]): readonly Line[] {
+  const last = { old: '', new: '' }
+  return lines.map((line) => {
+    const text = hideSecrets(line.text, line.mark === '+' ? last.new : last.old)
+    if (line.mark !== '+') last.old = line.text
+    if (line.mark !== '-') last.new = line.text
+    return { ...line, text }
   })
 }
 
