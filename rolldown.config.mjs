@@ -36,7 +36,7 @@ const ERROR_CLASSES = new RegExp(`^class (${NEVER_THROWN}) [^]*?\\n}\\n|^  (${NE
 
 /** By which the classes of one undici are known to another: here is but one (3 kB). */
 const ERROR_MARKS =
-  /^const k\w+ = Symbol\.for\(.*\n|\n  static \[Symbol\.hasInstance\][^]*?\n  \}\n|\n  get \[k\w+\][^]*?\n  \}\n/gm
+  /^const k\w+ = Symbol\.for\(.*\n|\n {2}static \[Symbol\.hasInstance\][\s\S]*?\n {2}\}\n|\n {2}get \[k\w+\][\s\S]*?\n {2}\}\n/gm
 
 /** Of 15 kB of tables of the parser the two that are asked. */
 const { ERROR, TYPE } = createRequire(import.meta.url)('undici/lib/llhttp/constants.js')
@@ -124,7 +124,8 @@ const leaveOut = {
     }
     if (!path.includes('/undici/lib/')) return null
     const quiet = code.replaceAll(SUBSCRIBERS, 'false')
-    if (path.endsWith('/core/errors.js')) return quiet.replaceAll(ERROR_CLASSES, '').replaceAll(ERROR_MARKS, '')
+    if (path.endsWith('/core/errors.js'))
+      return quiet.replaceAll(ERROR_CLASSES, '').replaceAll(ERROR_MARKS, '')
     if (!path.endsWith('/dispatcher/client-h1.js')) return quiet
     return [PAUSED, CONTINUE, COMPILED_EARLY].reduce((text, { from, to }) => {
       if (!from.test(text)) this.error(`undici has changed: is this mended? ${from}`)
