@@ -4,7 +4,7 @@
  * Not a retry policy: it only says whether waiting mends it soon. The one rule: no text holds the token; what a
  * server says is cut to one short line and cleaned before it stands anywhere.
  */
-import { BridgeError, gist, reasonOf } from '../errors.ts'
+import { BridgeError, gist, oneLine, reasonOf } from '../errors.ts'
 import type { NamedProxy } from '../proxy.ts'
 import type { Backoff } from '../retry.ts'
 import { isUntrusted } from '../system-trust.ts'
@@ -49,12 +49,7 @@ const MAX_SAID = 160
 
 /** What a server says of a refusal, as one short clean line. */
 export function lineOf(said: string, clean: Clean): string {
-  return startOf(
-    clean(said)
-      .replaceAll(/[\s\p{Cc}\p{Bidi_C}]+/gu, ' ')
-      .trim(),
-    MAX_SAID,
-  )
+  return startOf(oneLine(clean(said), Number.POSITIVE_INFINITY), MAX_SAID)
 }
 
 /** The variable that says where all of moot is, but for a shared socket. */

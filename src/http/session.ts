@@ -444,8 +444,8 @@ export class SessionLife {
   }
 
   /**
-   * Throws `why`: another session may take what this one did not. Said in several in a row it is about what was asked: the last
-   * is used without. So is the first of a handshake, of a client that knows no better.
+   * Throws `why`: another session may take what this one did not. Said in several in a row it is about what was asked:
+   * the last is used without. So is the first of a handshake, of a client that knows no better.
    */
   #insist(handshake: Handshake, why: BridgeError): void {
     if (handshake.wasLive === true && ++this.#unrestoredInRow < RESTORES) throw why

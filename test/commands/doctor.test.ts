@@ -606,6 +606,18 @@ describe('here', () => {
     })
   }
 
+  test('shows no id of a session, be it that of the endpoint without ?stateful', async () => {
+    const server = await ScriptedServer.start()
+    server.on('initialize', (x) => {
+      server.sessionsOffered = !x.request.url.includes('stateful')
+      server.welcome(x)
+    })
+    server.on('tools/list', (x) => x.error(-32603, `worker of ${x.request.session} died`))
+    const { checks, output } = await examine(server.url)
+    expect(checks.tools?.text).toMatch(/^tools\/list is refused: worker of .* died$/)
+    for (const id of server.sessions.keys()) expect(output).not.toContain(id)
+  })
+
   test('takes two servers of one host, or two that are not known, for two', async () => {
     const http = (url: string): object => ({
       command: 'npx',

@@ -372,6 +372,20 @@ test('what is said between a connection and its place among those that are sent 
   expect(states(client)).toEqual(['up'])
 })
 
+test('behind very many events there is no second look, which would tell them again', {
+  timeout: 20_000,
+}, async () => {
+  const [moot, client] = await behind(() => () => undefined, { limits: { lookAgainMs: 2_000 } })
+  await caughtUp(moot)
+  for (let i = 0; i < 11_000; i++) {
+    moot.publish(SPACE, { text: i % 100 === 0 ? `@MyAgent ${i}` : 'of no concern' })
+    if (i % 500 === 0) await pause(1)
+  }
+  await client.hears(110)
+  await pause(2_500)
+  expect(client.contents).toHaveLength(110)
+})
+
 test('what is said between a connection and its place, which is lost before the second look, is fetched', async () => {
   const [moot, client] = await behind(() => () => undefined, {}, 3)
   await caughtUp(moot)

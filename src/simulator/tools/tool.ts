@@ -1,8 +1,8 @@
 /**
  * What a simulated tool is: a schema, a description, and a function from checked arguments to a result.
  *
- * Not MCP: `server.ts` speaks it. The one rule: a tool never sees an argument of its schema with a value that this does not allow, and a
- * refusal is a ToolError with a sentence an agent can act on.
+ * Not MCP: `server.ts` speaks it. The one rule: what a tool sees of the arguments in its schema has a value that this
+ * allows, and a refusal is a ToolError with a sentence an agent can act on.
  */
 import type { Agent } from '../agent.ts'
 import type { Files } from '../files.ts'
