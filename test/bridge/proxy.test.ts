@@ -227,7 +227,7 @@ test.each([
   const proxy = await httpProxy()
   proxy.status = status
   const bridge = BridgeProcess.start(`${protocol}://mcp.invalid/mcp`, {
-    args: ['--allow-http', '--header', 'Authorization: Bearer key_0123456789', ...patience(300)],
+    args: ['--allow-http', '--header', 'Authorization: Bearer key_0123456789', ...patience(2_000)],
     env: { HTTP_PROXY: proxy.url, HTTPS_PROXY: proxy.url },
   })
   const { error } = await bridge.call('initialize', initializeParams)
