@@ -6,7 +6,7 @@ export default defineConfig({
     testTimeout: 20_000,
     hookTimeout: 20_000,
     // Most of a test is waiting for a process or a socket.
-    maxWorkers: 3,
+    maxWorkers: 5,
     globalSetup: ['test/support/global-setup.ts'],
   },
 })
