@@ -259,7 +259,8 @@ function normalKey(key: string | undefined): string | undefined {
   return trimmed === '' ? undefined : trimmed
 }
 
-function checkKey(key: string, source: string): void {
+/** What no server can have given out. `source`: where it comes from ("CHAMADE_API_KEY"). Throws CONFIG_INVALID. */
+export function checkKey(key: string, source: string): void {
   if (/^["']|["']$/.test(key)) {
     throw invalid(
       `the API key from ${source} stands in quotes`,

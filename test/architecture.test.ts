@@ -66,6 +66,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   ],
   feed: [
     'clock-watch',
+    'credentials',
     'sides',
     'protocol',
     'errors',

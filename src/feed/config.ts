@@ -7,6 +7,7 @@
 import { readFileSync } from 'node:fs'
 import { getBuiltinModule } from 'node:process'
 import type { SecureContext } from 'node:tls'
+import { checkKey } from '../credentials.ts'
 import { invalid, reasonOf } from '../errors.ts'
 import { isLoopback } from '../loopback.ts'
 import { nameGiven, shown, TWINS } from '../options.ts'
@@ -155,14 +156,16 @@ function given(values: Values, option: string): Setting | undefined {
 function keyOf(file: Setting | undefined, env: Environment, redact: Redactor): FeedKey {
   const name = 'CONVO_API_KEY'
   if (file === undefined) {
-    return new FeedKey(checked(expanded({ value: env[name] ?? '', name }).value, redact), redact)
+    return new FeedKey(checked(expanded({ value: env[name] ?? '', name }), redact), redact)
   }
-  const read = (): string => checked(fileText(file.value, `the API key of ${file.name}`), redact)
+  const source = `the file ${file.value}`
+  const read = (): string =>
+    checked({ value: fileText(file.value, `the API key of ${file.name}`), name: source }, redact)
   return new FeedKey(read(), redact, read)
 }
 
-function checked(text: string, redact: Redactor): string {
-  const key = text.trim()
+function checked({ value, name }: Setting, redact: Redactor): string {
+  const key = value.trim()
   if (key === '') {
     throw invalid(
       'no API key: the moot feed needs one to know who it listens for',
@@ -175,15 +178,7 @@ function checked(text: string, redact: Redactor): string {
       'put the key of your agent there',
     )
   }
-  if (/^["']|["']$/.test(key)) {
-    throw invalid('the API key stands in quotes', 'leave the quotes away: they are sent with it')
-  }
-  if (/[^\x21-\x7e]/.test(key)) {
-    throw invalid(
-      'the API key holds white space or characters no key has',
-      'copy the key of your agent again',
-    )
-  }
+  checkKey(key, name)
   redact.add(key)
   return key
 }
