@@ -39,6 +39,23 @@ const LINGERS_MS = 1_000
 /** To wait for headers in vain takes long: it counts as so many refusals. */
 const LATE_WEIGHT = 2
 
+/** What the streams of one session were like. */
+interface Seen {
+  /** One was open. */
+  wasUp: boolean
+  refusalsInRow: number
+  /** Streams in a row that ended without anything for the client. */
+  barrenInRow: number
+  /** Uptime since when it is refused because there is a stream already. */
+  conflictSince: number | undefined
+  /** How long the server asked to be left alone between two streams. */
+  retryMs: number
+}
+
+function nothingSeen(): Seen {
+  return { wasUp: false, refusalsInRow: 0, barrenInRow: 0, conflictSince: undefined, retryMs: 0 }
+}
+
 export class Push {
   readonly #config: HttpConfig
   readonly #exchange: Exchange
@@ -46,19 +63,15 @@ export class Push {
   readonly #outlet: Outlet
   readonly #backoff: Backoff
   #generation = 0
+  #seen = nothingSeen()
   readonly #place: Place
-  #retryMs = 0
   /** A stream was open once: from then on its absence is a break and not a feature. */
   #everUp = false
-  #upInSession = false
   /**
    * While there is none: uptime at which that was noticed, wall time from which on something may have been missed, and
    * how often it was asked for in vain.
    */
   #down: { readonly since: number; readonly at: number; failures: number } | undefined
-  #refusalsInRow = 0
-  /** Streams in a row that ended without anything for the client. */
-  #barrenInRow = 0
   /**
    * While the GET gets a 5xx or no connection: once the server is seen to serve something else after this wall time, the
    * GET is tried at once. Once an outage: infinite from then on.
@@ -66,8 +79,6 @@ export class Push {
   #unservedSince: number | undefined
   /** Headers came by themselves once, and not with the first event. */
   #isPrompt = false
-  /** Uptime since when it is refused because there is a stream already. */
-  #conflictSince: number | undefined
   readonly #clockWatch: ClockWatch
   /** Ends a GET that has no answer yet. */
   #asking: AbortController | undefined
@@ -142,13 +153,9 @@ export class Push {
   /** One GET. A server that sends no headers before its first event is a stream too: it is given ever more time. */
   async #openStream(live: Live): Promise<void> {
     if (live.generation !== this.#generation) {
-      this.#upInSession = false
       this.#generation = live.generation
+      this.#seen = nothingSeen()
       this.#place.forget()
-      this.#refusalsInRow = 0
-      this.#barrenInRow = 0
-      this.#conflictSince = undefined
-      this.#retryMs = 0
     }
     if (this.#life.pulse.refusesAnybody) this.#place.trust()
     const cursor = this.#place.next()
@@ -173,11 +180,11 @@ export class Push {
       if (this.#isPrompt) this.#place.failed(LATE_WEIGHT)
       return await this.#retry('the server does not answer the GET')
     }
-    if (outcome.kind !== 'refused' || outcome.status !== 409) this.#conflictSince = undefined
+    if (outcome.kind !== 'refused' || outcome.status !== 409) this.#seen.conflictSince = undefined
     if (outcome.kind === 'stream') {
       this.#headersMs = this.#config.headersMs
-      this.#refusalsInRow = 0
-      this.#upInSession = true
+      this.#seen.refusalsInRow = 0
+      this.#seen.wasUp = true
       this.#life.served(live)
       return await this.#hold(outcome.events, live, cursor)
     }
@@ -195,7 +202,7 @@ export class Push {
       this.#noteUp(false)
     })
     const { end } = held
-    this.#retryMs = held.retryMs ?? this.#retryMs
+    this.#seen.retryMs = held.retryMs ?? this.#seen.retryMs
     this.#isPrompt ||= held.quietMs >= AT_ONCE_MS
     // Asked for with its cursor, an event that is too long would come again for ever.
     if (end.poisoned) this.#place.forget()
@@ -205,11 +212,11 @@ export class Push {
     this.#backoff.settled(upMs)
     this.#noteDown(end.reason, end.silentSince)
     const delayMs = this.#nextDelay()
-    const mostMs = held.news ? Math.max(this.#retryMs, NEWS_AGAIN_MS) : delayMs
+    const mostMs = held.news ? Math.max(this.#seen.retryMs, NEWS_AGAIN_MS) : delayMs
     if (this.#life.live !== live || this.#stopped.aborted) return
-    this.#barrenInRow = held.news ? 0 : this.#barrenInRow + 1
-    if (this.#barrenInRow >= SUSPICIOUS_REFUSALS) {
-      this.#barrenInRow = 0
+    this.#seen.barrenInRow = held.news ? 0 : this.#seen.barrenInRow + 1
+    if (this.#seen.barrenInRow >= SUSPICIOUS_REFUSALS) {
+      this.#seen.barrenInRow = 0
       // Some give a stream before they look whose it is.
       void this.#life.pulse.look(live)
     }
@@ -226,7 +233,7 @@ export class Push {
         return await this.#retryRefused(sayOutcome(outcome))
       case 'no-such-session':
         // A session that GET never knew but ping does: renewing it would not help.
-        if (!this.#upInSession && (await this.#life.pulse.check(live)) === 'alive') {
+        if (!this.#seen.wasUp && (await this.#life.pulse.check(live)) === 'alive') {
           return await this.#retryRefused('HTTP 404')
         }
         return this.#life.lose(live, '404 to the push stream')
@@ -236,9 +243,9 @@ export class Push {
       case 'refused':
         return await this.#refused(outcome, live)
       case 'unavailable':
-        if (outcome.status === undefined) this.#refusalsInRow = 0
+        if (outcome.status === undefined) this.#seen.refusalsInRow = 0
         if (outcome.status !== 429) {
-          const earliest = this.#config.clock.now() + Math.max(LINGERS_MS, this.#retryMs)
+          const earliest = this.#config.clock.now() + Math.max(LINGERS_MS, this.#seen.retryMs)
           this.#unservedSince = Math.max(this.#unservedSince ?? 0, earliest)
           if (outcome.status !== undefined && (await this.#suspectSession(outcome, live))) return
         }
@@ -256,8 +263,8 @@ export class Push {
     const said = signatureOf(outcome)
     const isGateway = isGatewayFailure(said)
     const isAsked = this.#life.pulse.refusesAnybody && !isGateway
-    if (++this.#refusalsInRow < SUSPICIOUS_REFUSALS && !isAsked) return false
-    this.#refusalsInRow = 0
+    if (++this.#seen.refusalsInRow < SUSPICIOUS_REFUSALS && !isAsked) return false
+    this.#seen.refusalsInRow = 0
     const isPassing = isGateway && this.#failingForMs < GATEWAY_AFTER_MS
     if (isPassing) return (await this.#life.pulse.check(live)) === 'lost'
     return await this.#life.pulse.gone(live, said, true)
@@ -268,8 +275,8 @@ export class Push {
     // 409: the server still holds our old stream; it will notice that it is gone.
     if (outcome.status === 409) {
       const { clock, conflictMs } = this.#config
-      this.#conflictSince ??= clock.uptime()
-      const stuck = this.#upInSession && clock.uptime() - this.#conflictSince > conflictMs
+      this.#seen.conflictSince ??= clock.uptime()
+      const stuck = this.#seen.wasUp && clock.uptime() - this.#seen.conflictSince > conflictMs
       // (Without a DELETE: what is still under way in that session is to be answered.)
       return stuck ? this.#life.lose(live, 'its old push stream stays open') : await this.#retry(why)
     }
@@ -323,7 +330,10 @@ export class Push {
   }
 
   #nextDelay(floorMs = 0): number {
-    return this.#backoff.next(this.#failingForMs, Math.min(Math.max(floorMs, this.#retryMs), MAX_RETRY_MS))
+    return this.#backoff.next(
+      this.#failingForMs,
+      Math.min(Math.max(floorMs, this.#seen.retryMs), MAX_RETRY_MS),
+    )
   }
 
   get #failingForMs(): number {
