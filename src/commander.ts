@@ -31,6 +31,9 @@ export async function runCommand(
   const args = askingForHelp(words)
   const named = others.find((entry) => entry.name === args[0])
   if (named === undefined && /^[a-z][a-z-]*$/.test(args[0] ?? '')) return explainUnknown(args, others, io)
+  const late =
+    named === undefined ? others.find(({ name }) => isOperand(name, args, main.options)) : undefined
+  if (late !== undefined) return explainLate(late.name, io)
   const spec = named === undefined ? main : await named.load()
   const isBridge = named === undefined || named.name === 'moot'
   let done: Promise<number> | undefined
@@ -75,12 +78,26 @@ function taken({ stdout, signal }: Io): Promise<void> {
   })
 }
 
-/** `help`, `help COMMAND` and `COMMAND help`, as the flag that they mean. */
+/** `help`, `help COMMAND`, `--help COMMAND` and `COMMAND help`, as the flag that they mean. */
 function askingForHelp(words: readonly string[]): readonly string[] {
   const [first, second, ...more] = words
-  if (more.length > 0 || (first !== 'help' && second !== 'help')) return words
-  const about = first === 'help' ? second : first
+  const isAsked = /^(help|--help|-h)$/.test(first ?? '')
+  if (more.length > 0 || (!isAsked && second !== 'help')) return words
+  const about = isAsked ? second : first
   return about === undefined || about === 'help' || about.startsWith('-') ? ['--help'] : [about, '--help']
+}
+
+/** Does `word` stand for itself among `words`, and not as the value of an option? */
+function isOperand(word: string, words: readonly string[], options: readonly OptionSpec[]): boolean {
+  const takers = options.filter(({ flags }) => flags.includes('<')).map((option) => `--${longName(option)}`)
+  return words.some((each, i) => each === word && !takers.includes(words[i - 1] ?? ''))
+}
+
+function explainLate(name: string, io: Io): number {
+  io.stderr.write(
+    `error: ${name} comes too late: a command is the first word\ntry: ${PROGRAM} ${name} --help\n`,
+  )
+  return 2
 }
 
 /** A word that is no command: commander knows the nearest one. */

@@ -29,16 +29,18 @@ describe('help', () => {
   })
 
   test.each(COMMANDS)('of %s, before it or behind it, says what --help says', async (name) => {
-    const [flag, before, behind] = await Promise.all(
+    const [flag, before, first, behind] = await Promise.all(
       [
         [name, '--help'],
         ['help', name],
+        ['--help', name],
         [name, 'help'],
       ].map((args) => runCli(args)),
     )
     expect(flag?.code).toBe(0)
     expect(flag?.stdout).toContain(`Usage: npx -y @chamade/mcp-server@3 ${name} `)
     expect(before).toEqual(flag)
+    expect(first).toEqual(flag)
     expect(behind).toEqual(flag)
   })
 
@@ -111,6 +113,24 @@ test.each([
   expect(code).toBe(2)
   expect(stderr.startsWith(`error: unknown option ${said}\ntry: `)).toBe(true)
   expect(stdout + stderr).not.toContain('s3cr3t')
+})
+
+test.each([
+  [['--url', 'http://127.0.0.1:9/mcp', 'call', 'ping'], 'call'],
+  [['--stateful', 'listen'], 'listen'],
+  [['--header=X-Api-Key: s3cr3t', 'tools'], 'tools'],
+  [['http://127.0.0.1:9/mcp', 'doctor'], 'doctor'],
+])('%j: a command that stands behind something is told where it belongs', async (args, name) => {
+  const { code, stdout, stderr } = await runCli(args)
+  expect(code).toBe(2)
+  expect(stdout).toBe('')
+  expect(stderr).toMatch(new RegExp(`^error: ${name} comes too late: .*\\ntry: .* ${name} --help\\n$`))
+})
+
+test('what is named like a command may be the value of an option', async () => {
+  const { code, stderr } = await runCli(['--url', 'tools'])
+  expect(code).toBe(2)
+  expect(stderr).toContain('error: tools is not a URL')
 })
 
 test.each([
