@@ -248,7 +248,7 @@ export function impossible(value: never): never {
 
 /** What a text says each time it is said: without what differs, a time, a count, the id of a request. */
 export function gist(text: string): string {
-  return text.replaceAll(/[\w.:-]*\d[\w.:-]*/g, '#')
+  return text.replaceAll(/[\w.:-]+/g, (word) => (/\d/.test(word) ? '#' : word))
 }
 
 /** A page as one short line. Call it with what is redacted: half a key is not known for one. */

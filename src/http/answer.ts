@@ -197,12 +197,13 @@ export class Answers {
 
   /** Some servers report a dead session as a JSON-RPC error with 200. True when the request is to be sent again. */
   async #meansLost(response: Response, request: Request, live: Live): Promise<boolean> {
-    // (In a session that has been left meanwhile the answer stands: it may have run.)
-    if (response.error === undefined || live.id === undefined || this.#life.live !== live) return false
+    if (response.error === undefined || live.id === undefined) return false
     const said = responseSignature(response)
-    if (!isSessionRefusal(said) || !(await this.#life.pulse.gone(live, said))) return false
+    if (!isSessionRefusal(said) || this.#life.current.state === 'closed') return false
     // An error that names no request was raised before any was looked at; one that does may come of having run it.
-    return response.id === undefined || isRepeatable(request.method)
+    const mayGoAgain = response.id === undefined || isRepeatable(request.method)
+    // (Of a session that has been left meanwhile nobody is asked any more.)
+    return (this.#life.live !== live || (await this.#life.pulse.gone(live, said))) && mayGoAgain
   }
 
   #confused(request: Request, why: string): BridgeError {

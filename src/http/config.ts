@@ -116,6 +116,9 @@ export const LAST_ATTEMPT_MS = 1_000
 /** A stream that ended before its answer, and again brought nothing, is not asked for more often. */
 export const POLL_FLOOR_MS = 100
 
+/** What a gateway says of all that is asked in a session is not taken for the session's end before. */
+export const GATEWAY_AFTER_MS = 5_000
+
 /** Idle connections close after this, whatever the server allows. */
 export const KEEP_ALIVE_MS = 4_000
 

@@ -9,7 +9,7 @@ import { BridgeError, errors, impossible, isCertificateFailure } from '../errors
 import { METHOD, type Notification, type Request, type Response, sameId } from '../protocol.ts'
 import { Abort, Backoff, type Signal, sleep } from '../retry.ts'
 import { type Answers, isRepeatable } from './answer.ts'
-import type { HttpConfig } from './config.ts'
+import { GATEWAY_AFTER_MS, type HttpConfig } from './config.ts'
 import type { Exchange } from './exchange.ts'
 import {
   isSuccess,
@@ -44,6 +44,8 @@ export class Forwarder {
   readonly #answers: Answers
   /** A 404 was the answer to one request, and its session lived on: it may be so again. */
   #refusesByNotFound = false
+  /** Uptime since when what came back was said by a gateway with nobody behind it. */
+  #unservedSince: number | undefined
 
   constructor(config: HttpConfig, exchange: Exchange, life: SessionLife, answers: Answers) {
     this.#config = config
@@ -119,6 +121,7 @@ export class Forwarder {
         case 'answer':
         case 'stream': {
           this.#life.served(live)
+          this.#unservedSince = undefined
           const taken = take(outcome, live)
           if (taken === true || (await taken)) return this.#life.prove(live)
           flight.sent = false
@@ -149,13 +152,13 @@ export class Forwarder {
           break
         case 'unavailable':
           tries ??= new Backoff(backoff, random)
-          if (!flight.cancelled) await this.#waitOrFail(outcome, message.method, tries, deadline, flight)
+          lost = (await this.#isGoneBehind(outcome, live, flight)) && mayGoAgain(outcome, message.method)
+          said = sayOutcome(outcome)
+          if (!lost && !flight.cancelled)
+            await this.#waitOrFail(outcome, message.method, tries, deadline, flight)
           break
         case 'unauthorized':
-          // (Said to everybody a while ago: is it now said of this session?)
-          lost =
-            this.#life.pulse.refusesAnybody &&
-            (await this.#life.pulse.gone(live, signatureOf(outcome), false, flight))
+          lost = await this.#life.pulse.gone(live, signatureOf(outcome), false, flight)
           if (!lost) throw this.#final(outcome, message.method)
           said = sayOutcome(outcome)
           break
@@ -169,10 +172,23 @@ export class Forwarder {
         throw flight.reason
       }
       if (!lost) continue
+      this.#unservedSince = undefined
       if (++renewals > MAX_RENEWALS) throw errors.sessionLost(message.method, this.#exchange.where, said)
       // (Patience is for the time without a server: what this one took to refuse is given back.)
       deadline += clock.uptime() - askedAt
     }
+  }
+
+  /**
+   * A gateway that gives no answer for long may have lost what this session is bound to, and serve others. Nothing is
+   * waited for but the ping: what has failed has failed.
+   */
+  async #isGoneBehind(outcome: Unavailable, live: Live, signal: Signal): Promise<boolean> {
+    if (outcome.status === undefined || outcome.status === 429) return false
+    const now = this.#config.clock.uptime()
+    this.#unservedSince ??= now
+    if (now - this.#unservedSince < GATEWAY_AFTER_MS) return false
+    return await this.#life.pulse.gone(live, signatureOf(outcome), false, signal)
   }
 
   /** Sleeps until the message may go out again, or throws why it must not. */
@@ -187,8 +203,7 @@ export class Forwarder {
     const { clock, patienceMs } = this.#config
     const { retryAfterMs = 0 } = outcome
     const toldToWait = isToldToWait(outcome)
-    const isLater = isRepeatable(method) && (outcome.status !== 429 || method === METHOD.initialized)
-    if (outcome.sent && !toldToWait && !isLater) throw this.#final(outcome, method)
+    if (!mayGoAgain(outcome, method)) throw this.#final(outcome, method)
     const wait = tries.next(0, retryAfterMs)
     const left = deadline - clock.uptime()
     if (toldToWait && retryAfterMs > Math.max(left, 0)) {
@@ -237,6 +252,12 @@ function isAbout(id: string | undefined, message: Request | Notification): boole
 /** A 4xx is said before anything is run; what else is no answer may be said in the middle of it. */
 function mayHaveRun(outcome: Refused, method: string): boolean {
   return (outcome.status < 400 || outcome.status >= 500) && !isRepeatable(method)
+}
+
+/** It has not run, or running it twice changes nothing. (What came too often is not said again unasked.) */
+function mayGoAgain(outcome: Unavailable, method: string): boolean {
+  const isLater = isRepeatable(method) && (outcome.status !== 429 || method === METHOD.initialized)
+  return !outcome.sent || isToldToWait(outcome) || isLater
 }
 
 function isToldToWait(outcome: Unavailable): boolean {

@@ -18,9 +18,9 @@ import {
 } from '../protocol.ts'
 import { type Clock, sleep } from '../retry.ts'
 import type { Outlet } from '../sides.ts'
-import type { OwnCalls } from './own-calls.ts'
+import type { OwnCalls, Reply } from './own-calls.ts'
 import type { Live } from './session-state.ts'
-import { isUndecided, type Signature } from './signature.ts'
+import { isOfTheMoment, isUndecided } from './signature.ts'
 
 /** The part of an `initialize` result that must stay the same for the client. */
 export interface Seen {
@@ -28,36 +28,39 @@ export interface Seen {
   readonly capabilities: unknown
 }
 
-/** A request that sets something; `params` is JSON text. */
+/** A request that sets something; `params` is JSON text, `generation` that of the session it was said in. */
 interface Setting {
   readonly method: string
   readonly params: Buffer
-}
-
-/** `generation`: of the session it was said in. */
-interface Kept extends Setting {
   readonly generation: number
+  /** The resource that it is about. */
+  readonly uri?: string
 }
 
 /** What could not be set, and what the server said to it. */
-interface Unset {
-  readonly method: string
-  readonly said: Signature
+interface Unset extends Reply {
+  readonly setting: Setting
 }
 
 const RESTORE_LIMIT_MS = 10_000
 /** Within that, what a gateway or a cut kept from a session just made is said so often, after a pause. */
 const RESTORE_TRIES = 3
 const AGAIN_MS = 300
+/** What it did not take then is said again in the live session, ever later, for so long. */
+const LATE_LIMIT_MS = 300_000
+const LATE_MS = 1_000
+const LATEST_MS = 30_000
 
 export class Memory {
   readonly #calls: OwnCalls
   readonly #outlet: Outlet
   readonly #clock: Clock
-  #level: Kept | undefined
-  readonly #subscriptions = new Map<string, Kept>()
+  #level: Setting | undefined
+  readonly #subscriptions = new Map<string, Setting>()
   /** What turned out to be set while the next session was being told what was. */
   #meanwhile: Setting[] = []
+  /** What the session that is being made did not take, and may take later. */
+  #owed: readonly Unset[] = []
   /** Handshakes of the client: what was set before the present one is of no interest any more. */
   #handshakes = 0
 
@@ -91,15 +94,45 @@ export class Memory {
     this.#meanwhile = []
     const level = this.#level === undefined ? [] : [this.#level]
     const failed = await this.#tell(next, [...level, ...this.#subscriptions.values()], RESTORE_TRIES)
+    this.#owed = failed.filter(mayPass)
+    this.#report(failed)
     // (A 404 may be about a resource: then the session knows itself.)
     if (!failed.some(({ said }) => said === 'no-such-session')) return true
-    const said = await this.#calls.ask(next, METHOD.ping, undefined, RESTORE_LIMIT_MS)
+    const { said } = await this.#calls.ask(next, METHOD.ping, undefined, RESTORE_LIMIT_MS)
     return said !== 'no-such-session'
   }
 
-  /** It is live: what turned out to be set since `restore` began is set in it too. */
+  /** It is live: what turned out to be set since `restore` began is set in it too, and what it did not take then. */
   catchUp(live: Live): void {
-    void this.#tell(live, this.#meanwhile)
+    void this.#tell(live, this.#meanwhile).then((failed) => this.#report(failed))
+    void this.#tellLate(live, this.#owed)
+  }
+
+  /** Until the session has taken it, is gone, or the client has set it anew. A watched resource may have changed by then. */
+  async #tellLate(live: Live, owed: readonly Unset[]): Promise<void> {
+    const handshake = this.#handshakes
+    const until = this.#clock.uptime() + LATE_LIMIT_MS
+    let open = owed
+    for (let waitMs = LATE_MS; open.length > 0; waitMs = Math.min(2 * waitMs, LATEST_MS)) {
+      const toldMs = Math.max(0, ...open.map(({ retryAfterMs = 0 }) => retryAfterMs))
+      await sleep(Math.max(waitMs, toldMs), this.#calls.ended)
+      const wanted = open.flatMap(({ setting }) => (this.#isSet(setting) ? [setting] : []))
+      const isOver = this.#calls.ended.aborted || handshake !== this.#handshakes
+      if (isOver || wanted.length === 0) return
+      const failed = await this.#tell(live, wanted)
+      if (failed.some(({ said }) => said === 'no-such-session')) return
+      const unset = new Set(failed.map(({ setting }) => setting))
+      for (const { uri } of wanted.filter((setting) => !unset.has(setting))) {
+        if (uri !== undefined) void this.#outlet.deliver(updated(uri), 'answer')
+      }
+      this.#report(failed.filter((each) => !mayPass(each)))
+      open = this.#clock.uptime() > until ? [] : failed.filter(mayPass)
+    }
+  }
+
+  /** Is it still as the client wants it? */
+  #isSet(setting: Setting): boolean {
+    return this.#level === setting || this.#subscriptions.get(setting.uri ?? '') === setting
   }
 
   /** What the client may have missed meanwhile: lists that can have changed, resources that it watches. */
@@ -109,7 +142,7 @@ export class Memory {
     )
     return [
       ...lists.map((list) => composeNotification(`notifications/${list}/list_changed`)),
-      ...[...this.#subscriptions.keys()].map((uri) => composeNotification(METHOD.resourceUpdated, { uri })),
+      ...[...this.#subscriptions.keys()].map(updated),
     ]
   }
 
@@ -118,40 +151,48 @@ export class Memory {
     const handshake = this.#handshakes
     const until = this.#clock.uptime() + RESTORE_LIMIT_MS
     const leftMs = (): number => until - this.#clock.uptime()
-    const again = async ({ method, params }: Setting): Promise<Unset[]> => {
+    const again = async (setting: Setting): Promise<Unset[]> => {
+      const { method, params } = setting
       for (let tried = 1; ; tried++) {
-        const said = await this.#calls.ask(session, method, params, leftMs())
+        const reply = await this.#calls.ask(session, method, params, leftMs())
+        const { said, retryAfterMs } = reply
         if (said === 'ok') return []
         // (In the midst of a redeploy the old server may be asked, that knows no new sessions.)
-        const mayPass = isUndecided(said) || said === 'no-such-session'
-        if (tried === tries || !mayPass || leftMs() <= AGAIN_MS) return [{ method, said }]
+        const isAway = isUndecided(said) || said === 'no-such-session'
+        const isOver = tried === tries || leftMs() <= AGAIN_MS
+        if (isOver || !isAway || retryAfterMs !== undefined) return [{ ...reply, setting }]
         await sleep(AGAIN_MS, this.#calls.ended)
       }
     }
     const failed = (await Promise.all(settings.map(again))).flat()
-    if (failed.length === 0 || this.#calls.ended.aborted || handshake !== this.#handshakes) return []
-    const which = failed.map(({ method, said }) => `${method} (${said})`).join(', ')
-    const text = `the new session did not accept what was set before: ${which}`
+    return this.#calls.ended.aborted || handshake !== this.#handshakes ? [] : failed
+  }
+
+  #report(failed: readonly Unset[]): void {
+    if (failed.length === 0) return
+    const which = failed.map(({ setting, said }) => `${setting.method} (${said})`).join(', ')
+    const again = failed.some(mayPass) ? '; it is asked again' : ''
+    const text = `the new session did not accept what was set before: ${which}${again}`
     this.#outlet.report({ kind: 'note', level: 'warn', text })
-    return failed
   }
 
   /** Undefined when the client has set the same in a later session since. */
   #remember(request: Request, generation: number): Setting | undefined {
     if (request.params === undefined) return undefined
     const { method } = request
-    const kept = { method, params: Buffer.from(textAt(request.raw, request.params)), generation }
+    const params = Buffer.from(textAt(request.raw, request.params))
     if (method === METHOD.setLevel) {
+      const kept = { method, params, generation }
       if (isOlder(kept, this.#level)) return undefined
       this.#level = kept
       return kept
     }
     const uri = member(request.raw, request.params, 'uri')
     if (uri === undefined || !isString(request.raw, uri)) return undefined
-    const key = stringAt(request.raw, uri)
-    if (isOlder(kept, this.#subscriptions.get(key))) return undefined
-    if (method === METHOD.subscribe) this.#subscriptions.set(key, kept)
-    else this.#subscriptions.delete(key)
+    const kept = { method, params, generation, uri: stringAt(request.raw, uri) }
+    if (isOlder(kept, this.#subscriptions.get(kept.uri))) return undefined
+    if (method === METHOD.subscribe) this.#subscriptions.set(kept.uri, kept)
+    else this.#subscriptions.delete(kept.uri)
     return kept
   }
 }
@@ -179,7 +220,16 @@ export function difference(seen: Seen | undefined, now: Seen): string | undefine
   return parts.length === 0 ? undefined : parts.join(' and ')
 }
 
-function isOlder(kept: Kept, other: Kept | undefined): boolean {
+/** The server, or somebody in front of it, may say otherwise later. */
+function mayPass({ said }: Unset): boolean {
+  return isUndecided(said) || isOfTheMoment(said) || said === 'HTTP 500'
+}
+
+function updated(uri: string): Message {
+  return composeNotification(METHOD.resourceUpdated, { uri })
+}
+
+function isOlder(kept: Setting, other: Setting | undefined): boolean {
   return other !== undefined && other.generation > kept.generation
 }
 

@@ -32,6 +32,12 @@ import { readOn } from './read-on.ts'
 import type { SessionHeaders } from './round-trip.ts'
 import { responseSignature, type Signature, signatureOf } from './signature.ts'
 
+/** What came back to a request of ours, and when it may be sent again, if that was said. */
+export interface Reply {
+  readonly said: Signature
+  readonly retryAfterMs?: number | undefined
+}
+
 /** The `initialized` of a client that never wrote one. */
 export const INITIALIZED = composeNotification(METHOD.initialized)
 
@@ -175,13 +181,16 @@ export class OwnCalls {
     method: string,
     params: Buffer | undefined,
     limitMs: number,
-  ): Promise<Signature> {
+  ): Promise<Reply> {
     const { raw: body, id } = composeRequest(this.#nextId(), method, params?.toString())
     return await this.#within(limitMs, async (signal) => {
       const outcome = await this.#exchange.call({ method: 'POST', body, session, signal })
-      if (outcome.kind !== 'answer' && outcome.kind !== 'stream') return signatureOf(outcome)
+      if (outcome.kind !== 'answer' && outcome.kind !== 'stream') {
+        const { retryAfterMs } = outcome.kind === 'unavailable' ? outcome : {}
+        return { said: signatureOf(outcome), retryAfterMs }
+      }
       const response = await this.readResponse(outcome, id, session, signal)
-      return response === undefined ? 'unavailable' : responseSignature(response)
+      return { said: response === undefined ? 'unavailable' : responseSignature(response) }
     })
   }
 

@@ -113,8 +113,10 @@ export class Pulse {
 
   /** The same of one whose stream serves nobody, which may be as it should: only 404 says that the session is gone. */
   async look(live: Live): Promise<void> {
-    if (live.id === undefined) return
-    if ((await this.#ping(live)) === 'no-such-session') this.#life.lose(live, '404 to a ping')
+    if (live.id === undefined || this.#refusesPings) return
+    if ((await this.#ping(live)) !== 'no-such-session') return
+    this.#lostByPingAlone = true
+    this.#life.lose(live, '404 to a ping')
   }
 
   /** A session was made in the place of another: if that one refused a ping, is that what this server says to any? */
@@ -122,7 +124,7 @@ export class Pulse {
     if (!this.#lostByPingAlone) return
     this.#lostByPingAlone = false
     void this.#ping(fresh).then((said) => {
-      this.#refusesPings = isSessionRefusal(said)
+      this.#refusesPings = said === 'no-such-session' || isSessionRefusal(said)
     })
   }
 
@@ -157,7 +159,7 @@ export class Pulse {
   }
 
   async #ping(session: SessionHeaders): Promise<Signature> {
-    const said = await this.#calls.ask(session, METHOD.ping, undefined, PING_LIMIT_MS)
+    const { said } = await this.#calls.ask(session, METHOD.ping, undefined, PING_LIMIT_MS)
     if (said === 'ok') this.#refusesPings = false
     return said
   }

@@ -13,7 +13,7 @@ import { impossible, reasonOf, seconds } from '../errors.ts'
 import { Abort, Backoff, turn } from '../retry.ts'
 import type { Outlet } from '../sides.ts'
 import type { PushStatus } from '../status.ts'
-import type { HttpConfig } from './config.ts'
+import { GATEWAY_AFTER_MS, type HttpConfig } from './config.ts'
 import { type EventReader, MAX_RETRY_MS } from './events.ts'
 import type { Exchange } from './exchange.ts'
 import type { Incoming } from './incoming.ts'
@@ -28,8 +28,6 @@ import { isGatewayFailure, mayMeanSession, signatureOf } from './signature.ts'
 const SUSPICIOUS_REFUSALS = 4
 /** A server that refuses for longer than this is asked seldom; a stream that is down for longer is warned of. */
 const SLOW_AFTER_MS = 60_000
-/** What a gateway says of all that is asked in a session is not taken for the session's end before. */
-const GATEWAY_AFTER_MS = 5_000
 /** A stream that is over by then ended at once. */
 const AT_ONCE_MS = 100
 /** A stream that brought something is asked for again within this: a server may end its stream after each event. */

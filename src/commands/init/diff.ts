@@ -29,10 +29,11 @@ const SECRETS = new RegExp(
     `("[^"\\\\]*${SECRET}[\\w.-]*\\s*[:=]\\s*)(${VALUE})(?=")`,
     `(\\bBearer\\s+)([^"\\s]+)`,
     `(\\bhttps?://[^\\s"/@:]*:)([^\\s"/@]+)(?=@)`,
-    `()(\\b(?:chmd|convo)_\\w{6,})`,
   ].join('|'),
   'gi',
 )
+/** A key by its first letters; in capitals it is the name of a variable. */
+const KEY = /()(\b(?:chmd|convo)_\w{6,})/g
 const BEHIND_FLAG = new RegExp(`${FLAG}$`, 'i')
 
 /**
@@ -41,13 +42,13 @@ const BEHIND_FLAG = new RegExp(`${FLAG}$`, 'i')
  */
 export function hideSecrets(line: string, ahead = ''): string {
   const hide = (whole: string, ...groups: readonly (string | undefined)[]): string => {
-    const [head = '', value = ''] = groups.slice(0, 12).filter((group) => typeof group === 'string')
+    const [head = '', value = ''] = groups.slice(0, 10).filter((group) => typeof group === 'string')
     const isNone = /^(?:(?:Bearer )?\$\{[^}]+\}|chmd_local_[0-9a-f]+)$/.test(value) || value === PLACEHOLDER
     return isNone || isOfFile(head) ? whole : `${head}••••••`
   }
   const isValue = BEHIND_FLAG.test(ahead) && !isOfFile(ahead)
   const known = isValue ? line.replace(new RegExp(`^(\\s*")(${VALUE})(?=")`), hide) : line
-  return known.replaceAll(SECRETS, hide)
+  return known.replaceAll(SECRETS, hide).replaceAll(KEY, hide)
 }
 
 function isOfFile(head: string): boolean {
