@@ -1,6 +1,6 @@
 /** What a failure is called in one line. */
 import { expect, test } from 'vitest'
-import { reasonOf } from '../src/errors.ts'
+import { gist, reasonOf } from '../src/errors.ts'
 
 test.each([
   [new DOMException('it took too long', 'TimeoutError'), 'it took too long'],
@@ -24,4 +24,10 @@ test.each([
   ['a word', 'a word'],
 ])('the reason of %s is %s', (error, reason) => {
   expect(reasonOf(error)).toBe(reason)
+})
+
+test('the gist of a text is had of a word of any length', () => {
+  expect(gist('request 17 of a-3f at 12:00:01 failed')).toBe('request # of # at # failed')
+  const word = 'a'.repeat(2_000_000)
+  expect(gist(word)).toBe(word)
 })

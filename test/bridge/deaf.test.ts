@@ -221,6 +221,17 @@ describe('a push stream', () => {
     await eventually('the next push stream', () => server.listening(), 12_000)
     expect((await bridge.call('tools/call', { n: 1 })).result.echo).toEqual({ n: 1 })
   })
+
+  test.each([401, 403, 502, 503])('whose %i is said to a call, without a push stream', async (status) => {
+    const server = await ScriptedServer.start({ push: false })
+    server.refuseLost = (x) => x.reply(status)
+    const bridge = await BridgeProcess.connected(server.url, stateful)
+    await bridge.call('tools/call')
+    server.wipe()
+    const listed = await bridge.call('tools/list', {}, 18_000)
+    expect(listed.error).toBeUndefined()
+    expect(server.posts('initialize').length).toBeGreaterThan(1)
+  })
 })
 
 describe('a renewal under way', () => {

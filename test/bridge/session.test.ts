@@ -376,6 +376,51 @@ describe('a session that the server forgot', () => {
     expect(bridge.replies.slice(before).filter((each) => each?.method === undefined)).toEqual([])
   })
 
+  test.each([
+    [429, { 'retry-after': '1' }],
+    [503, { 'retry-after': '1' }],
+    [408, {}],
+    [500, {}],
+  ])(
+    'what the new session meets with %i is set in it later, and told as changed',
+    async (status, headers) => {
+      const server = await ScriptedServer.start({
+        capabilities: { logging: {}, resources: { subscribe: true } },
+      })
+      const bridge = await BridgeProcess.connected(server.url, stateful)
+      await bridge.call('logging/setLevel', { level: 'debug' })
+      await bridge.call('resources/subscribe', { uri: 'test://a' })
+      await bridge.call('resources/subscribe', { uri: 'test://b' })
+      await eventually('the push stream', () => server.listening())
+      await server.restart()
+      let refused = 0
+      const taken: string[] = []
+      server.before((x) => {
+        if (x.rpc.method !== 'resources/subscribe' && x.rpc.method !== 'logging/setLevel') return false
+        if (refused++ < 3) return x.reply(status, '', headers)
+        taken.push(x.rpc.params ?? '')
+        return false
+      })
+      await eventually('all is set', () => taken.length === 3, 12_000)
+      expect(taken.toSorted()).toEqual(['{"level":"debug"}', '{"uri":"test://a"}', '{"uri":"test://b"}'])
+      await bridge.waitFor('news', () => bridge.received('notifications/resources/updated').length === 4)
+    },
+  )
+
+  test('of many calls refused by errors without an id, one after the other, each is sent again', async () => {
+    const server = await ScriptedServer.start({ push: false })
+    let late = 0
+    server.refuseLost = (x) => {
+      const error = { code: -32000, message: 'session expired' }
+      setTimeout(() => x.json({ jsonrpc: '2.0', id: null, error }), x.rpc.method === 'ping' ? 0 : 30 * late++)
+    }
+    const bridge = await BridgeProcess.connected(server.url, stateful)
+    await bridge.call('tools/call')
+    server.wipe()
+    const answers = await Promise.all(Array.from({ length: 8 }, (_, n) => bridge.call('tools/call', { n })))
+    expect(answers.map(({ result }) => result?.echo)).toEqual(answers.map((_, n) => ({ n })))
+  })
+
   describe('what the client sets while the old instance drains is set in the next session too', () => {
     /** One that answers the first of `method` only when it is told to. */
     async function draining(method: string) {

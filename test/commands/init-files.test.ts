@@ -328,7 +328,12 @@ describe('the diff', () => {
       '{"env":{"GITHUB_TOKEN":"••••••"},"args":["a"]}',
     )
     expect(hideSecrets('"Authorization": "Bearer chmd_abc"')).toBe('"Authorization": "••••••"')
-    for (const kept of ['"A_KEY": "${A_KEY}"', '"CHAMADE_API_KEY_FILE": "/home/ann/key"', '"name": "x"']) {
+    for (const kept of [
+      '"A_KEY": "${A_KEY}"',
+      '"CHAMADE_API_KEY_FILE": "/home/ann/key"',
+      '"name": "x"',
+      '"CONVO_API_URL": "https://mootup.io"',
+    ]) {
       expect(hideSecrets(kept)).toBe(kept)
     }
   })
