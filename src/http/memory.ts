@@ -78,7 +78,7 @@ export class Memory {
     const setting = this.#remember(request, live.generation)
     if (setting === undefined || now === live) return
     if (now === undefined) this.#meanwhile.push(setting)
-    else void this.#tell(now, [setting])
+    else void this.#setIn(now, [setting])
   }
 
   /** The client starts anew. */
@@ -94,8 +94,8 @@ export class Memory {
     this.#meanwhile = []
     const level = this.#level === undefined ? [] : [this.#level]
     const failed = await this.#tell(next, [...level, ...this.#subscriptions.values()], RESTORE_TRIES)
-    this.#owed = failed.filter(mayPass)
     this.#report(failed)
+    this.#owed = failed
     // (A 404 may be about a resource: then the session knows itself.)
     if (!failed.some(({ said }) => said === 'no-such-session')) return true
     const { said } = await this.#calls.ask(next, METHOD.ping, undefined, RESTORE_LIMIT_MS)
@@ -104,26 +104,30 @@ export class Memory {
 
   /** It is live: what turned out to be set since `restore` began is set in it too, and what it did not take then. */
   catchUp(live: Live): void {
-    void this.#tell(live, this.#meanwhile).then((failed) => this.#report(failed))
-    void this.#tellLate(live, this.#owed)
+    void this.#setIn(live, this.#meanwhile, this.#owed)
+  }
+
+  async #setIn(live: Live, settings: readonly Setting[], owed: readonly Unset[] = []): Promise<void> {
+    const failed = await this.#tell(live, settings)
+    this.#report(failed)
+    await this.#tellLate(live, [...owed, ...failed].filter(mayPass))
   }
 
   /** Until the session has taken it, is gone, or the client has set it anew. A watched resource may have changed by then. */
   async #tellLate(live: Live, owed: readonly Unset[]): Promise<void> {
-    const handshake = this.#handshakes
     const until = this.#clock.uptime() + LATE_LIMIT_MS
     let open = owed
     for (let waitMs = LATE_MS; open.length > 0; waitMs = Math.min(2 * waitMs, LATEST_MS)) {
       const toldMs = Math.max(0, ...open.map(({ retryAfterMs = 0 }) => retryAfterMs))
       await sleep(Math.max(waitMs, toldMs), this.#calls.ended)
-      const wanted = open.flatMap(({ setting }) => (this.#isSet(setting) ? [setting] : []))
-      const isOver = this.#calls.ended.aborted || handshake !== this.#handshakes
-      if (isOver || wanted.length === 0) return
+      const wanted = open.map(({ setting }) => setting).filter((each) => this.#isSet(each))
+      if (this.#calls.ended.aborted || wanted.length === 0) return
       const failed = await this.#tell(live, wanted)
       if (failed.some(({ said }) => said === 'no-such-session')) return
       const unset = new Set(failed.map(({ setting }) => setting))
-      for (const { uri } of wanted.filter((setting) => !unset.has(setting))) {
-        if (uri !== undefined) void this.#outlet.deliver(updated(uri), 'answer')
+      for (const setting of wanted) {
+        const { uri } = setting
+        if (uri !== undefined && !unset.has(setting)) void this.#outlet.deliver(updated(uri), 'answer')
       }
       this.#report(failed.filter((each) => !mayPass(each)))
       open = this.#clock.uptime() > until ? [] : failed.filter(mayPass)
@@ -171,8 +175,7 @@ export class Memory {
   #report(failed: readonly Unset[]): void {
     if (failed.length === 0) return
     const which = failed.map(({ setting, said }) => `${setting.method} (${said})`).join(', ')
-    const again = failed.some(mayPass) ? '; it is asked again' : ''
-    const text = `the new session did not accept what was set before: ${which}${again}`
+    const text = `the new session did not accept what was set before: ${which}`
     this.#outlet.report({ kind: 'note', level: 'warn', text })
   }
 
