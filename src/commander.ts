@@ -31,8 +31,8 @@ export async function runCommand(
   const args = askingForHelp(words)
   const named = others.find((entry) => entry.name === args[0])
   if (named === undefined && /^[a-z][a-z-]*$/.test(args[0] ?? '')) return explainUnknown(args, others, io)
-  const late =
-    named === undefined ? others.find(({ name }) => isOperand(name, args, main.options)) : undefined
+  const operands = args.filter((_word, at) => !isValue(args, at, main.options))
+  const late = named === undefined ? others.find(({ name }) => operands.includes(name)) : undefined
   if (late !== undefined) return explainLate(late.name, io)
   const spec = named === undefined ? main : await named.load()
   const isBridge = named === undefined || named.name === 'moot'
@@ -87,10 +87,10 @@ function askingForHelp(words: readonly string[]): readonly string[] {
   return about === undefined || about === 'help' || about.startsWith('-') ? ['--help'] : [about, '--help']
 }
 
-/** Does `word` stand for itself among `words`, and not as the value of an option? */
-function isOperand(word: string, words: readonly string[], options: readonly OptionSpec[]): boolean {
-  const takers = options.filter(({ flags }) => flags.includes('<')).map((option) => `--${longName(option)}`)
-  return words.some((each, i) => each === word && !takers.includes(words[i - 1] ?? ''))
+/** Does a word stand behind an option that takes one? */
+function isValue(words: readonly string[], at: number, options: readonly OptionSpec[]): boolean {
+  const before = options.find((option) => `--${longName(option)}` === words[at - 1])
+  return before?.flags.includes('<') === true
 }
 
 function explainLate(name: string, io: Io): number {
@@ -137,13 +137,12 @@ function withoutSecrets(said: string): string {
 
 /** What is no option is said, and looked for, without the value it was given: that may be a key. */
 function withoutValues(words: readonly string[], options: readonly OptionSpec[]): readonly string[] {
-  const flags = new Map(options.map((option) => [`--${longName(option)}`, option.flags]))
+  const known = new Set([...STANDARD, ...options.map((option) => `--${longName(option)}`)])
   const end = words.indexOf('--')
   return words.map((word, i) => {
-    const isValue = flags.get(words[i - 1] ?? '')?.includes('<') === true
-    const [name, value] = isValue || (end !== -1 && i > end) ? [] : word.split('=', 2)
+    const [name, value] = isValue(words, i, options) || (end !== -1 && i > end) ? [] : word.split('=', 2)
     const isOption = /^--./.test(name ?? '') && value !== undefined
-    return name !== undefined && isOption && !flags.has(name) && !STANDARD.has(name) ? name : word
+    return name !== undefined && isOption && !known.has(name) ? name : word
   })
 }
 

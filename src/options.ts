@@ -35,10 +35,13 @@ export function nameGiven(values: OptionValues, name: string): string {
   return values[TWINS]?.[name] ?? `--${name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`
 }
 
+/** A key of Chamade or moot, by its first letters. (In capitals it is the name of a variable.) */
+export const KEY = /\b(chmd|convo)_\w[\w-]*/g
+
 /** A URL, or what was meant as one, without what may be secret in it: login, query, a key put there by mistake. */
 export function shown(address: string): string {
   const plain = (address.split('?')[0] ?? '').replace(/^([a-z]+:\/\/)?.*@/i, '$1')
-  return plain.replaceAll(/\b(chmd|convo)_\w[\w-]*/g, '$1_…')
+  return plain.replaceAll(KEY, '$1_…')
 }
 
 /** What a switch's variable says; undefined: neither yes nor no. */

@@ -45,7 +45,7 @@ export class Forwarder {
   /** A 404 was the answer to one request, and its session lived on: it may be so again. */
   #refusesByNotFound = false
   /** Uptime since when what came back was said by a gateway with nobody behind it. */
-  #unservedSince: number | undefined
+  #gatewaySince: number | undefined
 
   constructor(config: HttpConfig, exchange: Exchange, life: SessionLife, answers: Answers) {
     this.#config = config
@@ -121,7 +121,7 @@ export class Forwarder {
         case 'answer':
         case 'stream': {
           this.#life.served(live)
-          this.#unservedSince = undefined
+          this.#gatewaySince = undefined
           const taken = take(outcome, live)
           if (taken === true || (await taken)) return this.#life.prove(live)
           flight.sent = false
@@ -172,7 +172,7 @@ export class Forwarder {
         throw flight.reason
       }
       if (!lost) continue
-      this.#unservedSince = undefined
+      this.#gatewaySince = undefined
       if (++renewals > MAX_RENEWALS) throw errors.sessionLost(message.method, this.#exchange.where, said)
       // (Patience is for the time without a server: what this one took to refuse is given back.)
       deadline += clock.uptime() - askedAt
@@ -186,8 +186,8 @@ export class Forwarder {
   async #isGoneBehind(outcome: Unavailable, live: Live, signal: Signal): Promise<boolean> {
     if (outcome.status === undefined || outcome.status === 429) return false
     const now = this.#config.clock.uptime()
-    this.#unservedSince ??= now
-    if (now - this.#unservedSince < GATEWAY_AFTER_MS) return false
+    this.#gatewaySince ??= now
+    if (now - this.#gatewaySince < GATEWAY_AFTER_MS) return false
     return await this.#life.pulse.gone(live, signatureOf(outcome), false, signal)
   }
 

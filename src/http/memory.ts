@@ -46,8 +46,7 @@ const RESTORE_LIMIT_MS = 10_000
 /** Within that, what a gateway or a cut kept from a session just made is said so often, after a pause. */
 const RESTORE_TRIES = 3
 const AGAIN_MS = 300
-/** What it did not take then is said again in the live session, ever later, for so long. */
-const LATE_LIMIT_MS = 300_000
+/** What it did not take then is said again while it is live, ever later. */
 const LATE_MS = 1_000
 const LATEST_MS = 30_000
 
@@ -55,6 +54,7 @@ export class Memory {
   readonly #calls: OwnCalls
   readonly #outlet: Outlet
   readonly #clock: Clock
+  readonly #live: () => Live | undefined
   #level: Setting | undefined
   readonly #subscriptions = new Map<string, Setting>()
   /** What turned out to be set while the next session was being told what was. */
@@ -64,19 +64,21 @@ export class Memory {
   /** Handshakes of the client: what was set before the present one is of no interest any more. */
   #handshakes = 0
 
-  constructor(calls: OwnCalls, outlet: Outlet, clock: Clock) {
+  constructor(calls: OwnCalls, outlet: Outlet, clock: Clock, live: () => Live | undefined) {
     this.#calls = calls
     this.#outlet = outlet
     this.#clock = clock
+    this.#live = live
   }
 
   /**
-   * A request of the client succeeded in `live`, which may have been left meanwhile: then `now`, the session that is
-   * live, is told too, and so is the next one.
+   * A request of the client succeeded in `session`, which may have been left meanwhile: then the one that is live is
+   * told too, and so is the next one.
    */
-  keep(request: Request, live: Live, now: Live | undefined): void {
-    const setting = this.#remember(request, live.generation)
-    if (setting === undefined || now === live) return
+  keep(request: Request, session: Live): void {
+    const setting = this.#remember(request, session.generation)
+    const now = this.#live()
+    if (setting === undefined || now === session) return
     if (now === undefined) this.#meanwhile.push(setting)
     else void this.#setIn(now, [setting])
   }
@@ -113,24 +115,22 @@ export class Memory {
     await this.#tellLate(live, [...owed, ...failed].filter(mayPass))
   }
 
-  /** Until the session has taken it, is gone, or the client has set it anew. A watched resource may have changed by then. */
+  /** Until the session has taken it, is left, or the client has set it anew. A watched resource may have changed by then. */
   async #tellLate(live: Live, owed: readonly Unset[]): Promise<void> {
-    const until = this.#clock.uptime() + LATE_LIMIT_MS
     let open = owed
     for (let waitMs = LATE_MS; open.length > 0; waitMs = Math.min(2 * waitMs, LATEST_MS)) {
       const toldMs = Math.max(0, ...open.map(({ retryAfterMs = 0 }) => retryAfterMs))
       await sleep(Math.max(waitMs, toldMs), this.#calls.ended)
       const wanted = open.map(({ setting }) => setting).filter((each) => this.#isSet(each))
-      if (this.#calls.ended.aborted || wanted.length === 0) return
+      if (this.#live() !== live || wanted.length === 0) return
       const failed = await this.#tell(live, wanted)
-      if (failed.some(({ said }) => said === 'no-such-session')) return
       const unset = new Set(failed.map(({ setting }) => setting))
       for (const setting of wanted) {
-        const { uri } = setting
-        if (uri !== undefined && !unset.has(setting)) void this.#outlet.deliver(updated(uri), 'answer')
+        const isNew = this.#isSet(setting) && !unset.has(setting)
+        if (isNew && setting.uri !== undefined) void this.#outlet.deliver(updated(setting.uri), 'answer')
       }
       this.#report(failed.filter((each) => !mayPass(each)))
-      open = this.#clock.uptime() > until ? [] : failed.filter(mayPass)
+      open = failed.filter(mayPass)
     }
   }
 

@@ -83,7 +83,7 @@ export class SessionLife {
     this.#outlet = outlet
     this.#calls = new OwnCalls(config, exchange, outlet)
     this.#opening = new Opening(config, exchange, this.#calls, this.#closing)
-    this.#memory = new Memory(this.#calls, outlet, config.clock)
+    this.#memory = new Memory(this.#calls, outlet, config.clock, () => this.live)
     this.pulse = new Pulse(this.#calls, this)
     this.#renewals = new Backoff(config.backoff, config.random)
   }
@@ -215,7 +215,7 @@ export class SessionLife {
 
   /** The client set something in `live`, which may have been left meanwhile: then the next one must be told too. */
   keep(request: Request, live: Live): void {
-    this.#memory.keep(request, live, this.#state.live)
+    this.#memory.keep(request, live)
   }
 
   /** A reply says that `live` is gone. Starts the renewal; late news about an older session changes nothing. */

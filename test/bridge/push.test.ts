@@ -145,7 +145,6 @@ test('after an outage of 1.5 s ten bridges are back, the last within the cap of 
     return (get?.at ?? Number.NaN) - upAt
   })
   const sorted = back.sort((a, b) => a - b).map(Math.round)
-  console.log(`back after an outage of 1.5 s: ${sorted.join(' ')} ms`)
   expect(sorted[9]).toBeLessThan(DEFAULT_BACKOFF.capMs + 1_000)
 })
 

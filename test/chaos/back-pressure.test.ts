@@ -7,8 +7,6 @@ import { initialize } from '../support/messages.ts'
 import { ScriptedServer } from '../support/scripted-server.ts'
 import { stateful } from '../support/settings.ts'
 
-const MIB = 1024 ** 2
-
 /** Resident memory of a process, bytes. */
 function residentBytes(pid: number): number {
   const status = readFileSync(`/proc/${pid}/status`, 'utf8')
@@ -64,7 +62,6 @@ test.runIf(existsSync('/proc/self/status'))(
       20_000,
     )
     expect(sent).toBeLessThan(events)
-    const stuckAt = sent
     bridge.read(true)
     const watching = setInterval(() => {
       if (bridge.exit === undefined) most = Math.max(most, residentBytes(bridge.pid))
@@ -72,10 +69,6 @@ test.runIf(existsSync('/proc/self/status'))(
     await pushing
     await eventually('everything', () => arrived === events, 30_000)
     clearInterval(watching)
-    console.log(
-      `back-pressure: server stuck after ${Math.round((stuckAt * 65_600) / MIB)} MiB, ` +
-        `bridge at most ${Math.round(most / MIB)} MiB resident`,
-    )
     expect(inOrder).toBe(true)
     expect(most).toBeLessThan(150e6)
     expect(server.of('GET')).toHaveLength(1)

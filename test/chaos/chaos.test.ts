@@ -248,7 +248,6 @@ describe('chaos', () => {
     'seed %d (replaying server: %s)',
     { timeout: DURATION_MS + 70_000 },
     async (seed, replay) => {
-      console.log(`chaos: seed ${seed}`)
       const random = seeded(seed)
       const server = await ScriptedServer.start({
         replay,

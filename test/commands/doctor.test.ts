@@ -511,6 +511,24 @@ describe('here', () => {
     'project/.mcp.json': { mcpServers: servers },
   })
 
+  test('the name of a variable among the arguments is no key', async () => {
+    const args = [
+      'run',
+      '-i',
+      '-e',
+      'CONVO_API_KEY',
+      '-e',
+      'CHMD_API_KEY',
+      'me/chamade',
+      'npx',
+      ...entry.args,
+    ]
+    const docker = { command: 'docker', args, env: { CONVO_API_KEY: '${CONVO_API_KEY}' } }
+    const { checks } = await examine(nowhere, placeWith(config({ c: docker })))
+    expect(JSON.stringify(checks.config)).not.toContain('a key stands in its arguments')
+    expect(checks.config?.state).toBe('ok')
+  })
+
   test('finds the entry and its launch line', async () => {
     const { checks } = await examine(nowhere, placeWith(config({ 'my-chamade': entry })))
     expect(checks.config).toMatchObject({

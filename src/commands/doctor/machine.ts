@@ -7,7 +7,7 @@
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { PLACEHOLDER, withVariables } from '../../credentials.ts'
-import { DEFAULT_URL } from '../../options.ts'
+import { DEFAULT_URL, KEY } from '../../options.ts'
 import { VERSION } from '../../version.ts'
 import { record, text } from '../client.ts'
 import type { Io } from '../command.ts'
@@ -164,9 +164,6 @@ function throughNpx(entry: Found['entry']): boolean {
   return words(entry).some((word) => /^npx(\.cmd)?$/.test(word))
 }
 
-/** (In capitals it is the name of a variable.) */
-const KEY = /\b(?:chmd|convo)_[\w-]{6,}/
-
 /** What is wrong with one entry, the worst first. */
 function entryProblem(
   { entry, disabled, declined, client, file }: Found,
@@ -184,7 +181,7 @@ function entryProblem(
     return { text: 'is switched off by "disabledMcpServers"', advice: 'enable it with /mcp in Claude Code' }
   if (Object.values(env).includes(PLACEHOLDER))
     return { text: 'its key is still missing', advice: `put it into ${file}` }
-  if (args.some((word) => KEY.test(word) || /^Authorization:\s*Bearer\s+[^$\s]/i.test(word))) {
+  if (args.some((word) => word.search(KEY) !== -1 || /^Authorization:\s*Bearer\s+[^$\s]/i.test(word))) {
     return {
       text: 'a key stands in its arguments, where every program on this machine can read it',
       advice: `move it to "env": ${shellLine('init')} does`,

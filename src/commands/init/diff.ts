@@ -5,6 +5,7 @@
  * changed and three lines around it.
  */
 import { PLACEHOLDER } from '../../credentials.ts'
+import { KEY } from '../../options.ts'
 import type { Palette } from '../terminal.ts'
 
 const CONTEXT = 3
@@ -32,8 +33,6 @@ const SECRETS = new RegExp(
   ].join('|'),
   'gi',
 )
-/** A key by its first letters; in capitals it is the name of a variable. */
-const KEY = /()(\b(?:chmd|convo)_\w{6,})/g
 const BEHIND_FLAG = new RegExp(`${FLAG}$`, 'i')
 
 /**
@@ -48,7 +47,7 @@ export function hideSecrets(line: string, ahead = ''): string {
   }
   const isValue = BEHIND_FLAG.test(ahead) && !isOfFile(ahead)
   const known = isValue ? line.replace(new RegExp(`^(\\s*")(${VALUE})(?=")`), hide) : line
-  return known.replaceAll(SECRETS, hide).replaceAll(KEY, hide)
+  return known.replaceAll(SECRETS, hide).replaceAll(KEY, (key) => hide(key, '', key))
 }
 
 function isOfFile(head: string): boolean {
