@@ -71,6 +71,7 @@ Without an operand, or with "-", events are read from stdin as JSON, one a line.
     'chamade-mcp emit fault refuse --seconds 20',
   ],
   run: async (values, operands, io) => {
+    checkOptions(values, operands[0] ?? '-')
     const asked = await askedOf(values, operands, io)
     const port = values.port === undefined ? undefined : portOf(values, 0)
     const simulators = await simulatorsHere(io.homedir, port)
@@ -83,6 +84,30 @@ Without an operand, or with "-", events are read from stdin as JSON, one a line.
     }
     return 0
   },
+}
+
+/** The options that mean something to each, besides --port and --json. */
+const OPTIONS_OF: Readonly<Record<string, readonly string[]>> = {
+  dm: ['from', 'platform', 'file', 'agent'],
+  call: ['from', 'platform', 'agent'],
+  transcript: ['from', 'call', 'agent'],
+  hangup: ['call', 'broken', 'agent'],
+  'window-closed': ['from', 'agent'],
+  raw: ['meta', 'agent'],
+  fault: ['seconds', 'ms', 'space'],
+  say: ['from', 'space'],
+  status: ['space'],
+  '-': ['from'],
+}
+
+function checkOptions(values: OptionValues, what: string): void {
+  const options = OPTIONS_OF[what]
+  if (options === undefined) return
+  const vain = Object.keys(values).find((name) => ![...options, 'port', 'json'].includes(name))
+  if (vain === undefined) return
+  const on = what === '-' ? 'an event read from stdin says all itself: it' : `emit ${what}`
+  const has = options.map((name) => `--${name}`).join(', ')
+  throw invalid(`${on} has no --${vain}`, `leave it away; there are ${has}, --port, --json`)
 }
 
 /** One event, and where on stdin it stands. */

@@ -4,7 +4,8 @@
  * For people ("is it them or me?") and for scripts. The one rule: what is printed arrived; breaks and gaps stand
  * in their place between the events, so that silence can be told from deafness; whoever never listened fails.
  */
-import { spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
+import { kill } from 'node:process'
 import { parseFilter, passes } from '../channel/filter.ts'
 import { lengthOf, list, text } from '../config.ts'
 import { BridgeError, invalid, seconds } from '../errors.ts'
@@ -136,6 +137,8 @@ class Listening {
   /** When a failed attempt was last told (uptime, ms). */
   #retryTold = Number.NEGATIVE_INFINITY
   #failedCommands = 0
+  /** What --exec runs now. Resolves at its end. */
+  #command: Promise<void> = Promise.resolve()
 
   constructor(side: FarSide, wanted: Wanted, page: Page, io: Io, redact: Redactor) {
     this.#side = side
@@ -172,6 +175,7 @@ class Listening {
       callOff?.()
       stop()
       await client.close()
+      await this.#command
     }
     if (this.#done.signal.reason === NOT_OFFERED) throw notOffered(this.#side.where)
     if (!this.#listened && this.#seen === 0 && this.#done.signal.reason === TIME_IS_OVER)
@@ -201,14 +205,29 @@ try: give it longer with --for; what --only and --drop leave out is not counted\
     if (!this.#wanted.wants(notification)) return
     this.#seen++
     await this.#page.event(event)
-    if (this.#wanted.exec !== undefined) await this.#execute(this.#wanted.exec, event)
+    if (this.#wanted.exec !== undefined) {
+      this.#command = this.#execute(this.#wanted.exec, event)
+      await this.#command
+    }
     if (this.#seen >= this.#wanted.count) this.#done.abort()
   }
 
-  /** Runs the user's command to its end; one that fails is said, and the next event goes on. */
+  /**
+   * Runs the user's command to its end; one that fails is said, and the next event goes on. Whoever stops `listen`
+   * stops the command too, with all that it has started: it is a process group of its own.
+   */
   async #execute(command: string, event: Heard): Promise<void> {
+    const { signal, platform } = this.#io
+    const hasGroups = platform !== 'win32'
     const outcome = await new Promise<string | undefined>((resolve) => {
-      const child = spawn(command, { shell: true, stdio: ['pipe', 'inherit', 'inherit'] })
+      const child = spawn(command, {
+        shell: true,
+        stdio: ['pipe', 'inherit', 'inherit'],
+        detached: hasGroups,
+      })
+      const end = (): void => terminate(child, hasGroups)
+      signal.addEventListener('abort', end, { once: true })
+      child.on('close', () => signal.removeEventListener('abort', end))
       child.on('error', (error) => resolve(error.message))
       child.on('close', (code, signal) => {
         resolve(code === 0 ? undefined : signal === null ? `exit code ${code}` : `ended by ${signal}`)
@@ -217,7 +236,7 @@ try: give it longer with --for; what --only and --drop leave out is not counted\
       child.stdin.on('error', () => undefined)
       child.stdin.end(`${JSON.stringify(event.json)}\n`)
     })
-    if (outcome === undefined) return
+    if (outcome === undefined || signal.aborted) return
     this.#failedCommands++
     this.#page.status('warn', `--exec failed: ${outcome}`)
   }
@@ -249,6 +268,15 @@ try: give it longer with --for; what --only and --drop leave out is not counted\
     this.#page.status(bad ? 'warn' : 'info', inShell(this.#redact(render(status))))
     if (status.kind === 'push' && status.state === 'not-offered' && status.stream === undefined)
       this.#done.abort(NOT_OFFERED)
+  }
+}
+
+function terminate(child: ChildProcess, isGroup: boolean): void {
+  if (child.pid === undefined) return
+  try {
+    kill(isGroup ? -child.pid : child.pid)
+  } catch {
+    // It has just ended.
   }
 }
 

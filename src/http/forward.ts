@@ -68,7 +68,10 @@ export class Forwarder {
     })
   }
 
-  /** A reply to a request of the server: delivered once, and only to the session that asked. */
+  /**
+   * A reply to a request of the server, for the session that asked only. It is said again where it was refused for the
+   * moment: at worst the server hears it twice, and knows by its id that it has it.
+   */
   async reply(response: Response, live: Live, signal: Signal): Promise<void> {
     const tries = new Backoff(this.#config.backoff, this.#config.random)
     for (;;) {
@@ -80,10 +83,10 @@ export class Forwarder {
       }
       if (isSuccess(outcome)) return
       if (signal.aborted) throw signal.reason
-      const unread = outcome.kind === 'unavailable' && (!outcome.sent || isToldToWait(outcome))
+      const unread = outcome.kind === 'unavailable' && (!outcome.sent || outcome.status !== undefined)
       if (!unread || this.#life.live !== live) throw this.#final(outcome, 'the reply')
       const wait = tries.next(0, outcome.retryAfterMs)
-      await (isToldToWait(outcome) ? sleep(wait, signal) : this.#life.servedWithin(wait, signal))
+      await (outcome.sent ? sleep(wait, signal) : this.#life.servedWithin(wait, signal))
     }
   }
 

@@ -10,7 +10,7 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { bearerOf, parseJson, readBody, sameSecret, sendJson } from './body.ts'
-import { FAULTS, type FaultName, type FaultOptions, isFault } from './faults.ts'
+import { amountsOf, FAULTS, type FaultName, type FaultOptions, isFault } from './faults.ts'
 import { BadHappening, type Happened, type Happening, happeningOf } from './happenings.ts'
 import type { Entry, Journal } from './journal.ts'
 
@@ -81,6 +81,11 @@ export function faultOf(value: unknown): { readonly fault: FaultName } & FaultOp
   const name = String(given.fault)
   if (!isFault(name))
     throw new BadHappening(`there is no fault "${name}"; there are ${Object.keys(FAULTS).join(', ')}`)
+  const fields: readonly string[] = ['fault', ...amountsOf(name)]
+  for (const [field, content] of Object.entries(given)) {
+    if (content === undefined || fields.includes(field)) continue
+    throw new BadHappening(`fault "${name}" has no "${field}"; it has ${fields.join(', ')}`)
+  }
   return { fault: name, seconds: amountOf(given, 'seconds'), ms: amountOf(given, 'ms') }
 }
 

@@ -47,6 +47,12 @@ const LASTING = {
 } as const
 type Lasting = keyof typeof LASTING
 
+/** The amounts that mean something to it. */
+export function amountsOf(name: FaultName): readonly (keyof FaultOptions)[] {
+  if (name === 'slow') return ['seconds', 'ms']
+  return Object.hasOwn(LASTING, name) ? ['seconds'] : []
+}
+
 export class Faults {
   readonly #until = new Map<Lasting, number>()
   #slowMs = 0

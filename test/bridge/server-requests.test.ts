@@ -104,6 +104,25 @@ describe('requests of the server', () => {
     expect(bridge.stderr).not.toContain('may have run')
   })
 
+  test.each([429, 502, 503])(
+    'a reply that got %d and nothing about when to come back is said again: the server waits for it',
+    async (status) => {
+      const server = await ScriptedServer.start()
+      const bridge = await BridgeProcess.listening(server)
+      const fair = server.before((x) => {
+        if (!x.request.rpc?.isResponse) return false
+        fair()
+        return x.reply(status)
+      })
+      server.push({ jsonrpc: '2.0', id: 'q', method: 'roots/list' })
+      await bridge.waitFor('the question', () => bridge.received('roots/list').length === 1)
+      bridge.send({ jsonrpc: '2.0', id: 'q', result: { roots: [] } })
+      await eventually('the reply is taken', () => server.replies().length === 2, 8_000)
+      await pause(300)
+      expect(server.replies()).toHaveLength(2)
+    },
+  )
+
   test('an error reply of the client arrives as it was written', async () => {
     const server = await ScriptedServer.start()
     const bridge = await BridgeProcess.listening(server)

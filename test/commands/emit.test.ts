@@ -23,6 +23,19 @@ test('a fault without a name: says so, and lists them', async () => {
   expect(errors).toMatch(/^error: emit fault needs a name\ntry: one of .*half-open.*; in a moot .*freeze/)
 })
 
+test.each([
+  [['say', 'hi', '--platform', 'slack'], 'emit say has no --platform', '--from, --space, --port, --json'],
+  [['fault', 'down', '--ms', '5'], 'fault "down" has no "ms"; it has fault, seconds', 'emit --help'],
+  [['status', 'paused', '--from', 'Bob'], 'emit status has no --from', '--space, --port'],
+  [['-', '--agent', 'agent-2'], 'an event read from stdin says all itself: it has no --agent', '--from'],
+])('%j: an option that would say nothing is refused', async (words, text, hint) => {
+  const { code, output, errors } = await done(at, ['emit', ...words], '{"type":"call"}')
+  expect(code).toBe(2)
+  expect(output).toBe('')
+  expect(errors).toContain(`error: ${text}`)
+  expect(errors).toContain(hint)
+})
+
 test('the examples of its help fit on a terminal of 80 columns', async () => {
   const { output } = await done(at, ['emit', '--help'])
   const examples = output.split('Examples:\n')[1]?.trimEnd().split('\n') ?? []

@@ -2,7 +2,7 @@
  * `chamade-mcp listen` against the local Chamade.
  */
 import { once } from 'node:events'
-import { writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { PassThrough } from 'node:stream'
 import { expect, onTestFinished, test } from 'vitest'
@@ -174,13 +174,52 @@ test('runs --exec for each event, in order, with the event on stdin', async () =
   for (const n of [1, 2, 3]) say(server, `no${n}`)
   const { code } = await cli.ended
   expect(code).toBe(0)
-  const { readFileSync } = await import('node:fs')
   expect(readFileSync(join(folder, 'out'), 'utf8').split('\n')).toEqual([
     expect.stringMatching(/^Alice .*no1/),
     expect.stringMatching(/^Alice .*no2/),
     expect.stringMatching(/^Alice .*no3/),
     '',
   ])
+})
+
+/** A command that says where and that it runs, and then works on, in a child of its shell. */
+async function busyWith(server: Simulator, args: readonly string[], ms: number) {
+  const folder = emptyFolder()
+  const [script, out] = [join(folder, 'busy.cjs'), join(folder, 'out')]
+  const work = `fs.appendFileSync(${JSON.stringify(out)}, 'ended')`
+  writeFileSync(
+    script,
+    `const fs = require('fs'); fs.writeFileSync(${JSON.stringify(out)}, process.pid + ' ')
+     setTimeout(() => ${work}, ${ms})`,
+  )
+  const exec = `"${process.execPath}" "${script}"; true`
+  const cli = await listening(server, [...args, '--exec', exec])
+  say(server, 'one')
+  const written = (): string => (existsSync(out) ? readFileSync(out, 'utf8') : '')
+  await eventually('the command runs', () => written().endsWith(' '), 10_000)
+  return { cli, pid: Number(written()), written }
+}
+
+function runs(pid: number): boolean {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch {
+    return false
+  }
+}
+
+test('whoever stops it stops what --exec runs', async () => {
+  const { cli, pid } = await busyWith(await simulator(), [], 60_000)
+  cli.child.kill('SIGTERM')
+  await cli.ended
+  await eventually('the command has ended', () => !runs(pid), 5_000)
+})
+
+test('what --exec runs when the time is over may end its work', async () => {
+  const { cli, written } = await busyWith(await simulator(), ['--for', '4s'], 5_000)
+  expect(await cli.ended).toMatchObject({ code: 0 })
+  expect(written()).toMatch(/^\d+ ended$/)
 })
 
 test('says that --exec failed, goes on, and fails in the end', async () => {

@@ -197,6 +197,14 @@ describe.skipIf(browserPath === undefined)('in a browser', () => {
     expect(page.url()).not.toContain(second.token)
   })
 
+  it('a length that stands there is for faults that last only', async () => {
+    const simulator = await start()
+    const { page } = await visit(simulator)
+    await page.getByRole('spinbutton', { name: 'for' }).fill('60')
+    await page.getByRole('button', { name: 'Restart' }).click()
+    await page.getByText('restarted: sessions wiped').waitFor()
+  })
+
   it('gives a fault its own length when none is typed, and shows that connections are refused', async () => {
     const simulator = await start()
     const { page } = await visit(simulator)

@@ -144,6 +144,13 @@ it('lets things happen in a moot: somebody speaks, a space pauses, a socket is c
     /^evt_\w+ {2}pushed to 1 {2}Alice in sprint-planning: @MyAgent can you review this\?\n$/,
   )
   await eventually(() => /"kind":"mention".*can you review this/.test(listener.output()))
+  for (const [given, why] of [
+    [['bad-key', '--seconds', '3'], 'in a moot fault "bad-key" has no "seconds"'],
+    [['drop', '--space', 'nope'], 'there is no space "nope"'],
+  ] as const) {
+    const vain = await done(at, ['emit', 'fault', ...given])
+    expect(vain).toMatchObject({ code: 2, errors: expect.stringContaining(why) as string })
+  }
   expect((await done(at, ['emit', 'fault', 'drop'])).output).toBe('drop: done\n')
   await eventually(() => up() === 2)
   expect((await done(at, ['emit', 'status', 'paused', '--json'])).output).toContain('"status":"paused"')

@@ -292,6 +292,7 @@ it('says what is wrong with what it is told', async () => {
     ['emit', { type: 'raw', content: 'x', agent: 'nobody' }, 'there is no agent "nobody"'],
     ['fault', { fault: 'earthquake' }, Object.keys(FAULTS).join(', ')],
     ['fault', { fault: '503', seconds: -1 }, '"seconds"'],
+    ['fault', { fault: 'restart', seconds: 1 }, 'fault "restart" has no "seconds"'],
   ]
   for (const [path, body, sentence] of wrong) {
     const answer = await control(simulator, path, body)

@@ -17,9 +17,20 @@ describe('reading', () => {
     ['steps: [{ wait: 1 }, { dance: {} }]', 'step 2: there is no step "dance"'],
     ['steps: [{ fault: earthquake }]', 'there is no fault "earthquake"'],
     ['steps: [{ expect: { stream: sideways } }]', 'never "sideways"'],
-    ['steps: [{ expect: { tool: x, args: { text: "/(/" } } }]', 'is no pattern'],
-    ['steps: [{ expect: { tool: x, args: { files: [{ name: "/(/" }] } } }]', 'is no pattern'],
-    ['steps: [{ expect: { tool: x, colour: red } }]', 'has no "colour"'],
+    ['steps: [{ expect: { tool: chamade_inbox, args: { text: "/(/" } } }]', 'is no pattern'],
+    ['steps: [{ expect: { tool: chamade_inbox, args: { files: [{ name: "/(/" }] } } }]', 'is no pattern'],
+    ['steps: [{ expect: { tool: chamade_inbox, colour: red } }]', 'has no "colour"'],
+    ['steps: [{ expect: { tool: chamade_inbox, ok: no } }]', '"ok" must be true or false'],
+    [
+      'steps: [{ never: { tool: [chamade_inbox, chamade_inbx], for: 1s } }]',
+      'there is no tool "chamade_inbx"; there are chamade_',
+    ],
+    ['{ replay: yes, steps: [{ wait: 1 }] }', '"replay" must be true or false'],
+    ['{ legacyPush: on, steps: [{ wait: 1 }] }', '"legacyPush" must be true or false'],
+    [
+      'steps: [{ fault: { fault: down, second: 2 } }]',
+      'step 1: fault "down" has no "second"; it has fault, seconds',
+    ],
     ['steps: [{ wait: soon }]', 'must be a duration'],
     ['steps: [{ wait: 1, fault: drop }]', 'exactly one key'],
     ['steps: {', 'neither YAML nor JSON'],
@@ -89,6 +100,16 @@ steps:
       if (calls++ === 0) await agent.call('chamade_dm_chat', { conversation_id: 'discord:alice', text: 'hi' })
     })
     expect(ok).toBe(false)
+  })
+
+  it('what it has seen of the agent is answered before it breaks anything', async () => {
+    const answers: unknown[] = []
+    const { ok } = await play(`${ASK}  - fault: restart\n  - wait: 300ms\n`, async (agent) => {
+      const call = agent.call('chamade_dm_chat', { conversation_id: 'discord:alice', text: 'hi there' })
+      answers.push(await call.catch((error: unknown) => error))
+    })
+    expect(ok).toBe(true)
+    expect(answers).toEqual([expect.objectContaining({ content: expect.anything() as unknown })])
   })
 
   it('"never" fails when it happens', async () => {

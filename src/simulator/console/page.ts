@@ -5,7 +5,7 @@
  * nothing is loaded from anywhere.
  */
 import { DM_PLATFORMS, PLATFORMS } from '../events.ts'
-import { FAULTS, type FaultName } from '../faults.ts'
+import { amountsOf, FAULTS, type FaultName } from '../faults.ts'
 import { SCRIPT } from './script.ts'
 import { STYLE } from './style.ts'
 
@@ -36,9 +36,13 @@ function whatItDoes(name: FaultName): string {
   return FAULTS[name].replace(/ \(for \d+ s\)$/, '').replace('--ms later', '2 s later')
 }
 
+function lasts(name: FaultName): string {
+  return amountsOf(name).includes('seconds') ? ' data-lasts' : ''
+}
+
 const faultButtons = FAULT_LABELS.map(
   ([name, label]) =>
-    `<button type="button" data-fault="${name}" title="${whatItDoes(name)}">${label}</button>`,
+    `<button type="button" data-fault="${name}"${lasts(name)} title="${whatItDoes(name)}">${label}</button>`,
 ).join('\n')
 
 export const PAGE = `<!doctype html>

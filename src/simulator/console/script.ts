@@ -337,10 +337,11 @@ $('hangup').onclick = () => {
   const call = $('line').elements.call.value
   void emit(call ? { type: 'hangup', call } : { type: 'hangup' })
 }
-// Left empty, each fault has its own length.
+// Left empty, each fault that lasts has its own length.
 const seconds = () => ($('seconds').value === '' ? {} : { seconds: Number($('seconds').value) })
 for (const button of document.querySelectorAll('[data-fault]')) {
-  button.onclick = () => send('fault', { fault: button.dataset.fault, ...seconds() })
+  const length = () => ('lasts' in button.dataset ? seconds() : {})
+  button.onclick = () => send('fault', { fault: button.dataset.fault, ...length() })
   const explain = () => { $('fault-hint').textContent = button.textContent + ': ' + button.title }
   button.onfocus = explain
   button.onmouseenter = explain

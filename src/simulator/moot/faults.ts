@@ -8,10 +8,16 @@ export const MOOT_FAULTS = {
   close: 'every socket is closed, as at a redeploy (1012)',
   freeze: 'sockets stay open and say nothing any more',
   restart: 'a redeploy: everything is cut, the spaces stay as they are',
-  'bad-key': 'every key is refused with 401',
-  suspend: 'everything is refused with 403',
+  'bad-key': 'every key is refused with 401, until clear',
+  suspend: 'everything is refused with 403, until clear',
   clear: 'keys and calls are accepted again',
 } as const satisfies Readonly<Record<string, string>>
+
+/** What can be said of a fault; of most there is nothing. */
+export const MOOT_FAULT_FIELDS: Readonly<Partial<Record<MootFault, readonly string[]>>> = {
+  drop: ['space_id'],
+  close: ['space_id', 'code'],
+}
 
 export type MootFault = keyof typeof MOOT_FAULTS
 

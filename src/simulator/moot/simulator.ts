@@ -14,7 +14,7 @@ import type { AddressInfo, Socket } from 'node:net'
 import { readBody } from '../body.ts'
 import { forbidden } from '../guard.ts'
 import { visitable } from '../listener.ts'
-import { isMootFault, MOOT_FAULTS } from './faults.ts'
+import { isMootFault, MOOT_FAULT_FIELDS, MOOT_FAULTS } from './faults.ts'
 import { recordIn } from './record.ts'
 import {
   type Answer,
@@ -275,12 +275,18 @@ export class MootSimulator {
         422,
         `there is no fault "${String(name)}"; there are ${Object.keys(MOOT_FAULTS).join(', ')}`,
       )
+    const fields = ['name', ...(MOOT_FAULT_FIELDS[name] ?? [])]
+    const vain = Object.keys(body).find((field) => !fields.includes(field))
+    if (vain !== undefined) return refuse(422, `in a moot fault "${name}" has no "${vain}"`)
+    const spaceId = string(body.space_id)
+    if (spaceId !== undefined && !this.store.spaces.has(spaceId))
+      return refuse(404, `there is no space "${spaceId}"`)
     switch (name) {
       case 'drop':
-        this.sockets.drop('cut', string(body.space_id))
+        this.sockets.drop('cut', spaceId)
         break
       case 'close':
-        this.sockets.drop({ code: Number(body.code ?? 1012), reason: 'on demand' }, string(body.space_id))
+        this.sockets.drop({ code: Number(body.code ?? 1012), reason: 'on demand' }, spaceId)
         break
       case 'freeze':
         this.sockets.freeze()

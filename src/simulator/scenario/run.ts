@@ -10,6 +10,8 @@ import type { Entry } from '../journal.ts'
 import type { Simulator } from '../simulator.ts'
 import { type Expectation, patternOf, type Scenario, type Step } from './scenario.ts'
 
+const SETTLE_MS = 1_000
+
 /** What came of one step. */
 export interface StepReport {
   /** From 1. */
@@ -29,6 +31,8 @@ export async function runScenario(
   let since = 0
   for (const [index, step] of scenario.steps.entries()) {
     if (signal.aborted) return false
+    // What has been seen of the agent is also answered, before anything is cut.
+    if (step.kind === 'fault') await simulator.settled(SETTLE_MS)
     if (step.kind === 'happen' || step.kind === 'fault') since = simulator.journal.seq
     const came = await runStep(simulator, step, { since, used, signal })
     report({ step: index + 1, ...came })

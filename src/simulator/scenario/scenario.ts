@@ -17,6 +17,7 @@ import { parse } from 'yaml'
 import { faultOf } from '../control.ts'
 import type { FaultName } from '../faults.ts'
 import { BadHappening, HAPPENINGS, type Happening, happeningOf } from '../happenings.ts'
+import { TOOLS } from '../tools/index.ts'
 
 /** What has to be seen. Fields that are absent match everything. */
 export type Expectation =
@@ -80,8 +81,8 @@ export function readScenario(text: string): Scenario {
   return {
     name: typeof top.name === 'string' ? top.name : 'scenario',
     speed,
-    replay: top.replay === true,
-    legacyPush: top.legacyPush === true,
+    replay: booleanOf(top, 'replay', false),
+    legacyPush: booleanOf(top, 'legacyPush', false),
     steps: top.steps.map((step: unknown, index) => numbered(index, () => stepOf(step, patienceMs))),
   }
 }
@@ -145,7 +146,7 @@ function expectationOf(what: Fields): Expectation {
     const tools: readonly unknown[] = Array.isArray(what.tool) ? (what.tool as unknown[]) : [what.tool]
     const args = what.args === undefined ? {} : fieldsOf(what.args, 'args')
     checkPatterns(args)
-    return { kind: 'tool', tools: tools.map(String), args, ok: what.ok !== false }
+    return { kind: 'tool', tools: tools.map(toolOf), args, ok: booleanOf(what, 'ok', true) }
   }
   for (const kind of ['stream', 'session', 'call'] as const) {
     const state = what[kind]
@@ -158,6 +159,14 @@ function expectationOf(what: Fields): Expectation {
     return { kind, state: String(state) }
   }
   throw new BadScenario('expected is one of tool, stream, session, call')
+}
+
+function toolOf(name: unknown): string {
+  const tool = TOOLS.find((each) => each.name === name)
+  if (tool !== undefined) return tool.name
+  throw new BadScenario(
+    `there is no tool "${String(name)}"; there are ${TOOLS.map((each) => each.name).join(', ')}`,
+  )
 }
 
 function checkPatterns(value: unknown): void {
@@ -175,6 +184,13 @@ export function patternOf(text: string): RegExp | undefined {
   } catch (error) {
     throw new BadScenario(`${text} is no pattern: ${error instanceof Error ? error.message : String(error)}`)
   }
+}
+
+/** (In YAML 1.2 `yes`, `no`, `on` and `off` are texts.) */
+function booleanOf(fields: Fields, field: string, fallback: boolean): boolean {
+  const value = fields[field] ?? fallback
+  if (typeof value === 'boolean') return value
+  throw new BadScenario(`"${field}" must be true or false`)
 }
 
 /** Milliseconds of "500ms", "20s", "2m"; a bare number means seconds. */
