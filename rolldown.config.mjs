@@ -31,7 +31,8 @@ module.exports = { channels: Object.fromEntries(names.map((name) => [name, { has
 const SUBSCRIBERS = /\bchannels\.\w+\.hasSubscribers\b/g
 
 /** Classes of errors that what we use does not throw, and their names among what is exported (1 kB). */
-const NEVER_THROWN = 'BalancedPoolMissingUpstreamError|RequestRetryError|ResponseError'
+const NEVER_THROWN =
+  'BalancedPoolMissingUpstreamError|MaxOriginsReachedError|RequestRetryError|ResponseError|Socks5ProxyError'
 const ERROR_CLASSES = new RegExp(`^class (${NEVER_THROWN}) [^]*?\\n}\\n|^  (${NEVER_THROWN}),\\n`, 'gm')
 
 /** By which the classes of one undici are known to another: here is but one (3 kB). */

@@ -5,7 +5,7 @@
  * Nor of what a call is let in with: `credentials.ts`.
  * The one rule: a wrong setting is said here, before the first byte is read, with what to do about it.
  */
-import { addSecret, credentialsFor, extraHeaders, setting } from './credentials.ts'
+import { addSecret, credentialsFor, extraHeaders, isSecret, setting } from './credentials.ts'
 import { invalid } from './errors.ts'
 import { DEFAULT_TIMING, type HttpConfig, SYSTEM } from './http/config.ts'
 import { isLoopback } from './loopback.ts'
@@ -45,12 +45,14 @@ export async function serverSettings(
   }
   const url = endpoint(operand ?? option, operand === undefined ? variable : undefined, env, stateful)
   // (`searchParams` costs the start 1.2 ms.)
-  if (url.search.includes('=')) for (const [name, value] of url.searchParams) addSecret(redact, name, value)
+  const query = url.search.includes('=') ? [...url.searchParams] : []
+  for (const [name, value] of query) addSecret(redact, name, value)
   const headers = extraHeaders(list(values.header), env, redact, notes)
   const path = text(values.apiKeyFile)
   const file = path === undefined ? undefined : { path, setBy: nameGiven(values, 'apiKeyFile') }
   const credentials = credentialsFor(url, file, env, headers, redact, notes)
-  if (credentials.source !== undefined || Object.keys(headers).length > 0) refusePlain(url, values)
+  const isOpen = credentials.source === undefined && Object.keys(headers).length === 0
+  if (!isOpen || query.some(([name]) => isSecret(name))) refusePlain(url, values)
   const http: HttpConfig = {
     ...DEFAULT_TIMING,
     ...SYSTEM,
@@ -181,7 +183,7 @@ function endpoint(
   const said = variable === undefined ? shown(literal) : `${variable}=${shown(literal)}`
   const hint = `write it whole: ${variable === undefined ? '--url ' : `${variable}=`}https://mcp.example.com/mcp`
   if (literal.trim() === '') {
-    throw invalid('the URL is empty', 'write it whole (a variable in it may not be set), or leave it away')
+    throw invalid('the URL is empty', 'write it whole (is a variable unset?), or leave it away')
   }
   refuseReference(literal, variable ?? 'the URL')
   if (!URL.canParse(literal)) throw invalid(`${said} is not a URL`, hint)
@@ -189,7 +191,7 @@ function endpoint(
   if (url.protocol !== 'https:' && url.protocol !== 'http:') {
     throw invalid(`${said} is neither http nor https`, hint)
   }
-  refuseLogin(url, "pass it as --header 'Authorization: Basic …' instead")
+  refuseLogin(url, "pass it as --header 'Authorization: Basic …'")
   url.hash = ''
   if (stateful && !/(?:^\?|&)stateful(?:[=&]|$)/.test(url.search)) {
     url.search = url.search === '' ? '?stateful' : `${url.search}&stateful`

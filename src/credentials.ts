@@ -67,16 +67,22 @@ export function extraHeaders(
       })
       continue
     }
-    if (isSecret(name) && /^(bearer|basic)?$/i.test(value)) {
+    if (isSecret(name) && /^(bearer|basic|token|apikey)?$/i.test(value)) {
       throw invalid(
         `--header ${name} is without a key`,
         'give it one (a variable in it may be empty), or leave the header away',
       )
     }
-    for (const part of [value, ...value.split(/\s+/), ...inside(value)]) addSecret(redact, name, part)
+    for (const part of [value, ...words(name, value), ...inside(value)]) addSecret(redact, name, part)
     headers[name.toLowerCase()] = value
   }
   return headers
+}
+
+/** Word by word, without the name of a scheme [RFC 9110 §11.1], which is no secret. */
+function words(name: string, value: string): readonly string[] {
+  const all = value.split(/\s+/)
+  return isSecret(name) && all.length > 1 ? all.slice(1) : all
 }
 
 /** What a value is made of: the cookies of one line, the fields of a signature, the password in `Basic`. */
@@ -87,13 +93,13 @@ function inside(value: string): string[] {
   return [password, ...fields].filter((part) => part.length >= 8)
 }
 
-/** Short plain words (`true`, `2025`, `Bearer`) are no secrets, unless the name says so: cutting them out would only confuse. */
+/** Short plain words (`true`, `2025`) are no secrets, unless the name says so: cutting them out would only confuse. */
 export function addSecret(redact: Redactor, name: string, value: string): void {
-  if (/^(bearer|basic)$/i.test(value) || (!isSecret(name) && value.length < 8)) return
+  if (!isSecret(name) && value.length < 8) return
   redact.add(value)
 }
 
-function isSecret(name: string): boolean {
+export function isSecret(name: string): boolean {
   return /auth|cookie|key|token|secret|password|session/i.test(name)
 }
 

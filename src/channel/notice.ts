@@ -5,7 +5,7 @@
  * Not the decision when to say them (breaks.ts). The one rule: an agent can act on the text alone: from when to
  * when, why, and which tools to call now.
  */
-import { seconds } from '../errors.ts'
+import { oneLine, seconds } from '../errors.ts'
 import type { Gap, Outage, Recovery } from './breaks.ts'
 import type { ChannelDraft } from './notification.ts'
 import type { CatchUp } from './tools.ts'
@@ -106,7 +106,5 @@ function iso(at: number): string {
 
 /** Fit for the middle of a sentence, and for an attribute: one line, no full stop, not endless. */
 function clause(text: string): string {
-  const line = text.replaceAll(/[\s\p{Cc}]+/gu, ' ').trim()
-  const short = line.length > 200 ? `${line.slice(0, 199)}…` : line
-  return short.replace(/\.+$/, '')
+  return oneLine(text, 199).replace(/\.+$/, '')
 }

@@ -116,7 +116,8 @@ export function resolveFeed(
   const ca = encrypted || values[TWINS]?.ca === undefined ? given(values, 'ca') : undefined
   const apiUrl = baseUrl(api, allowHttp)
   const channelUrl = channel === undefined ? undefined : socketUrl(channel, allowHttp)
-  const oddKey = 'CONVO_API_KEY does not begin with "convo_"; it is used as it is'
+  const keyName = given(values, 'apiKeyFile')?.name ?? 'CONVO_API_KEY'
+  const oddKey = `the key in ${keyName} does not begin with "convo_"; it is used as it is`
   return {
     config: {
       apiUrl,

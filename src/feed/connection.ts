@@ -12,7 +12,7 @@ import type { Duplex } from 'node:stream'
 import type { SecureContext } from 'node:tls'
 import { DecoratorHandler, type Dispatcher, ping, WebSocket } from 'undici'
 import { ClockWatch, LOOK_MS, STOPPED_MS } from '../clock-watch.ts'
-import { reasonOf } from '../errors.ts'
+import { reasonOf, seconds } from '../errors.ts'
 import type { NamedProxy } from '../proxy.ts'
 import type { Clock } from '../retry.ts'
 import { firstOf, sleep } from '../retry.ts'
@@ -263,7 +263,7 @@ class Live implements Connection {
   }
 
   #whyLost({ maxFrameBytes, proxy }: DialOptions): string {
-    if (this.#silentMs !== undefined) return `no sign of life for ${this.#silentMs} ms${through(proxy)}`
+    if (this.#silentMs !== undefined) return `no sign of life for ${seconds(this.#silentMs)}${through(proxy)}`
     if (this.#rawError !== undefined) return `${reasonOf(this.#rawError)}${through(proxy)}`
     const peer = proxy === undefined ? 'the server' : `the server or the proxy ${proxy.url.host}`
     if (this.#peerEnded) return `${peer} hung up`
@@ -339,7 +339,7 @@ function whyNot(seen: Seen, options: DialOptions, timedOut: boolean): Refusal {
     return refusedBy(seen.status, what, { retryAfterMs: retryAfterMs(seen.retryAfter), setting })
   }
   if (timedOut) {
-    return failed(new Error(`no answer to the handshake within ${options.handshakeMs} ms`), options)
+    return failed(new Error(`no answer to the handshake within ${seconds(options.handshakeMs)}`), options)
   }
   const why = seen.asked ? 'the handshake failed' : BAD_PORT
   return failed(seen.error ?? new Error(why), options)

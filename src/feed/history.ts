@@ -204,7 +204,7 @@ export function idOf(event: unknown): string {
 }
 
 function latestOf(events: readonly unknown[]): number {
-  return Math.max(0, ...events.map((event) => timeOf(event) ?? 0))
+  return events.reduce<number>((latest, event) => Math.max(latest, timeOf(event) ?? 0), 0)
 }
 
 /**

@@ -91,7 +91,7 @@ export class Answers {
         await this.#incoming.receive(message, live, 'answer')
         continue
       }
-      if (await this.#meansLost(message, request, live)) return false
+      if (message === messages[0] && (await this.#meansLost(message, request, live))) return false
       await this.#incoming.answer(message, request, live)
       answered = true
     }
@@ -202,8 +202,10 @@ export class Answers {
     if (!isSessionRefusal(said) || this.#life.current.state === 'closed') return false
     // An error that names no request was raised before any was looked at; one that does may come of having run it.
     const mayGoAgain = response.id === undefined || isRepeatable(request.method)
-    // (Of a session that has been left meanwhile nobody is asked any more.)
-    return (this.#life.live !== live || (await this.#life.pulse.gone(live, said))) && mayGoAgain
+    const { pulse } = this.#life
+    // Of a session that has been left nobody is asked any more: it was so for what ended it.
+    const isLeft = this.#life.live !== live
+    return (isLeft ? pulse.endedBy(live, said) : await pulse.gone(live, said)) && mayGoAgain
   }
 
   #confused(request: Request, why: string): BridgeError {

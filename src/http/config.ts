@@ -16,7 +16,7 @@ export interface Credentials {
   readonly advice?: string
   /** Headers of every call. Names in lower case. */
   headers(): Readonly<Record<string, string>>
-  /** After a 401 to a call with the headers `used`: true when `headers` differ now, so that one more try makes sense. */
+  /** After a 401 or 403 to a call with the headers `used`: true when `headers` differ now, so that one more try makes sense. */
   renew(used: Readonly<Record<string, string>>): Promise<boolean>
 }
 
@@ -118,6 +118,8 @@ export const POLL_FLOOR_MS = 100
 
 /** What a gateway says of all that is asked in a session is not taken for the session's end before. */
 export const GATEWAY_AFTER_MS = 5_000
+/** What it said longer ago than this is another story. */
+export const GATEWAY_STALE_MS = 60_000
 
 /** Idle connections close after this, whatever the server allows. */
 export const KEEP_ALIVE_MS = 4_000

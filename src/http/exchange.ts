@@ -146,7 +146,8 @@ export class Exchange {
         target = targetOf(next)
       } else {
         const { status, used } = heard
-        if (status !== 401 || renewed || !(await this.#config.credentials.renew(used))) {
+        const isOfKey = status === 401 || status === 403
+        if (!isOfKey || renewed || !(await this.#config.credentials.renew(used))) {
           return await meaningOf(call, heard, this.#config)
         }
         renewed = true

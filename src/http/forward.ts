@@ -9,7 +9,7 @@ import { BridgeError, errors, impossible, isCertificateFailure } from '../errors
 import { METHOD, type Notification, type Request, type Response, sameId } from '../protocol.ts'
 import { Abort, Backoff, type Signal, sleep } from '../retry.ts'
 import { type Answers, isRepeatable } from './answer.ts'
-import { GATEWAY_AFTER_MS, type HttpConfig } from './config.ts'
+import { GATEWAY_AFTER_MS, GATEWAY_STALE_MS, type HttpConfig } from './config.ts'
 import type { Exchange } from './exchange.ts'
 import {
   isSuccess,
@@ -44,8 +44,10 @@ export class Forwarder {
   readonly #answers: Answers
   /** A 404 was the answer to one request, and its session lived on: it may be so again. */
   #refusesByNotFound = false
-  /** Uptime since when what came back was said by a gateway with nobody behind it. */
-  #gatewaySince: number | undefined
+  /** A session just made was refused by 401 or 403 like the one before: it was not for the session's sake. */
+  #refusesByKey = false
+  /** A gateway with nobody behind it has spoken since the one uptime, and last at the other. */
+  #gateway: { live: Live; since: number; last: number } | undefined
 
   constructor(config: HttpConfig, exchange: Exchange, life: SessionLife, answers: Answers) {
     this.#config = config
@@ -101,6 +103,7 @@ export class Forwarder {
     let tries: Backoff | undefined
     let first: Live | undefined
     let said = ''
+    let isAgain = false
     for (let renewals = 0; ; ) {
       const live = this.#life.live ?? (await this.#life.ready(deadline, flight))
       first ??= live
@@ -124,7 +127,7 @@ export class Forwarder {
         case 'answer':
         case 'stream': {
           this.#life.served(live)
-          this.#gatewaySince = undefined
+          this.#gateway = undefined
           const taken = take(outcome, live)
           if (taken === true || (await taken)) return this.#life.prove(live)
           flight.sent = false
@@ -161,8 +164,11 @@ export class Forwarder {
             await this.#waitOrFail(outcome, message.method, tries, deadline, flight)
           break
         case 'unauthorized':
-          lost = await this.#life.pulse.gone(live, signatureOf(outcome), false, flight)
+          this.#refusesByKey ||= isAgain
+          lost =
+            !this.#refusesByKey && (await this.#life.pulse.gone(live, signatureOf(outcome), false, flight))
           if (!lost) throw this.#final(outcome, message.method)
+          isAgain = true
           said = sayOutcome(outcome)
           break
         case 'not-offered':
@@ -175,7 +181,7 @@ export class Forwarder {
         throw flight.reason
       }
       if (!lost) continue
-      this.#gatewaySince = undefined
+      this.#gateway = undefined
       if (++renewals > MAX_RENEWALS) throw errors.sessionLost(message.method, this.#exchange.where, said)
       // (Patience is for the time without a server: what this one took to refuse is given back.)
       deadline += clock.uptime() - askedAt
@@ -189,8 +195,14 @@ export class Forwarder {
   async #isGoneBehind(outcome: Unavailable, live: Live, signal: Signal): Promise<boolean> {
     if (outcome.status === undefined || outcome.status === 429) return false
     const now = this.#config.clock.uptime()
-    this.#gatewaySince ??= now
-    if (now - this.#gatewaySince < GATEWAY_AFTER_MS) return false
+    let gateway = this.#gateway
+    if (gateway?.live !== live || now - gateway.last > GATEWAY_STALE_MS)
+      gateway = { live, since: now, last: now }
+    this.#gateway = gateway
+    gateway.last = now
+    if (now - gateway.since < GATEWAY_AFTER_MS) return false
+    // Asked as seldom, and not before it said.
+    gateway.since = now + Math.min(outcome.retryAfterMs ?? 0, GATEWAY_STALE_MS)
     return await this.#life.pulse.gone(live, signatureOf(outcome), false, signal)
   }
 

@@ -112,31 +112,34 @@ export class Memory {
   async #setIn(live: Live, settings: readonly Setting[], owed: readonly Unset[] = []): Promise<void> {
     const failed = await this.#tell(live, settings)
     this.#report(failed)
-    await this.#tellLate(live, [...owed, ...failed].filter(mayPass))
+    await Promise.all([...owed, ...failed].filter(mayPass).map((each) => this.#tellLate(live, each)))
   }
 
   /** Until the session has taken it, is left, or the client has set it anew. A watched resource may have changed by then. */
-  async #tellLate(live: Live, owed: readonly Unset[]): Promise<void> {
-    let open = owed
-    for (let waitMs = LATE_MS; open.length > 0; waitMs = Math.min(2 * waitMs, LATEST_MS)) {
-      const toldMs = Math.max(0, ...open.map(({ retryAfterMs = 0 }) => retryAfterMs))
+  async #tellLate(live: Live, { setting, retryAfterMs = 0 }: Unset): Promise<void> {
+    const { method, uri } = setting
+    const isWanted = (): boolean =>
+      this.#live() === live && this.#isSet(setting) && !this.#calls.ended.aborted
+    let toldMs = retryAfterMs
+    for (let waitMs = LATE_MS; ; waitMs = Math.min(2 * waitMs, LATEST_MS)) {
       await sleep(Math.max(waitMs, toldMs), this.#calls.ended)
-      const wanted = open.map(({ setting }) => setting).filter((each) => this.#isSet(each))
-      if (this.#live() !== live || wanted.length === 0) return
-      const failed = await this.#tell(live, wanted)
-      const unset = new Set(failed.map(({ setting }) => setting))
-      for (const setting of wanted) {
-        const isNew = this.#isSet(setting) && !unset.has(setting)
-        if (isNew && setting.uri !== undefined) void this.#outlet.deliver(updated(setting.uri), 'answer')
+      if (!isWanted()) return
+      const [failed] = await this.#tell(live, [setting])
+      if (failed === undefined) {
+        if (method === METHOD.subscribe && uri !== undefined && isWanted())
+          void this.#outlet.deliver(updated(uri), 'answer')
+        return
       }
-      this.#report(failed.filter((each) => !mayPass(each)))
-      open = failed.filter(mayPass)
+      if (!mayPass(failed)) return this.#report([failed])
+      toldMs = failed.retryAfterMs ?? 0
     }
   }
 
   /** Is it still as the client wants it? */
   #isSet(setting: Setting): boolean {
-    return this.#level === setting || this.#subscriptions.get(setting.uri ?? '') === setting
+    const { method, uri = '' } = setting
+    const kept = this.#subscriptions.get(uri)
+    return this.#level === setting || kept === (method === METHOD.unsubscribe ? undefined : setting)
   }
 
   /** What the client may have missed meanwhile: lists that can have changed, resources that it watches. */

@@ -73,7 +73,7 @@ export function tlsOptions(files: TlsFiles, env: Environment): Tls | undefined {
   const key = files.key === undefined ? {} : { key: pem(files.key, 'client key', setBy.key) }
   try {
     return {
-      secureContext: tls.createSecureContext({ ...(files.ca.length === 0 ? {} : { ca }), ...cert, ...key }),
+      secureContext: tls.createSecureContext({ ca, ...cert, ...key }),
     }
   } catch (cause) {
     throw invalid(

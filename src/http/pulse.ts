@@ -24,6 +24,8 @@ const PING_LIMIT_MS = 10_000
 const REFUSED_LIMIT_MS = 3_000
 /** A ping that a gateway could not pass on is sent again after so long. */
 const AGAIN_MS = 300
+/** That pings are refused in words is taken for granted for so long. */
+const LEARNED_MS = 10_000
 
 /** The session whose pulse it is: which is live, and what is to be told of it. */
 interface Life {
@@ -40,11 +42,15 @@ export class Pulse {
   readonly #life: Life
   /** The deciding ping under way: all who were refused meanwhile wait for the same one. */
   #deciding: { readonly session: SessionHeaders; readonly said: Promise<Signature> } | undefined
+  /** The last session that was given up, and what was said for that. */
+  #ended: { readonly live: Live; readonly said: Signature } | undefined
   #lostByPingAlone = false
   #refusesAnybody = false
   #askingToOpen: Promise<boolean> | undefined
   /** A ping was refused in a session just made. */
   #refusesPings = false
+  /** Uptime when that was learned; in the midst of a deploy it may have been another process that said it. */
+  #learnedAt = 0
 
   constructor(calls: OwnCalls, life: Life) {
     this.#calls = calls
@@ -74,12 +80,14 @@ export class Pulse {
     const decided = word.then(async (said) => {
       // (Of a server that refuses every ping nothing is learned by words: they may be those of any failure.)
       const isInWords = said.startsWith('HTTP 200')
-      const isSame = said === refusal && !isOfMethod(said) && !(isInWords && this.#refusesPings)
+      const isKnown = isInWords && this.#refusesPings && performance.now() - this.#learnedAt < LEARNED_MS
+      const isSame = said === refusal && !isOfMethod(said) && !isKnown
       const isRefused = isSame || (inAnyWords && isSessionRefusal(said, refusal))
       const isOfServer = !isSaidInFront(said) && !isOfTheMoment(said)
       const isGone = said === 'no-such-session' || (isRefused && isOfServer)
       if (isGone && mayBeToAnybody(said) && (await this.#isToAnybody(live))) return this.#life.live !== live
       if (isGone && isInWords) this.#lostByPingAlone = true
+      if (isGone) this.#ended = { live, said }
       if (said === 'no-such-session') this.#life.lose(live, '404 to a ping')
       else if (isGone) this.#life.giveUp(live, `the server refuses it (${said})`)
       // (That it knows no ping is said by a server that serves.)
@@ -89,6 +97,11 @@ export class Pulse {
     const limitMs = inAnyWords ? MAX_WAIT_MS : REFUSED_LIMIT_MS
     const first = await firstOf([decided], limitMs, ...(signal === undefined ? [] : [signal]))
     return first?.result ?? false
+  }
+
+  /** Was `said` what `live` was given up for? */
+  endedBy(live: Live, said: Signature): boolean {
+    return this.#ended?.live === live && this.#ended.said === said
   }
 
   /**
@@ -125,6 +138,7 @@ export class Pulse {
     this.#lostByPingAlone = false
     void this.#ping(fresh).then((said) => {
       this.#refusesPings = said === 'no-such-session' || isSessionRefusal(said)
+      this.#learnedAt = performance.now()
     })
   }
 

@@ -160,17 +160,20 @@ describe('the key', () => {
     expect(server.requests.every((each) => each.headers.authorization === undefined)).toBe(true)
   })
 
-  test('from a file: read again on 401, so that a rotated key works without a restart', async () => {
-    const { server, good } = await guarded()
-    const path = join(emptyFolder(), 'key')
-    writeFileSync(path, `${key}\n`)
-    const bridge = await BridgeProcess.connected(server.url, { args: ['--api-key-file', path] })
-    await bridge.call('ping')
-    good.key = 'chmd_rotated_0123456789'
-    writeFileSync(path, good.key)
-    expect((await bridge.call('tools/call')).error).toBeUndefined()
-    expect(server.posts('tools/call')).toHaveLength(2)
-  })
+  test.each([401, 403])(
+    'from a file: read again on %i, so that a rotated key works without a restart',
+    async (status) => {
+      const { server, good } = await guarded(status)
+      const path = join(emptyFolder(), 'key')
+      writeFileSync(path, `${key}\n`)
+      const bridge = await BridgeProcess.connected(server.url, { args: ['--api-key-file', path] })
+      await bridge.call('ping')
+      good.key = 'chmd_rotated_0123456789'
+      writeFileSync(path, good.key)
+      expect((await bridge.call('tools/call')).error).toBeUndefined()
+      expect(server.posts('tools/call')).toHaveLength(2)
+    },
+  )
 
   test('from a file: a call that was refused with the old one is sent with the new one that another has read', async () => {
     const path = join(emptyFolder(), 'key')
@@ -257,6 +260,21 @@ describe('the key', () => {
       args: [...header, '--allow-http', ...patience(100)],
     })
     expect((await tryInitialize(allowed)).error?.data?.code).toBe('SERVER_UNREACHABLE')
+  })
+
+  test('a token in the query is a credential too', async () => {
+    const refused = BridgeProcess.start('http://stranger.invalid/mcp?token=tok_9876543210')
+    expect((await refused.gone()).code).toBe(2)
+    expect(refused.stderr).toContain('--allow-http')
+    expect(refused.stderr).not.toContain('tok_9876543210')
+  })
+
+  test('the scheme of an Authorization is no secret: it stays readable where it is quoted', async () => {
+    const server = await ScriptedServer.start()
+    server.before((x) => x.reply(401, 'Token is not ApiKey: t0k_0123456789'))
+    const args = ['--header', 'Authorization: Token t0k_0123456789']
+    const { error } = await tryInitialize(BridgeProcess.start(server.url, { args }))
+    expect(error?.message).toContain('Token is not ApiKey: [redacted]')
   })
 
   test('a server that echoes key, session id or query in its error page: none of them is repeated', async () => {

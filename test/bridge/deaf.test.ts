@@ -234,6 +234,78 @@ describe('a push stream', () => {
   })
 })
 
+test.each([401, 403])(
+  'pings and calls that are refused with %i in each session, while all else is served: it is of the key, and the session stays',
+  async (status) => {
+    const server = await ScriptedServer.start({ push: false })
+    server.before((x) => ['ping', 'tools/call'].includes(x.rpc.method ?? '') && (x.reply(status) ?? true))
+    const bridge = await BridgeProcess.connected(server.url, {
+      ...stateful,
+      env: { CHAMADE_API_KEY: 'chmd_0123456789' },
+    })
+    for (const n of [1, 2, 3]) {
+      expect((await bridge.call('tools/call', { n })).error?.data?.code).toBe('KEY_REFUSED')
+      expect((await bridge.call('tools/list')).error).toBeUndefined()
+    }
+    expect(server.posts('tools/call')).toHaveLength(4)
+    expect(server.sessions.size).toBeLessThanOrEqual(3)
+  },
+)
+
+test('a ping that another process refused in words does not make the bridge deaf to the next loss', async () => {
+  const server = await ScriptedServer.start({ push: false })
+  const refuse: Handler = (x) => x.error(-32000, 'Session not found', 200)
+  server.refuseLost = refuse
+  const bridge = await BridgeProcess.connected(server.url, stateful)
+  await bridge.call('tools/list')
+  // Of a rolling deploy: the first ping in the next session comes to the old one.
+  let first = ''
+  server.before((x) => {
+    if (x.rpc.method !== 'ping' || x.session?.endedBy !== undefined || first !== '') return false
+    first = x.request.session ?? ''
+    void refuse(x)
+    return true
+  })
+  server.wipe()
+  expect((await bridge.call('tools/list')).error).toBeUndefined()
+  await eventually('the ping that is refused', () => first === server.session.id)
+  server.wipe()
+  const until = performance.now() + 14_000
+  while ((await bridge.call('tools/list')).error !== undefined && performance.now() < until) await pause(250)
+  expect((await bridge.call('tools/list')).error).toBeUndefined()
+})
+
+test('one that is lost in other words while a call runs: an error without an id does not run the call again', async () => {
+  const server = await ScriptedServer.start()
+  let fail = (): void => {}
+  server.on('tools/call', (x) => {
+    fail = () =>
+      x.json({ jsonrpc: '2.0', id: null, error: { code: -32000, message: 'Server shutting down' } })
+  })
+  const bridge = await BridgeProcess.listening(server)
+  const id = bridge.ask('tools/call')
+  await eventually('it runs', () => server.posts('tools/call').length === 1)
+  server.wipe()
+  await bridge.call('tools/list')
+  fail()
+  expect((await bridge.reply(id)).error?.message).toBe('Server shutting down')
+  expect(server.posts('tools/call')).toHaveLength(1)
+})
+
+test('a server that is down is not asked whether it would begin a session more often than every few seconds', async () => {
+  const server = await ScriptedServer.start({ push: false })
+  const bridge = await BridgeProcess.connected(server.url, stateful)
+  await bridge.call('tools/list')
+  server.before((x) => x.reply(503) ?? true)
+  const until = performance.now() + 9_000
+  while (performance.now() < until) {
+    void bridge.call('tools/call', {}, 60_000)
+    await pause(200)
+  }
+  expect(server.posts('tools/call').length).toBeGreaterThan(20)
+  expect(server.posts('initialize').length).toBeLessThan(4)
+})
+
 describe('a renewal under way', () => {
   /** The session is lost and the next `initialize` gets no answer before `release`. */
   async function renewing(args: readonly string[]) {

@@ -407,6 +407,28 @@ describe('a session that the server forgot', () => {
     },
   )
 
+  test('one setting that is to wait holds up no other', async () => {
+    const server = await ScriptedServer.start({
+      capabilities: { logging: {}, resources: { subscribe: true } },
+    })
+    const bridge = await BridgeProcess.connected(server.url, stateful)
+    await bridge.call('logging/setLevel', { level: 'debug' })
+    await bridge.call('resources/subscribe', { uri: 'test://a' })
+    await eventually('the push stream', () => server.listening())
+    await server.restart()
+    const taken: string[] = []
+    let refused = 0
+    server.before((x) => {
+      if (x.rpc.method === 'resources/subscribe') return x.reply(429, '', { 'retry-after': '600' }) ?? true
+      if (x.rpc.method !== 'logging/setLevel') return false
+      if (refused++ < 3) return x.reply(503) ?? true
+      taken.push(x.rpc.params ?? '')
+      return false
+    })
+    await eventually('the level is set', () => taken.length === 1, 12_000)
+    expect(taken).toEqual(['{"level":"debug"}'])
+  })
+
   test('of many calls refused by errors without an id, one after the other, each is sent again', async () => {
     const server = await ScriptedServer.start({ push: false })
     let late = 0
@@ -449,6 +471,22 @@ describe('a session that the server forgot', () => {
       expect((await bridge.reply(id)).result).toEqual({})
       await eventually('it is said again', () => server.posts(method)[1]?.session === server.session.id)
       expect(server.posts(method)[1]?.rpc?.params).toBe(JSON.stringify(params))
+    })
+
+    test('an unsubscribe that is refused there for the moment is said again', async () => {
+      const { server, bridge, release } = await draining('resources/unsubscribe')
+      const id = bridge.ask('resources/unsubscribe', { uri: 'test://a' })
+      await eventually('it is with the old one', () => server.posts('resources/unsubscribe').length === 1)
+      server.wipe()
+      await bridge.call('tools/call')
+      const fair = server.before((x) => {
+        if (x.rpc.method !== 'resources/unsubscribe') return false
+        fair()
+        return x.reply(503)
+      })
+      release()
+      await bridge.reply(id)
+      await eventually('it is said again', () => server.posts('resources/unsubscribe').length === 3, 8_000)
     })
 
     test('and when it succeeds in the midst of the renewal', async () => {
