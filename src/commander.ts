@@ -43,7 +43,7 @@ export async function runCommand(
       spec.options.flatMap((option) => {
         const name = camelCase(longName(option))
         const value = command.getOptionValue(optionOf(option).attributeName()) as OptionValues[string]
-        if (name.startsWith('no')) return value === false ? [[name, true]] : []
+        if (option.flags.startsWith('--no-')) return value === false ? [[name, true]] : []
         return value === undefined ? [] : [[name, value]]
       }),
     )

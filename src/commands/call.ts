@@ -5,7 +5,7 @@
  */
 
 import { text as given, timeLimit } from '../config.ts'
-import { type BridgeError, invalid } from '../errors.ts'
+import { BridgeError, invalid, seconds } from '../errors.ts'
 import type { OptionValues } from '../options.ts'
 import { composeRequest, member, type Notification, valueAt } from '../protocol.ts'
 import { ENDLESS_MS, limit } from '../retry.ts'
@@ -69,11 +69,11 @@ async function run(values: OptionValues, operands: readonly string[], io: Io): P
     return show(await client.request('tools/call', params, signal), values.json === true, io)
   } catch (error) {
     if (error instanceof DOMException && error.name === 'TimeoutError') {
-      const what = isCalled
-        ? `${name} did not answer within --timeout; it was cancelled, and may have run`
-        : `${side.where} did not answer within --timeout; nothing was run`
-      io.stderr.write(`error: ${what}\n`)
-      return 1
+      const within = `did not answer within ${seconds(timeoutMs ?? 0)}`
+      const hint = 'give it longer with --timeout'
+      throw isCalled
+        ? new BridgeError('RESPONSE_LOST', `${name} ${within}; it was cancelled, and may have run`, { hint })
+        : new BridgeError('SERVER_UNREACHABLE', `${side.where} ${within}; nothing was run`, { hint })
     }
     throw error
   } finally {

@@ -44,7 +44,7 @@ export async function askedFor(values: OptionValues, operands: readonly string[]
     const headers = Object.entries(expanded(record(entry.headers), io.env)).map(
       ([key, value]) => `${key}: ${value}`,
     )
-    const own = { ...(operands.length > 0 ? {} : { url: here(url, io.env) }), header: headers }
+    const own = operands.length > 0 ? {} : { url: here(url, io.env) }
     return { values: { ...own, ...flags, header: [...headers, ...list(flags.header)] }, operands, env }
   }
   if (!isOurs(entry) || isMoot(entry)) {

@@ -235,7 +235,7 @@ describe('a push stream', () => {
 })
 
 test.each([401, 403])(
-  'pings and calls that are refused with %i in each session, while all else is served: it is of the key, and the session stays',
+  'pings and calls that are refused with %i in each session, while all else is served: it is of the key, which is learned once',
   async (status) => {
     const server = await ScriptedServer.start({ push: false })
     server.before((x) => ['ping', 'tools/call'].includes(x.rpc.method ?? '') && (x.reply(status) ?? true))

@@ -117,7 +117,9 @@ describe('call', () => {
     server.on('tools/call', () => undefined)
     const { code, stderr } = await runCli(['call', 'echo', '--timeout', '200ms', '--url', server.url])
     expect(code).toBe(1)
-    expect(stderr).toContain('did not answer within --timeout')
+    expect(stderr).toBe(
+      'error: echo did not answer within 200 ms; it was cancelled, and may have run\ntry: give it longer with --timeout\n',
+    )
     await eventually('the cancellation', () => server.posts('notifications/cancelled').length === 1)
   })
 
@@ -125,7 +127,9 @@ describe('call', () => {
     const server = await ScriptedServer.start()
     server.on(method, () => undefined)
     const { code, stderr } = await runCli(['call', 'echo', '--timeout', '500ms', '--url', server.url])
-    expect(stderr).toBe(`error: ${server.url} did not answer within --timeout; nothing was run\n`)
+    expect(stderr).toBe(
+      `error: ${server.url} did not answer within 500 ms; nothing was run\ntry: give it longer with --timeout\n`,
+    )
     expect(code).toBe(1)
   })
 

@@ -198,5 +198,15 @@ test('the key may stand in a file', () => {
   expect(configOf({}, { apiKeyFile }).apiKey.value).toBe('convo_x')
 })
 
-test('a key that looks like none of moot is used with a warning', () =>
-  expect(resolved({ CONVO_API_KEY: 'abc' }).notes).toHaveLength(1))
+test('a key that looks like none of moot is used with a warning, which says where it is from', () => {
+  const apiKeyFile = join(emptyFolder(), 'key')
+  writeFileSync(apiKeyFile, 'abc\n')
+  const ofVariable = resolved({ CONVO_API_KEY: 'abc' }).notes
+  expect(ofVariable.map(({ text }) => text)).toEqual([
+    expect.stringMatching(/the key in CONVO_API_KEY does not/),
+  ])
+  const ofFile = resolved({}, { apiKeyFile }).notes
+  expect(ofFile.map(({ text }) => text)).toEqual([
+    expect.stringMatching(/the key in --api-key-file does not/),
+  ])
+})

@@ -168,6 +168,19 @@ describe('the levers', () => {
     expect((await call(moot, 'POST', '/_simulator/fault', { name: 'nonsense' })).status).toBe(422)
   })
 
+  test('nor can who has no key of the agent', async () => {
+    const moot = await simulator()
+    for (const headers of [{}, { authorization: 'Bearer convo_other' }] as Record<string, string>[]) {
+      const response = await fetch(`${moot.url}/_simulator/publish`, {
+        method: 'POST',
+        headers,
+        body: JSON.stringify({ space_id: SPACE, text: 'hi' }),
+      })
+      expect(response.status).toBe(401)
+    }
+    expect(moot.space(SPACE).events).toEqual([])
+  })
+
   test("pages of others can't pull them", async () => {
     const moot = await simulator()
     const response = await fetch(`${moot.url}/_simulator/publish`, {

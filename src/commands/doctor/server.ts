@@ -42,7 +42,9 @@ const http: Check<ServerContext> = {
     if (status === 429 || status >= 500) {
       facts.goesOn = false
       const after = reply.headers['retry-after']
-      const wait = after === undefined ? '' : `, it asks to wait ${after} s`
+      // [RFC 9110 §10.2.3] Seconds or a date.
+      const length = /^\d+$/.test(String(after)) ? `${after} s` : `until ${after}`
+      const wait = after === undefined ? '' : `, it asks to wait ${length}`
       return fail(
         `the server cannot serve now: HTTP ${status}${wait}${excerpt === '' ? '' : ` (${excerpt})`}`,
         'wait and run this again; the bridge keeps trying by itself',

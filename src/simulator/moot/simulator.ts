@@ -11,7 +11,7 @@
 import { createServer as createHttp, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { createServer as createHttps } from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
-import { readBody } from '../body.ts'
+import { bearerOf, readBody, sameSecret } from '../body.ts'
 import { forbidden } from '../guard.ts'
 import { visitable } from '../listener.ts'
 import { isMootFault, MOOT_FAULT_FIELDS, MOOT_FAULTS } from './faults.ts'
@@ -182,9 +182,10 @@ export class MootSimulator {
       const call: Call = { method, path: url.pathname, query: url.searchParams, body }
       if (call.path === '/health') return reply(response, { status: 200, body: { status: 'ok' } })
       if (call.path.startsWith('/_simulator/')) {
-        // No key is asked for here: other people's web pages are kept out instead.
         const no = forbidden(request, this.#options.host ?? '127.0.0.1', this.#port)
-        return reply(response, no === undefined ? this.#control(call) : refuse(403, no))
+        if (no !== undefined) return reply(response, refuse(403, no))
+        const isOurs = sameSecret(this.key, bearerOf(request) ?? '')
+        return reply(response, isOurs ? this.#control(call) : refuse(401, "send the agent's key as a Bearer"))
       }
       const { hangHttp, hangPath } = this.weather
       if (hangHttp || (hangPath !== undefined && request.url?.includes(hangPath) === true)) return
