@@ -87,21 +87,23 @@ Without an operand, or with "-", events are read from stdin as JSON, one a line.
 }
 
 /** The options that mean something to each, besides --port and --json. */
-const OPTIONS_OF: Readonly<Record<string, readonly string[]>> = {
-  dm: ['from', 'platform', 'file', 'agent'],
-  call: ['from', 'platform', 'agent'],
-  transcript: ['from', 'call', 'agent'],
-  hangup: ['call', 'broken', 'agent'],
-  'window-closed': ['from', 'agent'],
-  raw: ['meta', 'agent'],
-  fault: ['seconds', 'ms', 'space'],
-  say: ['from', 'space'],
-  status: ['space'],
-  '-': ['from'],
-}
+const OPTIONS_OF = new Map<string, readonly string[]>(
+  Object.entries({
+    dm: ['from', 'platform', 'file', 'agent'],
+    call: ['from', 'platform', 'agent'],
+    transcript: ['from', 'call', 'agent'],
+    hangup: ['call', 'broken', 'agent'],
+    'window-closed': ['from', 'agent'],
+    raw: ['meta', 'agent'],
+    fault: ['seconds', 'ms', 'space'],
+    say: ['from', 'space'],
+    status: ['space'],
+    '-': ['from'],
+  }),
+)
 
 function checkOptions(values: OptionValues, what: string): void {
-  const options = OPTIONS_OF[what]
+  const options = OPTIONS_OF.get(what)
   if (options === undefined) return
   const vain = Object.keys(values).find((name) => ![...options, 'port', 'json'].includes(name))
   if (vain === undefined) return

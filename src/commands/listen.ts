@@ -227,10 +227,10 @@ try: give it longer with --for; what --only and --drop leave out is not counted\
       })
       const end = (): void => terminate(child, hasGroups)
       signal.addEventListener('abort', end, { once: true })
-      child.on('close', () => signal.removeEventListener('abort', end))
       child.on('error', (error) => resolve(error.message))
-      child.on('close', (code, signal) => {
-        resolve(code === 0 ? undefined : signal === null ? `exit code ${code}` : `ended by ${signal}`)
+      child.on('close', (code, by) => {
+        signal.removeEventListener('abort', end)
+        resolve(code === 0 ? undefined : by === null ? `exit code ${code}` : `ended by ${by}`)
       })
       // A command need not read its stdin.
       child.stdin.on('error', () => undefined)

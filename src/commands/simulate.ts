@@ -187,8 +187,6 @@ async function play(simulator: Simulator, scenario: Scenario, io: Io): Promise<n
     (step) => io.stdout.write(`${step.ok ? 'ok  ' : 'FAIL'}  ${step.step}  ${step.text}\n`),
     io.signal,
   )
-  // The answer to the last tool call may still be on its way.
-  await simulator.settled(1_000)
   io.stdout.write(ok ? 'passed\n' : 'failed\n')
   return ok ? 0 : 1
 }

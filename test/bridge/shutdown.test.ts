@@ -2,22 +2,13 @@
 import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { describe, expect, onTestFinished, test } from 'vitest'
-import { BridgeProcess, baseEnv, bin, root } from '../support/bridge-process.ts'
+import { alive, BridgeProcess, baseEnv, bin, root } from '../support/bridge-process.ts'
 import { eventually, pause } from '../support/eventually.ts'
 import { initialize } from '../support/messages.ts'
 import { ScriptedServer } from '../support/scripted-server.ts'
 import { drain, hold, stateful } from '../support/settings.ts'
 
 const posix = process.platform !== 'win32'
-
-function alive(pid: number): boolean {
-  try {
-    process.kill(pid, 0)
-    return true
-  } catch {
-    return false
-  }
-}
 
 test('a handshake that waits for the end of a renewal is not begun in the goodbye', async () => {
   const server = await ScriptedServer.start()

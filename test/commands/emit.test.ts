@@ -27,6 +27,7 @@ test.each([
   [['say', 'hi', '--platform', 'slack'], 'emit say has no --platform', '--from, --space, --port, --json'],
   [['fault', 'down', '--ms', '5'], 'fault "down" has no "ms"; it has fault, seconds', 'emit --help'],
   [['status', 'paused', '--from', 'Bob'], 'emit status has no --from', '--space, --port'],
+  [['constructor'], 'there is nothing like "constructor" to emit', 'dm, call'],
   [['-', '--agent', 'agent-2'], 'an event read from stdin says all itself: it has no --agent', '--from'],
 ])('%j: an option that would say nothing is refused', async (words, text, hint) => {
   const { code, output, errors } = await done(at, ['emit', ...words], '{"type":"call"}')

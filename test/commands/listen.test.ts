@@ -11,6 +11,7 @@ import { type Heard, pageFor } from '../../src/commands/listen/page.ts'
 import { listen } from '../../src/commands/listen.ts'
 import { startMootSimulator } from '../../src/simulator/moot/simulator.ts'
 import { type Simulator, startSimulator } from '../../src/simulator/simulator.ts'
+import { alive } from '../support/bridge-process.ts'
 import { emptyFolder } from '../support/empty-folder.ts'
 import { eventually } from '../support/eventually.ts'
 import { ScriptedServer } from '../support/scripted-server.ts'
@@ -200,20 +201,11 @@ async function busyWith(server: Simulator, args: readonly string[], ms: number) 
   return { cli, pid: Number(written()), written }
 }
 
-function runs(pid: number): boolean {
-  try {
-    process.kill(pid, 0)
-    return true
-  } catch {
-    return false
-  }
-}
-
 test('whoever stops it stops what --exec runs', async () => {
   const { cli, pid } = await busyWith(await simulator(), [], 60_000)
   cli.child.kill('SIGTERM')
   await cli.ended
-  await eventually('the command has ended', () => !runs(pid), 5_000)
+  await eventually('the command has ended', () => !alive(pid), 5_000)
 })
 
 test('what --exec runs when the time is over may end its work', async () => {

@@ -304,3 +304,13 @@ function parsed(line: Buffer): Reply | undefined {
     return undefined
   }
 }
+
+/** Is there a process of this id? */
+export function alive(pid: number): boolean {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch {
+    return false
+  }
+}

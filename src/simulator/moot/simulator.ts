@@ -5,7 +5,7 @@
  * `space_update` frames, the whole of `/channel`. Known are the per-space socket, the event, and the REST paths.
  * The one rule: the store survives whatever happens to the server, as a database survives a redeploy.
  *
- * `POST /_simulator/publish` {space_id, speaker?, text, mentions?, thread_id?, message_type?},
+ * With the agent's key as Bearer: `POST /_simulator/publish` {space_id, speaker?, text, mentions?, thread_id?, message_type?},
  * `POST /_simulator/status` {space_id, status}, `POST /_simulator/fault` {name, …}: see `#control`.
  */
 import { createServer as createHttp, type IncomingMessage, type Server, type ServerResponse } from 'node:http'

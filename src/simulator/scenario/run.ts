@@ -20,8 +20,22 @@ export interface StepReport {
   readonly text: string
 }
 
-/** True when every step went as the scenario says; stops at the first that did not, and when aborted. */
+/**
+ * True when every step went as the scenario says; stops at the first that did not, and when aborted. What the agent was
+ * seen to ask is answered by then.
+ */
 export async function runScenario(
+  simulator: Simulator,
+  scenario: Scenario,
+  report: (step: StepReport) => void,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const ok = await runSteps(simulator, scenario, report, signal)
+  await simulator.settled(SETTLE_MS)
+  return ok
+}
+
+async function runSteps(
   simulator: Simulator,
   scenario: Scenario,
   report: (step: StepReport) => void,
