@@ -22,22 +22,22 @@ const version = Number.parseInt(process.versions.v8, 10)
 // undici's HTTP parser is WebAssembly; optimising it a second time costs 37 MB of peak memory and 270 ms at exit
 // (Node 20) for no gain in latency.
 if (version <= 14) v8.setFlagsFromString('--liftoff-only')
-// Newer ones do it all the same when they are told so late, but for this: 55 MB idle and not 61 (Node 26).
+// Newer ones do it all the same when told so late, but for this: 55 MB idle, not 61 (Node 26).
 if (version >= 12 && version <= 14) v8.setFlagsFromString('--wasm-tiering-budget=2000000000')
 // It is compiled as a whole beside the rest of the start (rolldown.config.mjs), and not when its first byte comes.
 if (version <= 14) v8.setFlagsFromString('--no-wasm-lazy-compilation')
 // The first collection would come while the first answer is awaited (1 ms); a start is done before one has to.
 if (version <= 14) v8.setFlagsFromString('--no-minor-gc-task')
 // What a load took is given back within a second or two, 68 MB to 54 (Node 20; without these two it is kept), and a
-// heavier load takes 61 MB instead of 85.
+// heavier load takes 61 MB, not 85.
 if (version <= 14) v8.setFlagsFromString('--optimize-for-size')
 if (version <= 14) v8.setFlagsFromString('--gc-memory-reducer-start-delay-ms=1300')
 // V8 11 (Node 20) optimises late: with less than a quarter of the budget the first 2,500 calls take 0.26 ms in the
 // middle, not 0.36, and one in a hundred 0.9, not 3.5. Node 26 does that by itself (1.2 ms).
 if (version === 11) v8.setFlagsFromString('--interrupt-budget=15000')
 // Most of that optimising is of what it has put into each other. With a quarter of that the first 10,000 calls take
-// 38 us of CPU each and not 44, one in a hundred over SSE 1.4 ms and not 2, a burst of 20,000 events 140 ms and not 175
-// (Node 22: 57 us and 63). Newer ones do not care, nor do calls after the first 100,000.
+// 38 us of CPU each, not 44, one in a hundred over SSE 1.4 ms, not 2, a burst of 20,000 events 140 ms, not 175 (Node 22:
+// 57 us, not 63). Newer ones do not care, nor do calls after the first 100,000.
 if (version <= 12) v8.setFlagsFromString('--max-inlined-bytecode-size-cumulative=250')
 
 const wrapped = [
@@ -52,15 +52,15 @@ let fits = kept !== undefined && !script.cachedDataRejected
 const main = new Module(file, module)
 main.filename = file
 main.paths = []
-// (Where a loader of modules, of NODE_OPTIONS say, gives the text of this file, its own `require` has no cache.)
+// (Where a module loader, of NODE_OPTIONS say, gives the text of this file, its own `require` has no cache.)
 const requireBeside = Module.createRequire(file)
 requireBeside.cache[file] = main
 /** Flags of V8 that are off until the code is kept. */
 let waiting = []
 // Only a bridge to a server has to start quickly; the longer it ran, the more of its code is compiled.
 if (!/^([a-z]+|-h|--help|-V|--version)$/.test(process.argv[2] ?? '')) {
-  // What ran often enough to be compiled by Sparkplug is so again at once with every start from that cache: 2 ms. And
-  // what the start alone needs would be thrown away by the sixth collection, which a load brings within a second: 8.
+  // What ran often enough to be compiled by Sparkplug is so again with every start from that cache: 2 ms. And what the
+  // start alone needs would be thrown away by the sixth collection, which a load brings within a second: 8.
   if (!fits || kept.soon) {
     if (version <= 14) waiting = ['sparkplug', 'flush-bytecode'].filter(turnOff)
     setTimeout(() => writeCache(false), 1_000).unref()

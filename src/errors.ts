@@ -157,8 +157,10 @@ export const errors = {
     new BridgeError('SERVER_REFUSED', `${where} refused to initialize again: ${said}`, {
       hint: `look into the server's log; ${NEXT_TRIES}`,
     }),
-  notInitialized: (where: string, why: string): BridgeError =>
-    new BridgeError('SERVER_UNREACHABLE', `${where} opened a session and took no initialized: ${why}`),
+  notInitialized: (where: string, why: string, retryAfterMs?: number): BridgeError =>
+    new BridgeError('SERVER_UNREACHABLE', `${where} opened a session and took no initialized: ${why}`, {
+      retryAfterMs,
+    }),
   lostAtOnce: (where: string): BridgeError =>
     new BridgeError('SERVER_UNREACHABLE', `${where} opened a session and lost it at once`, {
       hint: `${NOT_SHARED}; nothing was run`,

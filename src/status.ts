@@ -47,6 +47,8 @@ export interface PushStatus {
   readonly attempts?: number
   /** The first `up` of a stream with a name: for how long it was asked for. */
   readonly awaitedMs?: number
+  /** The last part of that, in which nothing can have been missed. */
+  readonly coveredMs?: number
   readonly reason?: string
   readonly delayMs?: number
   /** True when a person should look at it: the server refuses in a way that waiting seldom mends, or it lasts. */

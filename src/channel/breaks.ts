@@ -251,9 +251,9 @@ export class Breaks {
       const startedMs = this.#initializedAt === undefined ? 0 : this.#msSince(this.#initializedAt, up.at)
       const failingMs = before.kind === 'down' ? this.#msSince(before.since, up.at) : 0
       // A stream with a name was perhaps asked for only now.
-      const awaitedMs = name === undefined ? startedMs : Math.max(failingMs, up.awaitedMs ?? 0)
+      const awaitedMs = name === undefined ? startedMs : (up.awaitedMs ?? failingMs)
       const lateMs = Math.min(awaitedMs, startedMs)
-      if (lateMs <= this.#options.lateFirstMs) return undefined
+      if (lateMs - (up.coveredMs ?? 0) <= this.#options.lateFirstMs) return undefined
       const why = before.kind === 'down' ? (before.latest ?? before.reason) : undefined
       return this.#gap(name, lateMs, up.at, `the stream opened late${why === undefined ? '' : `: ${why}`}`)
     }

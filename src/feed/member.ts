@@ -12,7 +12,7 @@ import type { FeedConfig } from './config.ts'
 import type { Connection } from './connection.ts'
 import { text } from './filter.ts'
 import { type Frame, statusIn, wordsIn } from './frame.ts'
-import { lineOf, no, pauseAfter, type Refusal, type Reply, refusedBy, yes } from './refusal.ts'
+import { faultAt, lineOf, no, pauseAfter, type Refusal, type Reply, refusedBy, yes } from './refusal.ts'
 import type { Space } from './space.ts'
 import { StreamStatus } from './stream-status.ts'
 import { Attempts, closing, type Subscription, unsubscribed } from './subscription.ts'
@@ -151,7 +151,9 @@ export class Member implements Subscription {
 
   async #admit(connection: Connection, signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
-      const reply = await this.#subscribe(connection, signal)
+      const reply = await this.#subscribe(connection, signal).catch((cause: unknown) =>
+        no(faultAt(`follow space ${this.spaceId}`, cause)),
+      )
       if (signal.aborted) return
       const refusal = reply.ok ? await this.#stay(signal) : reply.no
       if (signal.aborted || refusal === undefined) return
@@ -214,8 +216,9 @@ export class Member implements Subscription {
   async #catchUp(signal: AbortSignal): Promise<Reply<unknown>> {
     do {
       this.#incomplete = false
-      const caught = await this.space.catchUp((continuous, why) => {
-        if (!this.status.isUp || !continuous) this.status.up(continuous, why)
+      const caught = await this.space.catchUp((...up) => {
+        const [continuous] = up
+        if (!this.status.isUp || !continuous) this.status.up(...up)
         // Refused meanwhile: whoever waits is told so.
         if (this.#refusedWith !== undefined) return
         this.space.joining.entered()

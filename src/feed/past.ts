@@ -26,8 +26,11 @@ export interface PastOptions {
   readonly note: (event: unknown) => void
 }
 
-/** The space is followed; `continuous`: nothing was missed, or it is told now. If not, `why`. */
-export type Up = (continuous: boolean, why?: string) => void
+/**
+ * The space is followed; `continuous`: nothing was missed since `from` (uptime, ms; undefined: since the stream was up
+ * last), or it is told now. If not, `why`.
+ */
+export type Up = (continuous: boolean, why?: string, from?: number) => void
 
 /** Events kept that may turn out to concern the agent; beyond, they don't. */
 const MAX_UNSURE = 1_000
@@ -51,6 +54,8 @@ export class Past {
   #unsure: unknown[] = []
   #catchUps = 0
   #wasUp = false
+  /** Uptime at which the past was read: what is said from then on is told, however late the connection comes. */
+  #begunAt: number | undefined
   /** What was said before the space appeared is behind us: the rest is news, whatever the clock of the backend says. */
   #isBehind = false
 
@@ -65,6 +70,7 @@ export class Past {
    */
   async begin(unjoined: Refusal | undefined, signal: AbortSignal): Promise<Reply<unknown>> {
     const past = await this.#patience.inTurn((fetch) => this.#readPast(fetch), signal)
+    if (past.ok) this.#begunAt = this.#options.config.clock.uptime()
     if (past.ok || signal.aborted) return past
     const declined = isDeclined(past.no)
     const noSpace = isAbsent(unjoined?.status) && isAbsent(past.no.status)
@@ -92,7 +98,7 @@ export class Past {
       // There is no asking for more: at the start nothing was missed yet, but for what counts as news.
       if (!wasUp && this.#wasUp && this.#options.newsSince === undefined) return
       this.#wasUp = true
-      up(continuous, why)
+      up(continuous, why, this.#begunAt)
     }
     if (!this.#history.placed) {
       // At the start nothing was missed yet; without a history to come, all is told as it is heard.

@@ -154,6 +154,13 @@ export function failedBy(
   }
 }
 
+/** A bug of ours at `what`: it is met like a server's no, so that it does not end what is to go on. */
+export function faultAt(what: string, cause: unknown): Refusal {
+  const message = `could not ${what}, by a fault of this program: ${reasonOf(cause)}`
+  const hint = 'nothing to do: it is tried again by itself; please report it'
+  return { error: new BridgeError('FEED_REFUSED', message, { hint, cause }), lasting: false }
+}
+
 /** Said of what went wrong on the way: which way that was. */
 export function through(proxy: NamedProxy | undefined): string {
   return proxy === undefined ? '' : ` (through the proxy ${proxy.url.host})`

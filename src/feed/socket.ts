@@ -7,7 +7,7 @@
 import { Backoff, ENDLESS_MS, limit, sleep } from '../retry.ts'
 import type { FeedConfig } from './config.ts'
 import { type Connection, type DialOptions, dial, type Ending } from './connection.ts'
-import type { Refusal, Reply } from './refusal.ts'
+import { faultAt, type Refusal, type Reply } from './refusal.ts'
 
 /** What the owner of the connection does at each stage. */
 export interface Stages {
@@ -71,13 +71,14 @@ export class KeptSocket {
     let refusals = 0
     while (!signal.aborted) {
       this.#used = key.value
-      const refusal = await this.#live(signal, (upMs) => {
+      const over = (upMs: number): void => {
         backoff.settled(upMs)
         // One that was closed soon after it was let in was refused all the same.
         if (backoff.attempts > 0) return
         downSince = clock.uptime()
         refusals = 0
-      })
+      }
+      const refusal = await this.#live(signal, over).catch((cause: unknown) => this.#broke(cause, signal))
       if (signal.aborted) return
       if (refusal !== undefined && key.renew(this.#used, refusal)) continue
       const failingMs = clock.uptime() - downSince
@@ -88,6 +89,14 @@ export class KeptSocket {
       this.#pause = new AbortController()
       await sleep(delayMs, signal, this.#pause.signal)
     }
+  }
+
+  /** What was to come on the connection is asked for again on the next. */
+  #broke(cause: unknown, signal: AbortSignal): Refusal | undefined {
+    if (signal.aborted) return undefined
+    const refusal = faultAt(this.#way.what, cause)
+    this.#stages.lost({ reason: refusal.error.message, since: this.#config.clock.now() })
+    return refusal
   }
 
   /** One life of a connection: why it could not begin, or undefined after one that did. */

@@ -42,12 +42,13 @@ export class StreamStatus {
     return this.#state === 'up'
   }
 
-  up(continuous: boolean, reason?: string): void {
+  /** `from`: uptime from which on a stream that is continuous at its first `up` has missed nothing. */
+  up(continuous: boolean, reason?: string, from?: number): void {
     // Said of a stream that is up: only now it turned out that its last break can't be filled.
     const late = this.#state === 'up' && !continuous && this.#downAt !== undefined
     const downMs = Math.round(this.#clock.uptime() - (this.#downAt ?? 0))
     const after = this.#state === 'down' || late ? { downMs, attempts: this.#attempts + 1 } : {}
-    const first = this.#state === 'new' ? { awaitedMs: Math.round(this.#clock.uptime() - this.#askedAt) } : {}
+    const first = this.#state === 'new' ? this.#awaited(continuous ? from : undefined) : {}
     this.#say({ state: 'up', continuous, ...after, ...first, ...(reason === undefined ? {} : { reason }) })
     this.#state = 'up'
     this.#mending = continuous
@@ -88,6 +89,12 @@ export class StreamStatus {
     this.#say({ state: 'not-offered', reason })
   }
 
+  #awaited(from: number | undefined): { awaitedMs: number; coveredMs?: number } {
+    const now = this.#clock.uptime()
+    const awaitedMs = Math.round(now - this.#askedAt)
+    return from === undefined ? { awaitedMs } : { awaitedMs, coveredMs: Math.round(now - from) }
+  }
+
   #say(
     fact: {
       state: 'up' | 'down' | 'retrying' | 'not-offered'
@@ -95,6 +102,7 @@ export class StreamStatus {
       downMs?: number
       attempts?: number
       awaitedMs?: number
+      coveredMs?: number
       reason?: string
       delayMs?: number
       severe?: boolean

@@ -64,8 +64,8 @@ export class OwnSocket implements Subscription {
       {
         prepare: (signal) => space.prepare(signal),
         opened: async (connection, signal) => {
-          const caught = await space.catchUp((continuous, why) => {
-            this.#status.up(continuous, why)
+          const caught = await space.catchUp((...up) => {
+            this.#status.up(...up)
             // Closed meanwhile: whoever waits is told why, or of the next attempt.
             if (connection.isOver) return
             space.joining.entered()

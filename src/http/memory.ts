@@ -228,7 +228,7 @@ export function difference(seen: Seen | undefined, now: Seen): string | undefine
 
 /** The server, or somebody in front of it, may say otherwise later. */
 function mayPass({ said }: Unset): boolean {
-  return isUndecided(said) || isOfTheMoment(said) || said === 'HTTP 500'
+  return isUndecided(said) || isOfTheMoment(said) || said === 'no-such-session' || said === 'HTTP 500'
 }
 
 function updated(uri: string): Message {

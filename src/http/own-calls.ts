@@ -169,7 +169,7 @@ export class OwnCalls {
     if (outcome.kind === 'no-such-session') throw errors.lostAtOnce(where)
     // (Who was let in for `initialize` just now: nothing that is said in this session would be taken.)
     if (outcome.kind === 'unauthorized' && outcome.status === 401) throw this.#exchange.unauthorized(outcome)
-    if (outcome.kind === 'unavailable') throw errors.notInitialized(where, outcome.why)
+    if (outcome.kind === 'unavailable') throw errors.notInitialized(where, outcome.why, outcome.retryAfterMs)
     // (Some say "OK" to a notification, in plain text.)
     const isTaken = isSuccess(outcome) || (outcome.kind === 'refused' && outcome.status < 300)
     return isTaken ? undefined : sayOutcome(outcome)

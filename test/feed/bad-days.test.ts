@@ -566,3 +566,32 @@ test('no address of a name is given up as early as Node does', async () => {
   expect(dialled.length).toBeGreaterThan(1)
   for (const each of dialled) expect(each).toMatchObject({ autoSelectFamilyAttemptTimeout: 1_000 })
 })
+
+test.each(['its own', 'shared'])(
+  'a fault of our own in a space does not end it: what it was about is told on the next connection (%s socket)',
+  async (socket) => {
+    const moot = await simulator()
+    const env = {
+      CONVO_API_URL: moot.url,
+      CONVO_API_KEY: moot.key,
+      CONVO_SPACE_ID: SPACE,
+      ...(socket === 'shared' ? { CONVO_CHANNEL_URL: moot.channelUrl } : {}),
+    }
+    let faults = 1
+    const client = new FeedClient(configFrom(env), (open) => (outlet) => {
+      const deliver: typeof outlet.deliver = async (message, way) => {
+        if (message.kind === 'notification' && faults-- > 0) throw new TypeError('x is not a function')
+        return outlet.deliver(message, way)
+      }
+      return open({ ...outlet, deliver })
+    })
+    await client.initialize()
+    await eventually('the stream is up', () => client.pushStatuses(SPACE).at(-1)?.state === 'up')
+    moot.publish(SPACE, { text: '@MyAgent is it told?' })
+    await client.hears(1)
+    expect(client.contents[0]).toMatch(/is it told\?$/)
+    expect(client.log).toContain('by a fault of this program: x is not a function')
+    await isWell(moot, client)
+    expect(client.told).toHaveLength(2)
+  },
+)

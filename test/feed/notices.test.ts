@@ -163,6 +163,22 @@ test.each(['its own', 'shared'])('a backend that hangs at the start is a gap (%s
   expect(Number(meta.duration_ms)).toBeGreaterThanOrEqual(12_000)
 })
 
+test('a socket that opens late is no gap where the past was had in time: what was said since is told', async () => {
+  const moot = await simulator()
+  moot.weather.handshakeStatus = 503
+  const env = { CONVO_API_URL: moot.url, CONVO_API_KEY: moot.key, CONVO_SPACE_ID: SPACE }
+  const [client, pass] = await timed(env)
+  await eventually('it is refused', () => client.pushStatuses(SPACE).length > 0)
+  moot.publish(SPACE, { text: '@MyAgent meanwhile' })
+  pass(12_000)
+  moot.weather.handshakeStatus = undefined
+  await client.hears(1)
+  moot.publish(SPACE, { text: '@MyAgent then' })
+  const told = await client.hears(2)
+  expect(told.map(({ content }) => content.replace(/^.*@MyAgent /s, ''))).toEqual(['meanwhile', 'then'])
+  expect(client.statuses.filter(({ kind }) => kind === 'gap')).toEqual([])
+})
+
 test.each(['its own', 'shared'])(
   'spaces that are wanted at the start and listed late are a gap, those that appear later are none (%s socket)',
   async (socket) => {
