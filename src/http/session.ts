@@ -166,7 +166,7 @@ export class SessionLife {
             await this.#openUnasked(Math.max(left, lastMs), signal)
           } catch (error) {
             if (!isPassing(error) || this.#closing.aborted) throw error
-            const wait = Math.min(tries.next(), deadline - clock.uptime())
+            const wait = Math.min(tries.next(0, error.retryAfterMs), deadline - clock.uptime())
             if (wait > 0) await this.changedWithin(wait, signal)
           }
           break
@@ -462,9 +462,7 @@ export class SessionLife {
   }
 }
 
-/** Another attempt may fare better: the server was not reached, and did not say when it can be. */
-function isPassing(error: unknown): boolean {
-  return (
-    error instanceof BridgeError && error.code === 'SERVER_UNREACHABLE' && error.retryAfterMs === undefined
-  )
+/** Another attempt may fare better: the server was not reached, or did not take all. */
+function isPassing(error: unknown): error is BridgeError {
+  return error instanceof BridgeError && error.code === 'SERVER_UNREACHABLE'
 }

@@ -423,6 +423,34 @@ test('a session made anew that lets nobody in, not even for its initialized, is 
   expect(reported.filter(({ kind }) => kind === 'note')).toEqual([])
 })
 
+test('a subscription that an old process answers by 404 all through a renewal is said again later', async () => {
+  const server = await ScriptedServer.start()
+  const { upstream } = await connected(server)
+  await upstream.send(compose(subscribe))
+  server.wipe()
+  let old = 3
+  server.before((x) => x.rpc.method === 'resources/subscribe' && old-- > 0 && x.reply(404) === undefined)
+  await upstream.send(compose({ jsonrpc: '2.0', id: 2, method: 'tools/call' }))
+  const said = () => server.posts('resources/subscribe').filter((post) => post.session === server.session.id)
+  await eventually('it is taken', () => said().at(-1)?.status === 200, 4_000)
+  expect(said().map(({ status }) => status)).toEqual([404, 404, 404, 200])
+  expect(server.sessions.size).toBe(2)
+})
+
+test('a server that asks to be left alone when it hears initialized is: it begins no session meanwhile', async () => {
+  const server = await ScriptedServer.start()
+  const { upstream } = await connected(server)
+  let busy = 1
+  server.on('notifications/initialized', (x) =>
+    busy-- > 0 ? x.reply(429, '', { 'retry-after': '1' }) : x.reply(202),
+  )
+  server.wipe()
+  server.cutAll()
+  await upstream.send(compose({ jsonrpc: '2.0', id: 2, method: 'tools/list' }))
+  const [, refused, next] = server.posts('initialize')
+  expect((next?.at ?? 0) - (refused?.at ?? 0)).toBeGreaterThanOrEqual(950)
+})
+
 test('a subscription that a server just started takes long over in a renewal is given the time', async () => {
   const server = await ScriptedServer.start()
   const { upstream } = await connected(server)
