@@ -34,6 +34,8 @@ export class Flight extends Abort {
 /** Abort reason of a request that was cancelled: it ends without an error. */
 export const WITHDRAWN = 'withdrawn'
 
+/** A wrong key costs a session in so long at most; a loss that is told by the same words is found out after it. */
+const BY_KEY_MS = 10_000
 /** A session forgotten under a message is made anew for it this often. */
 const MAX_RENEWALS = 2
 
@@ -44,8 +46,11 @@ export class Forwarder {
   readonly #answers: Answers
   /** A 404 was the answer to one request, and its session lived on: it may be so again. */
   #refusesByNotFound = false
-  /** A session just made was refused by 401 or 403 like the one before: it was not for the session's sake. */
-  #refusesByKey = false
+  /**
+   * Uptime until when 401 and 403 are taken not to mean the session: one just made was refused like the one before. (In
+   * the midst of a deploy that may have been by another process.)
+   */
+  #refusedByKeyUntil = 0
   /** A gateway with nobody behind it has spoken since the one uptime, and last at the other. */
   #gateway: { live: Live; since: number; last: number } | undefined
 
@@ -164,9 +169,10 @@ export class Forwarder {
             await this.#waitOrFail(outcome, message.method, tries, deadline, flight)
           break
         case 'unauthorized':
-          this.#refusesByKey ||= isAgain
+          if (isAgain) this.#refusedByKeyUntil = askedAt + BY_KEY_MS
           lost =
-            !this.#refusesByKey && (await this.#life.pulse.gone(live, signatureOf(outcome), false, flight))
+            askedAt >= this.#refusedByKeyUntil &&
+            (await this.#life.pulse.gone(live, signatureOf(outcome), false, flight))
           if (!lost) throw this.#final(outcome, message.method)
           isAgain = true
           said = sayOutcome(outcome)

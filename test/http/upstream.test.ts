@@ -437,6 +437,31 @@ test('a subscription that an old process answers by 404 all through a renewal is
   expect(server.sessions.size).toBe(2)
 })
 
+test('a 401 of an old process in a session just made does not make the next loss that is told by 401 a matter of the key', async () => {
+  const server = await ScriptedServer.start({ push: false })
+  const refuse = (x: Received): void => x.reply(401)
+  server.refuseLost = refuse
+  let passed = 0
+  const clock = { now: systemClock.now, uptime: () => systemClock.uptime() + passed }
+  const { upstream } = await connected(server, { clock })
+  const list = () => upstream.send(compose({ jsonrpc: '2.0', id: 2, method: 'tools/list' }))
+  await list()
+  server.wipe()
+  let old = 1
+  server.before(
+    (x) =>
+      x.rpc.method === 'tools/list' &&
+      x.session?.endedBy === undefined &&
+      old-- > 0 &&
+      refuse(x) === undefined,
+  )
+  await expect(list()).rejects.toMatchObject({ code: 'KEY_MISSING' })
+  await list()
+  passed = 10_000
+  server.wipe()
+  await list()
+})
+
 test('a server that asks to be left alone when it hears initialized is: it begins no session meanwhile', async () => {
   const server = await ScriptedServer.start()
   const { upstream } = await connected(server)
