@@ -14,10 +14,10 @@ const vm = require('node:vm')
 const { file, content } = readProgram()
 const cacheFile = `${file}.${process.versions.v8}.cache`
 
-// (Before the flags below, under which V8 finds the loop over its samples hot and optimises it: 2.6 ms of CPU.)
+// (Before the flags below, under which V8 finds its loop over samples hot and optimises it: 2.6 ms.)
 const kept = readCache()
 
-// Flags come before any of it is compiled: code is good only under the flags it was compiled with.
+// Flags come before any of it is compiled: code is good only under the flags it was made with.
 const version = Number.parseInt(process.versions.v8, 10)
 // undici's HTTP parser is WebAssembly; optimising it a second time costs 37 MB of peak memory and 270 ms at exit
 // (Node 20) for no gain in latency.
@@ -76,7 +76,7 @@ main.loaded = true
 
 function readProgram() {
   try {
-    // The real path, by which the other chunks will ask for it.
+    // The real path, by which other chunks ask for it.
     const path = fs.realpathSync(join(__dirname, '..', 'dist', 'cli.js'))
     return { file: path, content: fs.readFileSync(path) }
   } catch (error) {

@@ -34,7 +34,7 @@ export class Flight extends Abort {
 /** Abort reason of a request that was cancelled: it ends without an error. */
 export const WITHDRAWN = 'withdrawn'
 
-/** A wrong key costs a session in so long at most; a loss that is told by the same words is found out after it. */
+/** In so long at most a wrong key costs a session; a loss that is told by the same words is found out after it. */
 const BY_KEY_MS = 10_000
 /** A session forgotten under a message is made anew for it this often. */
 const MAX_RENEWALS = 2
@@ -47,10 +47,11 @@ export class Forwarder {
   /** A 404 was the answer to one request, and its session lived on: it may be so again. */
   #refusesByNotFound = false
   /**
-   * Uptime until when 401 and 403 are taken not to mean the session: one just made was refused like the one before. (In
-   * the midst of a deploy that may have been by another process.)
+   * Uptime until when 401 and 403 are taken not to mean the session: one just made was refused like the one before. In
+   * the midst of a deploy that may have been by another process: it counts while else is served between.
    */
   #refusedByKeyUntil = 0
+  #servedBetween = false
   /** A gateway with nobody behind it has spoken since the one uptime, and last at the other. */
   #gateway: { live: Live; since: number; last: number } | undefined
 
@@ -132,6 +133,7 @@ export class Forwarder {
         case 'answer':
         case 'stream': {
           this.#life.served(live)
+          this.#servedBetween = true
           this.#gateway = undefined
           const taken = take(outcome, live)
           if (taken === true || (await taken)) return this.#life.prove(live)
@@ -169,7 +171,9 @@ export class Forwarder {
             await this.#waitOrFail(outcome, message.method, tries, deadline, flight)
           break
         case 'unauthorized':
-          if (isAgain) this.#refusedByKeyUntil = askedAt + BY_KEY_MS
+          if (isAgain || (this.#servedBetween && this.#refusedByKeyUntil > 0))
+            this.#refusedByKeyUntil = askedAt + BY_KEY_MS
+          this.#servedBetween = false
           lost =
             askedAt >= this.#refusedByKeyUntil &&
             (await this.#life.pulse.gone(live, signatureOf(outcome), false, flight))

@@ -457,9 +457,27 @@ test('a 401 of an old process in a session just made does not make the next loss
   )
   await expect(list()).rejects.toMatchObject({ code: 'KEY_MISSING' })
   await list()
-  passed = 10_000
   server.wipe()
+  await expect(list()).rejects.toMatchObject({ code: 'KEY_MISSING' })
+  passed = 10_000
   await list()
+})
+
+test('a 403 to pings and one tool alone costs no session again, however long after', async () => {
+  const server = await ScriptedServer.start({ push: false })
+  server.before((x) => ['ping', 'tools/call'].includes(x.rpc.method ?? '') && (x.reply(403) ?? true))
+  let passed = 0
+  const clock = { now: systemClock.now, uptime: () => systemClock.uptime() + passed }
+  const { upstream } = await connected(server, { clock })
+  const send = (method: string) => upstream.send(compose({ jsonrpc: '2.0', id: 2, method }))
+  const sessions: number[] = []
+  for (let round = 0; round < 4; round++) {
+    await expect(send('tools/call')).rejects.toThrow('403')
+    sessions.push(server.sessions.size)
+    await send('tools/list')
+    passed += 10_000
+  }
+  expect(new Set(sessions).size).toBe(1)
 })
 
 test('a server that asks to be left alone when it hears initialized is: it begins no session meanwhile', async () => {
