@@ -134,6 +134,8 @@ export class Forwarder {
         case 'stream': {
           this.#life.served(live)
           this.#servedBetween = true
+          // What this very message was refused with was said of its session.
+          if (isAgain) this.#refusedByKeyUntil = 0
           this.#gateway = undefined
           const taken = take(outcome, live)
           if (taken === true || (await taken)) return this.#life.prove(live)
@@ -171,7 +173,7 @@ export class Forwarder {
             await this.#waitOrFail(outcome, message.method, tries, deadline, flight)
           break
         case 'unauthorized':
-          if (isAgain || (this.#servedBetween && this.#refusedByKeyUntil > 0))
+          if (isAgain || (this.#servedBetween && this.#refusedByKeyUntil))
             this.#refusedByKeyUntil = askedAt + BY_KEY_MS
           this.#servedBetween = false
           lost =
