@@ -3,7 +3,7 @@
 /**
  * Starts dist/cli.js with the code that V8 made of it last time, kept beside it: 10 of 55 ms of a start on Node 20,
  * where `module.enableCompileCache` is missing, and no less than that gives on newer ones. One that does not fit
- * (another V8, other flags, another build) is made anew; one that cannot be written is done without.
+ * (another V8, other flags or build) is made anew; one that cannot be written is done without.
  */
 const fs = require('node:fs')
 const Module = require('node:module')
