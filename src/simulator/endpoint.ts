@@ -70,6 +70,8 @@ const MAX_UNREAD_BYTES = 16 * 1024 * 1024
 export class Endpoint {
   readonly #options: EndpointOptions
   readonly #sessions = new Map<string, Session>()
+  /** Pushes that wait for their time, oldest first. */
+  readonly #late: (() => void)[] = []
   #opened = 0
   /** The latest event as it is written: the same bytes for every session. */
   #frame: { readonly event: InboxEvent; readonly text: string } | undefined
@@ -216,8 +218,12 @@ export class Endpoint {
 
   #push(session: Session, event: InboxEvent): string | undefined {
     const delayMs = this.#options.faults.pushDelayMs()
-    if (delayMs === 0) this.#write(session, event)
-    else setTimeout(() => this.#write(session, event), delayMs)
+    if (delayMs === 0 && this.#late.length === 0) this.#write(session, event)
+    else {
+      this.#late.push(() => this.#write(session, event))
+      // Timers of nearly the same length end in any order; each lets out the oldest.
+      setTimeout(() => this.#late.shift()?.(), delayMs)
+    }
     if (session.stream === undefined) return undefined
     session.stream.pushed++
     return session.name

@@ -177,7 +177,10 @@ it('slow delays answers and pushes, in order', async () => {
   const agent = await open(simulator)
   simulator.fault('slow', { ms: 80, seconds: 60 })
   const began = performance.now()
-  for (const text of ['1', '2', '3']) simulator.publish({ type: 'raw', content: text })
+  simulator.publish({ type: 'raw', content: '1' })
+  // What is due a fraction of a millisecond sooner does not overtake.
+  simulator.fault('slow', { ms: 79.5, seconds: 60 })
+  for (const text of ['2', '3']) simulator.publish({ type: 'raw', content: text })
   await eventually(() => agent.events.length === 3)
   expect(performance.now() - began).toBeGreaterThanOrEqual(75)
   expect(agent.events.map((event) => event.content)).toEqual(['1', '2', '3'])
